@@ -1,0 +1,22 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod error;
+mod groups;
+mod ragged;
+mod rollout;
+mod rollout_batch;
+mod rows;
+mod scored;
+mod teacher;
+
+pub use self::{
+    error::{Error, Result},
+    groups::Groups,
+    ragged::Ragged,
+    rollout::{Finish, Rollout, Source},
+    rollout_batch::RolloutBatch,
+    rows::Rows,
+    scored::ScoredBatch,
+    teacher::{ScoreRequest, ScoredSequence, Teacher, TeacherScores, TopLogprobs, Wanted},
+};

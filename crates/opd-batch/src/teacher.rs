@@ -1,0 +1,126 @@
+use crate::{Error, Ragged, Result, RolloutBatch, Rows};
+
+/// A sequence to be scored: log-probs are wanted for the tokens of `response`.
+#[derive(Clone, Copy, Debug)]
+pub struct ScoredSequence<'a> {
+    /// Context, at least one token.
+    pub prompt: &'a [u32],
+    /// Tokens to score.
+    pub response: &'a [u32],
+}
+
+/// What a teacher is asked for beside the log-probs of the tokens themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Wanted {
+    /// Nothing more.
+    Sampled,
+    /// The teacher's `k` likeliest ids at every scored position, with their log-probs.
+    TopK(usize),
+}
+
+/// What to score, and how.
+#[derive(Clone, Debug)]
+pub struct ScoreRequest<'a> {
+    /// The sequences; identical prompts may be computed once.
+    pub sequences: Vec<ScoredSequence<'a>>,
+    /// Logits are divided by this before the softmax; above 0.
+    pub temperature: f32,
+    /// What to return beside the log-probs of the response tokens.
+    pub wanted: Wanted,
+}
+
+impl<'a> ScoreRequest<'a> {
+    /// Every response of `batch`, at the temperature it was sampled at.
+    pub fn for_batch(batch: &'a RolloutBatch, temperature: f32) -> Self {
+        let pairs = batch.prompts().iter().zip(batch.responses().iter());
+        let sequences = pairs.map(|(prompt, response)| ScoredSequence { prompt, response });
+        Self { sequences: sequences.collect(), temperature, wanted: Wanted::Sampled }
+    }
+
+    /// Row boundaries that the answer must have.
+    pub fn rows(&self) -> Rows {
+        Rows::from_lengths(self.sequences.iter().map(|sequence| sequence.response.len()))
+    }
+}
+
+/// The likeliest ids of each position: `k` of them, likeliest first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopLogprobs {
+    /// Ids per position.
+    pub k: usize,
+    /// `[T * k]` ids.
+    pub ids: Vec<u32>,
+    /// `[T * k]` log-probs (nats).
+    pub logprobs: Vec<f32>,
+}
+
+/// What a teacher says of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TeacherScores {
+    /// Log-prob (nats) of each response token; `None` where the teacher gave none.
+    ///
+    /// A missing score is data: it leaves both numerator and denominator of the loss.
+    pub logprobs: Ragged<Option<f32>>,
+    /// The likeliest ids, if [`Wanted::TopK`] was asked for.
+    pub top: Option<TopLogprobs>,
+}
+
+impl TeacherScores {
+    /// Scores without a gap.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFinite`] or [`Error::PositiveLogprob`], naming row and token.
+    pub fn complete(logprobs: Ragged<f32>) -> Result<Self> {
+        logprobs.check_finite("teacher_logprobs")?;
+        if let Some(at) = logprobs.values().iter().position(|&value| value > 1e-4) {
+            let (row, token) = logprobs.rows().locate(at).unwrap_or_default();
+            let value = logprobs.values()[at];
+            return Err(Error::PositiveLogprob { what: "teacher_logprobs", row, token, value });
+        }
+        Ok(Self { logprobs: logprobs.map(|&value| Some(value)), top: None })
+    }
+
+    /// Number of tokens without a score.
+    pub fn n_missing(&self) -> usize {
+        self.logprobs.values().iter().filter(|score| score.is_none()).count()
+    }
+}
+
+/// Scores sequences under a frozen model.
+///
+/// The call takes everything at once and blocks. A remote backend sends its requests
+/// concurrently inside; a caller that wants to overlap scoring with other work runs it on a
+/// thread. So this crate needs no async runtime, and a loop of one request at a time cannot
+/// be written against it.
+pub trait Teacher: Send + Sync {
+    /// Identity for logs, errors and caches, e.g. `"qwen3-32b@localhost:8001"`.
+    fn name(&self) -> &str;
+
+    /// Log-prob (nats) of every response token, given its prompt and the response before it.
+    ///
+    /// Rows are those of [`ScoreRequest::rows`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] if the backend cannot give what is wanted,
+    /// [`Error::Teacher`] if it fails.
+    fn score(&self, request: &ScoreRequest<'_>) -> Result<TeacherScores>;
+}
+
+macro_rules! forward_teacher {
+    ($($pointer:ty),*) => {$(
+        impl<T: Teacher + ?Sized> Teacher for $pointer {
+            fn name(&self) -> &str {
+                (**self).name()
+            }
+
+            fn score(&self, request: &ScoreRequest<'_>) -> Result<TeacherScores> {
+                (**self).score(request)
+            }
+        }
+    )*};
+}
+
+forward_teacher!(&T, Box<T>, std::sync::Arc<T>);

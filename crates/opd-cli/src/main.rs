@@ -1,0 +1,4 @@
+//! `opd`: on-policy distillation from the command line.
+#![forbid(unsafe_code)]
+
+fn main() {}
