@@ -3,6 +3,7 @@
 
 mod error;
 mod groups;
+mod kl;
 mod ragged;
 mod rollout;
 mod rollout_batch;
@@ -13,6 +14,7 @@ mod teacher;
 pub use self::{
     error::{Error, Result},
     groups::Groups,
+    kl::KlEstimator,
     ragged::Ragged,
     rollout::{Finish, Rollout, Source},
     rollout_batch::RolloutBatch,
