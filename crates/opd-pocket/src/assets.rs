@@ -1,0 +1,16 @@
+/// One embedded file: its path below the job's directory, and its bytes.
+pub(crate) type Asset = (&'static str, &'static [u8]);
+
+/// Every embedded file, as ordinary Hugging Face model directories.
+///
+/// `cargo run --release --example make_pocket` makes the weights.
+pub(crate) const ASSETS: &[Asset] = &[
+    ("student/config.json", include_bytes!("../assets/student/config.json")),
+    ("student/generation_config.json", include_bytes!("../assets/student/generation_config.json")),
+    ("student/tokenizer.json", include_bytes!("../assets/student/tokenizer.json")),
+    ("student/tokenizer_config.json", include_bytes!("../assets/student/tokenizer_config.json")),
+    ("teacher/config.json", include_bytes!("../assets/teacher/config.json")),
+    ("teacher/generation_config.json", include_bytes!("../assets/teacher/generation_config.json")),
+    ("teacher/tokenizer.json", include_bytes!("../assets/teacher/tokenizer.json")),
+    ("teacher/tokenizer_config.json", include_bytes!("../assets/teacher/tokenizer_config.json")),
+];
