@@ -1,0 +1,252 @@
+//! Divergences between rows of student and teacher logits, and their gradients.
+
+use rayon::prelude::*;
+
+use super::{
+    CHUNK_VALUES, Element,
+    columns::{Columns, ColumnsView},
+    dispatch, map_chunks,
+    measure::{ForwardKl, Jsd, Measure, ReverseKl, SkewForwardKl, SkewReverseKl},
+    softmax::{BLOCK, RowStats, sum_over},
+    token_rows::rows_per_task,
+};
+use crate::Divergence;
+
+/// Divergence, student entropy, log-probs of the id under both; then what the backward reads:
+/// maximum and log-sum of both, `sum_v p_v dD/dp_v`.
+pub(crate) const STATISTICS: usize = 9;
+
+/// Rows of logits of two models over one vocabulary.
+#[derive(Clone, Copy)]
+pub(crate) struct DivergenceRows<'a> {
+    pub(crate) kind: Divergence,
+    pub(crate) ids: Option<&'a [u32]>,
+    pub(crate) width: usize,
+    pub(crate) temperature: f64,
+}
+
+/// Evaluates `$body` with `$measure` standing for the measure of `$kind`.
+macro_rules! by_kind {
+    ($kind:expr, $measure:ident => $body:expr) => {
+        match $kind {
+            Divergence::ForwardKl => by_kind!(@ $measure = ForwardKl, $body),
+            Divergence::ReverseKl => by_kind!(@ $measure = ReverseKl, $body),
+            Divergence::Jsd { beta } if beta == 0.0 => by_kind!(@ $measure = ForwardKl, $body),
+            Divergence::Jsd { beta } if beta == 1.0 => by_kind!(@ $measure = ReverseKl, $body),
+            Divergence::Jsd { beta } => {
+                by_kind!(@ $measure = Jsd { beta: T::of(beta) }, $body)
+            }
+            Divergence::SkewForwardKl { alpha } => {
+                by_kind!(@ $measure = SkewForwardKl { alpha: T::of(alpha) }, $body)
+            }
+            Divergence::SkewReverseKl { alpha } => {
+                by_kind!(@ $measure = SkewReverseKl { alpha: T::of(alpha) }, $body)
+            }
+        }
+    };
+    (@ $measure:ident = $value:expr, $body:expr) => {{
+        let $measure = $value;
+        $body
+    }};
+}
+
+impl DivergenceRows<'_> {
+    /// Statistics of rows `first..` from both models' logits; as many rows as those hold.
+    pub(crate) fn forward<T: Element>(
+        &self,
+        out: &mut Columns<T, STATISTICS>,
+        first: usize,
+        student: &[T],
+        teacher: &[T],
+    ) {
+        let width = self.width.max(1);
+        let per_task = rows_per_task(width);
+        let tasks = (student.len() / width).div_ceil(per_task);
+        let parts = map_chunks(tasks, student.len(), |task| {
+            let from = task * per_task;
+            let pairs = student.chunks_exact(width).zip(teacher.chunks_exact(width));
+            let pairs = pairs.enumerate().skip(from).take(per_task);
+            dispatch(
+                #[inline(always)]
+                || {
+                    let rows = pairs.map(|(i, (student, teacher))| {
+                        let id = self.ids.map(|ids| ids[first + i] as usize);
+                        self.statistics(id, student, teacher)
+                    });
+                    rows.collect::<Vec<_>>()
+                },
+            )
+        });
+        out.set(first, parts.into_iter().flatten());
+    }
+
+    #[inline(always)]
+    fn statistics<T: Element>(
+        &self,
+        id: Option<usize>,
+        student: &[T],
+        teacher: &[T],
+    ) -> [T; STATISTICS] {
+        let p = RowStats::of(student, self.temperature);
+        let q = RowStats::of(teacher, self.temperature);
+        let saved = [p.max, p.log_sum, q.max, q.log_sum].map(T::of);
+        let pair = Pair::new(saved, self.temperature);
+        let [value, mean] = by_kind!(self.kind, measure => pair.sums(measure, student, teacher));
+        let log_prob = |stats: &RowStats, row: &[T]| {
+            id.map_or(0.0, |id| stats.log_prob(row[id].as_f64(), self.temperature))
+        };
+        let of_id = [log_prob(&p, student), log_prob(&q, teacher)].map(T::of);
+        let [max_p, sum_p, max_q, sum_q] = saved;
+        let [value, entropy, mean] = [value, p.entropy, mean].map(T::of);
+        [value, entropy, of_id[0], of_id[1], max_p, sum_p, max_q, sum_q, mean]
+    }
+
+    /// Gradients of rows `first..` with respect to the student's logits, into `out`; as many
+    /// rows as `out` holds. `student` of `None` means that `out` holds the student's logits.
+    pub(crate) fn backward<T: Element>(
+        &self,
+        out: &mut [T],
+        first: usize,
+        student: Option<&[T]>,
+        teacher: &[T],
+        saved: ColumnsView<'_, T, STATISTICS>,
+        upstream: ColumnsView<'_, T, STATISTICS>,
+    ) {
+        let width = self.width.max(1);
+        let per_task = rows_per_task(width);
+        let work = |task: usize, rows: &mut [T]| {
+            dispatch(
+                #[inline(always)]
+                || {
+                    for (i, out) in rows.chunks_exact_mut(width).enumerate() {
+                        let local = task * per_task + i;
+                        if let Some(student) = student {
+                            out.copy_from_slice(&student[local * width..][..width]);
+                        }
+                        let row = first + local;
+                        let teacher = &teacher[local * width..][..width];
+                        self.gradient(out, teacher, row, saved.row(row), upstream.row(row));
+                    }
+                },
+            )
+        };
+        if out.len() <= CHUNK_VALUES {
+            for (task, rows) in out.chunks_mut(per_task * width).enumerate() {
+                work(task, rows);
+            }
+        } else {
+            let tasks = out.par_chunks_mut(per_task * width).enumerate();
+            tasks.for_each(|(task, rows)| work(task, rows));
+        }
+    }
+
+    #[inline(always)]
+    fn gradient<T: Element>(
+        &self,
+        out: &mut [T],
+        teacher: &[T],
+        row: usize,
+        saved: [T; STATISTICS],
+        upstream: [T; STATISTICS],
+    ) {
+        let [g_value, g_entropy, g_log_prob, ..] = upstream.map(Element::as_f64);
+        if g_value == 0.0 && g_entropy == 0.0 && g_log_prob == 0.0 {
+            return out.fill(T::ZERO);
+        }
+        let [_, entropy, log_prob, _, max_p, sum_p, max_q, sum_q, mean] = saved;
+        let pair = Pair::new([max_p, sum_p, max_q, sum_q], self.temperature);
+        let per = 1.0 / self.temperature;
+        let weights = Weights {
+            value: T::of(per * g_value),
+            mean,
+            constant: T::of(-per * (g_entropy * entropy.as_f64() + g_log_prob)),
+            slope: T::of(per * g_entropy),
+        };
+        let id = self.ids.map(|ids| ids[row] as usize);
+        let logit = id.map(|id| out[id]);
+        by_kind!(self.kind, measure => pair.gradient(measure, weights, out, teacher));
+        if let (Some(id), Some(logit), true) = (id, logit, g_log_prob != 0.0) {
+            // 1 - p from the log-prob: no cancellation where the token is nearly certain.
+            let constant = T::of(-per * g_entropy * entropy.as_f64());
+            let weights = Weights { constant, ..weights };
+            out[id] = logit;
+            let at = id..id + 1;
+            by_kind!(self.kind, measure => {
+                pair.gradient(measure, weights, &mut out[at.clone()], &teacher[at])
+            });
+            out[id] += T::of(-per * g_log_prob * log_prob.as_f64().exp_m1());
+        }
+    }
+}
+
+/// Weights of the terms of a row's gradient, over the temperature.
+#[derive(Clone, Copy)]
+struct Weights<T> {
+    value: T,
+    mean: T,
+    constant: T,
+    slope: T,
+}
+
+/// What turns two logits into probabilities and log-probs.
+#[derive(Clone, Copy)]
+struct Pair<T> {
+    inverse: T,
+    max: [T; 2],
+    log_sum: [T; 2],
+    scale: [T; 2],
+}
+
+impl<T: Element> Pair<T> {
+    /// From maximum and log-sum of student and teacher.
+    #[inline(always)]
+    fn new([max_p, sum_p, max_q, sum_q]: [T; 4], temperature: f64) -> Self {
+        let scale = [sum_p, sum_q].map(|log_sum| T::of((-log_sum.as_f64()).exp()));
+        let inverse = T::of(1.0 / temperature);
+        Self { inverse, max: [max_p, max_q], log_sum: [sum_p, sum_q], scale }
+    }
+
+    /// `(p, log p, q, log q)` of the logits `x` and `y`.
+    #[inline(always)]
+    fn probs(&self, x: T, y: T) -> [T; 4] {
+        let [dp, dq] = [(x - self.max[0]) * self.inverse, (y - self.max[1]) * self.inverse];
+        let [p, q] = [dp.exp() * self.scale[0], dq.exp() * self.scale[1]];
+        [p, dp - self.log_sum[0], q, dq - self.log_sum[1]]
+    }
+
+    /// `D` and `sum_v p_v dD/dp_v`.
+    #[inline(always)]
+    fn sums(&self, measure: impl Measure<T>, student: &[T], teacher: &[T]) -> [f64; 2] {
+        let mut sums = [0.0; 2];
+        for (student, teacher) in student.chunks(BLOCK).zip(teacher.chunks(BLOCK)) {
+            let block = sum_over([student, teacher], |[x, y]| {
+                let [p, log_p, q, log_q] = self.probs(x, y);
+                measure.terms(p, log_p, q, log_q)
+            });
+            sums = [sums[0] + block[0], sums[1] + block[1]];
+        }
+        sums
+    }
+
+    /// Replaces the student's logits in `out` by the gradient.
+    ///
+    /// ```text
+    /// value (p_v dD/dp_v - p_v mean) + p_v (constant - slope log p_v)
+    /// ```
+    #[inline(always)]
+    fn gradient(
+        &self,
+        measure: impl Measure<T>,
+        weights: Weights<T>,
+        out: &mut [T],
+        teacher: &[T],
+    ) {
+        for (x, y) in out.iter_mut().zip(teacher) {
+            let [p, log_p, q, log_q] = self.probs(*x, *y);
+            let [_, pull] = measure.terms(p, log_p, q, log_q);
+            let rest = p * (weights.constant - weights.slope * log_p);
+            let rest = if p == T::ZERO { T::ZERO } else { rest };
+            *x = weights.value * (pull - p * weights.mean) + rest;
+        }
+    }
+}

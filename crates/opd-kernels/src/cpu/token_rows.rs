@@ -1,0 +1,135 @@
+//! Log-prob, log-sum-exp and entropy of rows of logits, and their gradients.
+
+use rayon::prelude::*;
+
+use super::{
+    CHUNK_VALUES, Element,
+    columns::{Columns, ColumnsView},
+    dispatch, map_chunks,
+    softmax::{BLOCK, RowStats},
+};
+
+/// Log-prob, log-sum-exp, entropy; then what the backward reads: maximum, log-sum.
+pub(crate) const STATISTICS: usize = 5;
+
+/// Rows of one parallel task; rows do not mix, so any cut gives the same bits.
+pub(crate) fn rows_per_task(width: usize) -> usize {
+    (CHUNK_VALUES / width.max(1)).max(1)
+}
+
+/// Rows of logits whose tokens are `ids`.
+#[derive(Clone, Copy)]
+pub(crate) struct TokenRows<'a> {
+    pub(crate) ids: &'a [u32],
+    pub(crate) width: usize,
+    pub(crate) temperature: f64,
+}
+
+impl TokenRows<'_> {
+    /// Statistics of rows `first..` from their `logits`; as many rows as `logits` holds.
+    pub(crate) fn forward<T: Element>(
+        &self,
+        out: &mut Columns<T, STATISTICS>,
+        first: usize,
+        logits: &[T],
+    ) {
+        let width = self.width.max(1);
+        let per_task = rows_per_task(width);
+        let tasks = (logits.len() / width).div_ceil(per_task);
+        let parts = map_chunks(tasks, logits.len(), |task| {
+            let rows = logits.chunks_exact(width).skip(task * per_task).take(per_task);
+            let ids = &self.ids[first + task * per_task..];
+            dispatch(
+                #[inline(always)]
+                || {
+                    let rows = rows.zip(ids);
+                    rows.map(|(row, id)| self.statistics(row, *id)).collect::<Vec<_>>()
+                },
+            )
+        });
+        out.set(first, parts.into_iter().flatten());
+    }
+
+    #[inline(always)]
+    fn statistics<T: Element>(&self, row: &[T], id: u32) -> [T; STATISTICS] {
+        let stats = RowStats::of(row, self.temperature);
+        let log_prob = stats.log_prob(row[id as usize].as_f64(), self.temperature);
+        let log_sum_exp = stats.log_sum_exp(self.temperature);
+        [log_prob, log_sum_exp, stats.entropy, stats.max, stats.log_sum].map(T::of)
+    }
+
+    /// Gradients of rows `first..` with respect to their logits, into `out`; as many rows as
+    /// `out` holds. `logits` of `None` means that `out` holds them.
+    pub(crate) fn backward<T: Element>(
+        &self,
+        out: &mut [T],
+        first: usize,
+        logits: Option<&[T]>,
+        saved: ColumnsView<'_, T, STATISTICS>,
+        upstream: ColumnsView<'_, T, STATISTICS>,
+    ) {
+        let width = self.width.max(1);
+        let per_task = rows_per_task(width);
+        let work = |task: usize, rows: &mut [T]| {
+            dispatch(
+                #[inline(always)]
+                || {
+                    for (i, out) in rows.chunks_exact_mut(width).enumerate() {
+                        let local = task * per_task + i;
+                        let row = first + local;
+                        let logits = logits.map(|logits| &logits[local * width..][..width]);
+                        self.gradient(out, logits, row, saved.row(row), upstream.row(row));
+                    }
+                },
+            )
+        };
+        if out.len() <= CHUNK_VALUES {
+            for (task, rows) in out.chunks_mut(per_task * width).enumerate() {
+                work(task, rows);
+            }
+        } else {
+            let tasks = out.par_chunks_mut(per_task * width).enumerate();
+            tasks.for_each(|(task, rows)| work(task, rows));
+        }
+    }
+
+    /// ```text
+    /// dx_v = (g_logp (1[v = id] - p_v) + g_lse p_v - g_entropy p_v (log p_v + entropy)) / temperature
+    /// ```
+    #[inline(always)]
+    fn gradient<T: Element>(
+        &self,
+        out: &mut [T],
+        logits: Option<&[T]>,
+        row: usize,
+        saved: [T; STATISTICS],
+        upstream: [T; STATISTICS],
+    ) {
+        let [g_log_prob, g_log_sum_exp, g_entropy, ..] = upstream.map(Element::as_f64);
+        if g_log_prob == 0.0 && g_log_sum_exp == 0.0 && g_entropy == 0.0 {
+            return out.fill(T::ZERO);
+        }
+        let [log_prob, _, entropy, _, log_sum] = saved.map(Element::as_f64);
+        let per = 1.0 / self.temperature;
+        let (max, inverse, shift) = (saved[3], T::of(per), saved[4]);
+        let scale = T::of((-log_sum).exp());
+        let constant = T::of(per * (g_log_sum_exp - g_log_prob - g_entropy * entropy));
+        let slope = T::of(per * g_entropy);
+        for (i, block) in out.chunks_mut(BLOCK).enumerate() {
+            if let Some(logits) = logits {
+                block.copy_from_slice(&logits[i * BLOCK..][..block.len()]);
+            }
+            for x in block {
+                let d = (*x - max) * inverse;
+                let p = d.exp() * scale;
+                let gradient = p * (constant - slope * (d - shift));
+                *x = if p == T::ZERO { T::ZERO } else { gradient };
+            }
+        }
+        // 1 - p from the log-prob: no cancellation where the token is nearly certain.
+        let p = log_prob.exp();
+        let curve = if p == 0.0 { 0.0 } else { g_entropy * p * (log_prob + entropy) };
+        let target = -g_log_prob * log_prob.exp_m1() + g_log_sum_exp * p - curve;
+        out[self.ids[row] as usize] = T::of(per * target);
+    }
+}

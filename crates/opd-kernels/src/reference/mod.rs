@@ -1,0 +1,11 @@
+//! The kernels' readable definitions: plain candle, differentiable, with `[T, V]` temporaries.
+//!
+//! Tests compare every kernel with its namesake here. Logits must be finite.
+
+mod divergence;
+mod logprob;
+
+pub use self::{
+    divergence::{divergence, linear_divergence},
+    logprob::{linear_token_logprobs, log_softmax, token_logprobs},
+};
