@@ -1,10 +1,40 @@
 #![doc = include_str!("../README.md")]
 
+mod adamw;
+mod attention;
+mod cache;
 mod cpu;
+mod divergence;
+mod embedding;
 mod error;
+mod linear_divergence;
+mod linear_logprob;
+mod logprob;
 mod matmul;
+mod projection;
+pub mod reference;
+mod rms_norm;
+mod rotary;
+mod shape;
+mod spans;
+mod swiglu;
 
 pub use self::{
+    adamw::{AdamWStep, adamw_step, add_assign, sum_of_squares},
+    attention::{AttentionOutput, attention, attention_backward},
+    cache::write_rows,
+    divergence::{Divergence, DivergenceOutput, divergence},
+    embedding::{embedding, scatter_add_rows},
     error::{Error, Result},
+    linear_divergence::linear_divergence,
+    linear_logprob::linear_token_logprobs,
+    logprob::{TokenLogprobs, token_logprobs},
     matmul::{linear, linear_grad_input, linear_grad_weight},
+    projection::Projection,
+    rms_norm::{add_rms_norm, rms_norm, rms_norm_backward},
+    rotary::{
+        HeadNorms, Heads, RotaryTable, RotateHeadsGradients, rotate_heads, rotate_heads_backward,
+    },
+    spans::{Span, Spans},
+    swiglu::{swiglu, swiglu_backward},
 };

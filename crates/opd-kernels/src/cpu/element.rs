@@ -3,7 +3,7 @@ use std::{
     ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign},
 };
 
-use candle_core::WithDType;
+use candle_core::{CpuStorage, WithDType};
 
 /// A dtype that the CPU kernels compute in.
 ///
@@ -33,7 +33,9 @@ pub(crate) trait Element:
     fn ln(self) -> Self;
     fn sqrt(self) -> Self;
     fn max(self, other: Self) -> Self;
-    fn finite(self) -> bool;
+    fn is_nan(self) -> bool;
+    /// The values of a storage of this dtype, or `None` for another dtype.
+    fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
 }
 
 impl Element for f32 {
@@ -76,7 +78,7 @@ impl Element for f32 {
         let scale = |e: i32| f32::from_bits(((e + 127) << 23) as u32);
         let y = p * scale(half) * scale(bits - half);
         let y = if self < -87.3 { 0.0 } else { y };
-        if self.is_nan() { self } else { y }
+        if f32::is_nan(self) { self } else { y }
     }
 
     #[inline(always)]
@@ -95,8 +97,15 @@ impl Element for f32 {
     }
 
     #[inline(always)]
-    fn finite(self) -> bool {
-        self.is_finite()
+    fn is_nan(self) -> bool {
+        f32::is_nan(self)
+    }
+
+    fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+        match storage {
+            CpuStorage::F32(values) => Some(values),
+            _ => None,
+        }
     }
 }
 
@@ -136,8 +145,15 @@ impl Element for f64 {
     }
 
     #[inline(always)]
-    fn finite(self) -> bool {
-        self.is_finite()
+    fn is_nan(self) -> bool {
+        f64::is_nan(self)
+    }
+
+    fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+        match storage {
+            CpuStorage::F64(values) => Some(values),
+            _ => None,
+        }
     }
 }
 

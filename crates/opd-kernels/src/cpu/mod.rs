@@ -1,13 +1,48 @@
 //! What the CPU kernels share: element types, slices of tensors, SIMD dispatch, threads.
 
+pub(crate) mod attention;
+pub(crate) mod columns;
+pub(crate) mod divergence_rows;
 mod element;
+pub(crate) mod gemm;
+mod inplace;
+mod measure;
 mod parallel;
+pub(crate) mod projection;
+mod shared;
 mod simd;
 mod slices;
+mod softmax;
+pub(crate) mod token_rows;
+pub(crate) mod vector;
 
 pub(crate) use self::{
     element::Element,
-    parallel::{for_each_chunk, CHUNK_ROWS},
+    inplace::update,
+    parallel::{CHUNK_VALUES, for_rows, for_rows_of_two, map_chunks, map_rows, sum_in_order},
     simd::dispatch,
-    slices::{check_ids, tensor, view},
+    slices::{check_ids, strided_view, tensor, view},
 };
+
+/// Evaluates `$body` with the type `$t` standing for the dtype of `$tensor`.
+macro_rules! by_dtype {
+    ($op:expr, $tensor:expr, $t:ident => $body:expr) => {
+        match $tensor.dtype() {
+            candle_core::DType::F32 => {
+                type $t = f32;
+                $body
+            }
+            candle_core::DType::F64 => {
+                type $t = f64;
+                $body
+            }
+            got => Err($crate::Error::DType {
+                op: $op,
+                what: stringify!($tensor),
+                got,
+                remedy: "convert it to f32",
+            }),
+        }
+    };
+}
+pub(crate) use by_dtype;

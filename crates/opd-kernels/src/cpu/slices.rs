@@ -3,17 +3,18 @@ use std::{
     ops::{Deref, Range},
 };
 
-use candle_core::{Device, Shape, Storage, Tensor, WithDType};
+use candle_core::{Device, Shape, Storage, StorageRef, Tensor, WithDType};
 
 use crate::{Error, Result};
 
-struct View<G, T> {
-    storage: G,
+/// The values of a CPU tensor, borrowed for as long as its storage is not written to.
+pub(crate) struct View<'a, T> {
+    storage: StorageRef<'a>,
     range: Range<usize>,
     dtype: PhantomData<T>,
 }
 
-impl<G: Deref<Target = Storage>, T: WithDType> Deref for View<G, T> {
+impl<T: WithDType> Deref for View<'_, T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -23,19 +24,33 @@ impl<G: Deref<Target = Storage>, T: WithDType> Deref for View<G, T> {
 }
 
 /// The values of a contiguous CPU tensor of dtype `T`, in row-major order.
-pub(crate) fn view<'a, T: WithDType>(
+pub(crate) fn view<'a, T: WithDType>(op: &'static str, tensor: &'a Tensor) -> Result<View<'a, T>> {
+    let Some((start, end)) = tensor.layout().contiguous_offsets() else {
+        return Err(candle_core::Error::RequiresContiguous { op }.into());
+    };
+    borrow(op, tensor, Some(start..end))
+}
+
+/// The values from a strided CPU tensor's first to the end of its storage.
+pub(crate) fn strided_view<'a, T: WithDType>(
     op: &'static str,
     tensor: &'a Tensor,
-) -> Result<impl Deref<Target = [T]> + 'a> {
+) -> Result<View<'a, T>> {
+    borrow(op, tensor, None)
+}
+
+fn borrow<'a, T: WithDType>(
+    op: &'static str,
+    tensor: &'a Tensor,
+    range: Option<Range<usize>>,
+) -> Result<View<'a, T>> {
     let (storage, layout) = tensor.storage_and_layout();
     let Storage::Cpu(cpu) = &*storage else {
         return Err(Error::Device { op, device: format!("{:?}", tensor.device()) });
     };
-    T::cpu_storage_as_slice(cpu)?;
-    let Some((start, end)) = layout.contiguous_offsets() else {
-        return Err(candle_core::Error::RequiresContiguous { op }.into());
-    };
-    Ok(View { storage, range: start..end, dtype: PhantomData })
+    let len = T::cpu_storage_as_slice(cpu)?.len();
+    let range = range.unwrap_or(layout.start_offset()..len);
+    Ok(View { storage, range, dtype: PhantomData })
 }
 
 /// Passes if every token id is inside the vocabulary.

@@ -1,0 +1,104 @@
+use candle_core::{D, Tensor};
+
+use crate::{
+    Error, Result,
+    cpu::{self, Element, attention::Strided, by_dtype},
+    rotary::Heads,
+    shape,
+    spans::Spans,
+};
+
+const OP: &str = "attention";
+
+/// What [`attention`] computes.
+#[derive(Clone, Debug)]
+pub struct AttentionOutput {
+    /// `[Tq, heads, head_dim]`.
+    pub out: Tensor,
+    /// `[Tq, heads]`: log-sum-exp of the scaled scores, which the backward needs.
+    pub lse: Tensor,
+}
+
+/// Causal attention over a packed ragged batch; memory is linear in the number of tokens.
+///
+/// `q` is `[Tq, heads, head_dim]`, `k` and `v` are `[Tk, kv_heads, head_dim]`; their rows may
+/// be strided (parts of a fused projection, or of a cache). Query head `h` reads key head
+/// `h / (heads / kv_heads)`. Scores are divided by `sqrt(head_dim)`.
+///
+/// Rows that no span queries are 0.
+///
+/// # Errors
+///
+/// [`Error::Shape`], [`Error::DType`] or [`Error::Device`].
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, spans: &Spans) -> Result<AttentionOutput> {
+    let (rows, n_heads, head_dim) = q.dims3()?;
+    let (n_keys, kv_heads, _) = k.dims3()?;
+    let heads = Heads { heads: n_heads, kv_heads, head_dim };
+    if kv_heads == 0 || n_heads % kv_heads != 0 {
+        let (what, expected) = ("query heads", "a multiple of the key heads");
+        return Err(Error::Setting { op: OP, what, expected, got: n_heads as f64 });
+    }
+    shape::expect(OP, "q", q, &[spans.n_queries(), n_heads, head_dim], "[Tq, heads, head_dim]")?;
+    shape::expect(OP, "k", k, &[spans.n_keys(), kv_heads, head_dim], "[Tk, kv_heads, head_dim]")?;
+    shape::expect(OP, "v", v, &[n_keys, kv_heads, head_dim], "[Tk, kv_heads, head_dim]")?;
+    let (q, k, v) = (row_strided(q)?, row_strided(k)?, row_strided(v)?);
+    by_dtype!(OP, q, T => {
+        let q_values = cpu::strided_view::<T>(OP, &q)?;
+        let k_values = cpu::strided_view::<T>(OP, &k)?;
+        let v_values = cpu::strided_view::<T>(OP, &v)?;
+        let mut out = vec![T::ZERO; rows * n_heads * head_dim];
+        let mut lse = vec![T::ZERO; rows * n_heads];
+        let inputs = (strided(&q, &q_values), strided(&k, &k_values), strided(&v, &v_values));
+        cpu::attention::forward(inputs, spans, heads, scale(head_dim), (&mut out, &mut lse));
+        Ok(AttentionOutput {
+            out: cpu::tensor(out, (rows, n_heads, head_dim))?,
+            lse: cpu::tensor(lse, (rows, n_heads))?,
+        })
+    })
+}
+
+/// Gradient of [`attention`] with respect to fused rows `qkv` `[T, total, head_dim]` whose
+/// parts were its `q`, `k` and `v`, from the gradient `dout` of its `out`.
+///
+/// # Errors
+///
+/// As [`attention`].
+pub fn attention_backward(
+    qkv: &Tensor,
+    heads: Heads,
+    spans: &Spans,
+    output: &AttentionOutput,
+    dout: &Tensor,
+) -> Result<Tensor> {
+    let (rows, dim) = (spans.n_queries(), heads.head_dim);
+    shape::expect(OP, "qkv", qkv, &[spans.n_keys(), heads.total(), dim], "[T, total, head_dim]")?;
+    shape::expect(OP, "qkv", qkv, &[rows, heads.total(), dim], "[T, total, head_dim]")?;
+    shape::expect(OP, "dout", dout, &[rows, heads.heads, dim], "[T, heads, head_dim]")?;
+    shape::expect(OP, "out", &output.out, dout.dims(), "[T, heads, head_dim]")?;
+    let (qkv, dout) = (qkv.contiguous()?, dout.contiguous()?);
+    by_dtype!(OP, qkv, T => {
+        let (input, dout) = (cpu::view::<T>(OP, &qkv)?, cpu::view::<T>(OP, &dout)?);
+        let (out, lse) = (cpu::view::<T>(OP, &output.out)?, cpu::view::<T>(OP, &output.lse)?);
+        let mut dqkv = vec![T::ZERO; input.len()];
+        let saved = (&*out, &*lse, &*dout);
+        cpu::attention::backward(&input, spans, heads, scale(dim), saved, &mut dqkv);
+        cpu::tensor(dqkv, qkv.shape())
+    })
+}
+
+fn scale<T: Element>(head_dim: usize) -> T {
+    T::of(1.0 / (head_dim as f64).sqrt())
+}
+
+/// The tensor itself if each row's heads are contiguous, else a contiguous copy.
+fn row_strided(tensor: &Tensor) -> Result<Tensor> {
+    let dim = tensor.dim(D::Minus1)?;
+    match tensor.stride() {
+        [_, head, 1] if *head == dim => Ok(tensor.clone()),
+        _ => Ok(tensor.contiguous()?),
+    }
+}
+
+fn strided<'a, T: Element>(tensor: &Tensor, values: &'a [T]) -> Strided<'a, T> {
+    Strided { values, row_stride: tensor.stride()[0] }
+}

@@ -1,0 +1,51 @@
+use candle_core::Tensor;
+
+use crate::{
+    Error, Result,
+    cpu::{self, by_dtype},
+    shape,
+};
+
+const OP: &str = "write_rows";
+
+/// Copies row `i` of `source` `[n, ..]` over row `rows[i]` of `cache` `[R, ..]`, in place.
+///
+/// Rows of `source` may be strided, as the keys and values of a fused projection are.
+///
+/// # Errors
+///
+/// [`Error::Shape`] if the rows differ in shape, [`Error::TokenId`] for a row outside the cache.
+pub fn write_rows(cache: &Tensor, rows: &[usize], source: &Tensor) -> Result<()> {
+    let (n_rows, width) = match cache.dims() {
+        [n_rows, rest @ ..] => (*n_rows, rest.iter().product::<usize>()),
+        [] => (0, 0),
+    };
+    let mut dims = cache.dims().to_vec();
+    if let Some(first) = dims.first_mut() {
+        *first = rows.len();
+    }
+    shape::expect(OP, "source", source, &dims, "[rows.len(), ..] with the cache's row shape")?;
+    if let Some(position) = rows.iter().position(|&row| row >= n_rows) {
+        let id = rows[position] as u32;
+        return Err(Error::TokenId { op: OP, position, id, vocab: n_rows });
+    }
+    let inner_contiguous = source.stride().get(1..).is_some_and(|strides| {
+        let mut expected = 1;
+        strides.iter().zip(&dims[1..]).rev().all(|(stride, dim)| {
+            let fits = *stride == expected;
+            expected *= dim;
+            fits
+        })
+    });
+    let source = if inner_contiguous { source.clone() } else { source.contiguous()? };
+    by_dtype!(OP, source, T => {
+        let values = cpu::strided_view::<T>(OP, &source)?;
+        let stride = source.stride().first().copied().unwrap_or(0);
+        cpu::update::<T>(OP, cache, |cache| {
+            for (i, row) in rows.iter().enumerate() {
+                cache[row * width..][..width].copy_from_slice(&values[i * stride..][..width]);
+            }
+            Ok(())
+        })
+    })
+}

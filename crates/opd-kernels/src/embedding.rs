@@ -1,0 +1,68 @@
+use candle_core::Tensor;
+
+use crate::{
+    Error, Result,
+    cpu::{self, Element, by_dtype},
+    shape,
+};
+
+const OP: &str = "embedding";
+
+/// Rows of `weight` `[V, H]` named by `ids` `[T]` (u32): `[T, H]`.
+///
+/// # Errors
+///
+/// [`Error::TokenId`] naming the first id outside the vocabulary, [`Error::Shape`] or
+/// [`Error::DType`].
+pub fn embedding(weight: &Tensor, ids: &Tensor) -> Result<Tensor> {
+    let (vocab, width) = matrix(weight)?;
+    let (weight, ids) = (weight.contiguous()?, ids.contiguous()?);
+    by_dtype!(OP, weight, T => {
+        let (table, ids) = (cpu::view::<T>(OP, &weight)?, cpu::view::<u32>(OP, &ids)?);
+        cpu::check_ids(OP, &ids, vocab)?;
+        let mut out = vec![T::ZERO; ids.len() * width];
+        cpu::for_rows(&mut out, width, |first, rows| {
+            for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+                row.copy_from_slice(&table[ids[first + i] as usize * width..][..width]);
+            }
+        });
+        cpu::tensor(out, (ids.len(), width))
+    })
+}
+
+/// Adds row `t` of `rows` `[T, H]` to row `ids[t]` of `sums` `[V, H]`, in place, in the order
+/// of `t`: the gradient of [`embedding`].
+///
+/// # Errors
+///
+/// As [`embedding`].
+pub fn scatter_add_rows(sums: &Tensor, ids: &Tensor, rows: &Tensor) -> Result<()> {
+    let (vocab, width) = matrix(sums)?;
+    shape::expect(OP, "rows", rows, &[ids.elem_count(), width], "[T, H]")?;
+    let (ids, rows) = (ids.contiguous()?, rows.contiguous()?);
+    by_dtype!(OP, rows, T => {
+        let (ids, rows) = (cpu::view::<u32>(OP, &ids)?, cpu::view::<T>(OP, &rows)?);
+        cpu::check_ids(OP, &ids, vocab)?;
+        cpu::update::<T>(OP, sums, |sums| {
+            for (id, row) in ids.iter().zip(rows.chunks_exact(width)) {
+                let sums = &mut sums[*id as usize * width..][..width];
+                for (sum, value) in sums.iter_mut().zip(row) {
+                    *sum += *value;
+                }
+            }
+            Ok(())
+        })
+    })
+}
+
+fn matrix(weight: &Tensor) -> Result<(usize, usize)> {
+    match weight.dims() {
+        &[vocab, width] if width > 0 => Ok((vocab, width)),
+        got => Err(Error::Shape {
+            op: OP,
+            what: "weight",
+            expected: "[V, H] with H above 0".into(),
+            got: got.to_vec(),
+        }),
+    }
+}
