@@ -16,7 +16,9 @@ pub enum Error {
     },
 
     /// A stream of one rollout does not have one value per response token.
-    #[error("{what} of rollout {row}: expected {expected} values, one per response token, got {got}")]
+    #[error(
+        "{what} of rollout {row}: expected {expected} values, one per response token, got {got}"
+    )]
     RolloutLength {
         /// Which stream.
         what: &'static str,
@@ -62,7 +64,9 @@ pub enum Error {
     },
 
     /// A log-prob above zero is no log-probability.
-    #[error("{what}: {value} at row {row}, token {token} is above 0; log-probs are natural logarithms of probabilities")]
+    #[error(
+        "{what}: {value} at row {row}, token {token} is above 0; log-probs are natural logarithms of probabilities"
+    )]
     PositiveLogprob {
         /// Which stream.
         what: &'static str,

@@ -1,9 +1,11 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod error;
 mod groups;
 mod kl;
+mod logprob;
 mod ragged;
 mod rollout;
 mod rollout_batch;

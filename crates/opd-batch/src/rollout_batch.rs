@@ -1,4 +1,4 @@
-use crate::{Error, Finish, Groups, Ragged, Result, Rollout, Rows, Source};
+use crate::{Error, Finish, Groups, Ragged, Result, Rollout, Rows, Source, logprob::check_row};
 
 /// Rollouts packed into streams that share their rows; checked once, trusted everywhere.
 #[derive(Clone, Debug, PartialEq)]
@@ -139,21 +139,12 @@ fn check(row: usize, rollout: &Rollout) -> Result<()> {
         length("loss_mask", mask.len())?;
     }
     let truncated = rollout.truncated_logprobs.as_ref();
-    let streams = [
-        ("sampler_logprobs", Some(&rollout.sampler_logprobs)),
-        ("truncated_logprobs", truncated),
-    ];
+    let streams =
+        [("sampler_logprobs", Some(&rollout.sampler_logprobs)), ("truncated_logprobs", truncated)];
     for (what, logprobs) in streams {
         let Some(logprobs) = logprobs else { continue };
         length(what, logprobs.len())?;
-        for (token, &value) in logprobs.iter().enumerate() {
-            if !value.is_finite() {
-                return Err(Error::NotFinite { what, row, token, value });
-            }
-            if value > 1e-4 {
-                return Err(Error::PositiveLogprob { what, row, token, value });
-            }
-        }
+        check_row(what, row, logprobs.iter().copied().map(Some))?;
     }
     Ok(())
 }

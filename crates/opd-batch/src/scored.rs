@@ -51,11 +51,14 @@ impl<'a> ScoredBatch<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Rows`].
+    /// [`Error::Rows`], or those of [`TeacherScores::check`].
     pub fn with_teacher(mut self, scores: TeacherScores) -> Result<Self> {
-        self.mask = self.mask.zip_with(&scores.logprobs, "teacher_logprobs", |&mask, score| {
-            mask && score.is_some()
-        })?;
+        scores.check()?;
+        self.mask = self.rollouts.loss_mask().zip_with(
+            &scores.logprobs,
+            "teacher_logprobs",
+            |&mask, score| mask && score.is_some(),
+        )?;
         self.teacher = Some(scores);
         Ok(self)
     }

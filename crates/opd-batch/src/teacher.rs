@@ -1,4 +1,4 @@
-use crate::{Error, Ragged, Result, RolloutBatch, Rows};
+use crate::{Error, Ragged, Result, RolloutBatch, Rows, logprob::check_row};
 
 /// A sequence to be scored: log-probs are wanted for the tokens of `response`.
 #[derive(Clone, Copy, Debug)]
@@ -73,13 +73,28 @@ impl TeacherScores {
     ///
     /// [`Error::NotFinite`] or [`Error::PositiveLogprob`], naming row and token.
     pub fn complete(logprobs: Ragged<f32>) -> Result<Self> {
-        logprobs.check_finite("teacher_logprobs")?;
-        if let Some(at) = logprobs.values().iter().position(|&value| value > 1e-4) {
-            let (row, token) = logprobs.rows().locate(at).unwrap_or_default();
-            let value = logprobs.values()[at];
-            return Err(Error::PositiveLogprob { what: "teacher_logprobs", row, token, value });
+        let scores = Self { logprobs: logprobs.map(|&value| Some(value)), top: None };
+        scores.check()?;
+        Ok(scores)
+    }
+
+    /// Passes if every score is a log-prob and `top` has `k` entries per token.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFinite`] or [`Error::PositiveLogprob`], naming row and token;
+    /// [`Error::Length`].
+    pub fn check(&self) -> Result<()> {
+        for (row, scores) in self.logprobs.iter().enumerate() {
+            check_row("teacher_logprobs", row, scores.iter().copied())?;
         }
-        Ok(Self { logprobs: logprobs.map(|&value| Some(value)), top: None })
+        let Some(top) = &self.top else { return Ok(()) };
+        let expected = self.logprobs.rows().n_tokens() * top.k;
+        let streams = [("top ids", top.ids.len()), ("top log-probs", top.logprobs.len())];
+        match streams.into_iter().find(|&(_, got)| got != expected) {
+            Some((what, got)) => Err(Error::Length { what, expected, got }),
+            None => Ok(()),
+        }
     }
 
     /// Number of tokens without a score.
