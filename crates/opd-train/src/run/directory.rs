@@ -1,0 +1,182 @@
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+use crate::run::{
+    Error, Result, Summary, durable,
+    lock::{self, Lock},
+};
+
+const CONFIG: &str = "config.toml";
+
+/// All that a run writes into its directory; what `--overwrite` may remove.
+const ENTRIES: [&str; 8] = [
+    lock::NAME,
+    CONFIG,
+    "metrics.jsonl",
+    "summary.json",
+    "report.html",
+    "tensorboard",
+    "checkpoints",
+    "model",
+];
+
+/// What to do with a directory that holds a run already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Existing {
+    /// Refuse it.
+    #[default]
+    Refuse,
+    /// Remove the run that is in it.
+    Overwrite,
+}
+
+/// A run's directory, locked for as long as this value lives.
+///
+/// A process that dies, however it dies, releases the lock.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    _lock: Lock,
+}
+
+impl RunDir {
+    /// A new run in `path`, which is created if need be.
+    ///
+    /// [`Existing::Overwrite`] removes a run, never anything else: a directory that holds
+    /// one entry that no run writes is refused before the first removal.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InUse`] if the directory is not empty, [`Error::Locked`] if another process
+    /// works there, [`Error::NotARun`] if it may not be overwritten,
+    /// [`Error::NotWritable`], [`Error::Full`] or [`Error::Io`].
+    pub fn create(path: impl Into<PathBuf>, existing: Existing) -> Result<Self> {
+        let path = path.into();
+        fs::create_dir_all(&path).map_err(|source| Error::writing(&path, source))?;
+        let held = held(&path)?;
+        let has_lock = path.join(lock::NAME).is_file();
+        match (existing, held.first()) {
+            (Existing::Refuse, Some(entry)) if !has_lock => {
+                return Err(Error::InUse { path, entry: format!("`{entry}`") });
+            }
+            (Existing::Overwrite, Some(_)) => check_only_a_run(&path, &held)?,
+            _ => {}
+        }
+        let lock = Lock::acquire(&path)?;
+        durable::remove_unfinished(&path)?;
+        let held = self::held(&path)?;
+        match (existing, held.first()) {
+            (_, None) => {}
+            (Existing::Refuse, Some(_)) => {
+                return Err(Error::InUse { path, entry: "a run".to_owned() });
+            }
+            (Existing::Overwrite, Some(_)) => {
+                check_only_a_run(&path, &held)?;
+                for entry in &held {
+                    durable::remove(&path.join(entry))?;
+                }
+            }
+        }
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// A new run in `parent/NAME-N` with the first `N` from 1 that is free.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotWritable`], [`Error::Full`] or [`Error::Io`].
+    pub fn create_numbered(parent: &Path, name: &str) -> Result<Self> {
+        fs::create_dir_all(parent).map_err(|source| Error::writing(parent, source))?;
+        let mut n = 1_u64;
+        loop {
+            let path = parent.join(format!("{name}-{n}"));
+            match fs::create_dir(&path) {
+                Ok(()) => return Self::create(path, Existing::Refuse),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => n += 1,
+                Err(source) => return Err(Error::writing(&path, source)),
+            }
+        }
+    }
+
+    /// The run in `path`, to go on with; what a killed process left half written is removed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotARun`] if there is no run, [`Error::Locked`] if another process works on
+    /// it, [`Error::NotWritable`], [`Error::Full`] or [`Error::Io`].
+    pub fn resume(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        if !path.join(CONFIG).is_file() {
+            let reason = format!(
+                "it has no `{CONFIG}`; start a run there with `--output {}`, without `--resume`",
+                path.display()
+            );
+            return Err(Error::NotARun { path, reason });
+        }
+        let lock = Lock::acquire(&path)?;
+        durable::remove_unfinished(&path)?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The resolved configuration, `config.toml`; a directory without it holds no run yet.
+    pub fn config(&self) -> PathBuf {
+        self.path.join(CONFIG)
+    }
+
+    /// `metrics.jsonl`, of [`Metrics`](crate::run::Metrics).
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+
+    /// `tensorboard/`, of [`TensorBoard`](crate::run::TensorBoard).
+    pub fn tensorboard(&self) -> PathBuf {
+        self.path.join("tensorboard")
+    }
+
+    /// `checkpoints/`, of [`CheckpointStore`](crate::run::CheckpointStore).
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// The final model, `model/`.
+    pub fn model(&self) -> PathBuf {
+        self.path.join("model")
+    }
+
+    /// The summary of a finished run, `None` while it is not finished.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Summary::read`].
+    pub fn summary(&self) -> Result<Option<Summary>> {
+        Summary::read(&self.path)
+    }
+}
+
+/// Names in a directory, but the lock and leftovers of killed processes.
+fn held(path: &Path) -> Result<Vec<String>> {
+    let mut names = durable::names(path)?;
+    names.retain(|name| name != lock::NAME && !durable::is_unfinished(name));
+    Ok(names)
+}
+
+fn check_only_a_run(path: &Path, held: &[String]) -> Result<()> {
+    match held.iter().find(|name| !ENTRIES.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(stranger) => {
+            let reason = format!(
+                "`--overwrite` removes nothing but runs, and no run writes `{stranger}`; move it \
+                 away or choose another directory with `--output`"
+            );
+            Err(Error::NotARun { path: path.to_owned(), reason })
+        }
+    }
+}
