@@ -67,21 +67,20 @@ pub struct DivergenceOutput {
     pub divergence: Tensor,
     /// Entropy of the student's distribution.
     pub student_entropy: Tensor,
-    /// The student's log-probs of the ids, if ids were given.
-    pub student_logprobs: Option<Tensor>,
-    /// The teacher's log-probs of the ids, if ids were given; without a graph.
-    pub teacher_logprobs: Option<Tensor>,
+    /// The student's log-probs of the ids.
+    pub student_logprobs: Tensor,
+    /// The teacher's log-probs of the ids; without a graph.
+    pub teacher_logprobs: Tensor,
 }
 
 impl DivergenceOutput {
-    pub(crate) fn from_columns(columns: &Tensor, with_ids: bool) -> Result<Self> {
+    pub(crate) fn from_columns(columns: &Tensor) -> Result<Self> {
         let column = |i| columns.narrow(0, i, 1)?.squeeze(0);
-        let of_ids = |i| with_ids.then(|| column(i)).transpose();
         Ok(Self {
             divergence: column(0)?,
             student_entropy: column(1)?,
-            student_logprobs: of_ids(2)?,
-            teacher_logprobs: of_ids(3)?.map(|logprobs| logprobs.detach()),
+            student_logprobs: column(2)?,
+            teacher_logprobs: column(3)?.detach(),
         })
     }
 }
@@ -89,8 +88,8 @@ impl DivergenceOutput {
 /// The divergence of each row of `student` logits from the same row of `teacher` logits.
 ///
 /// Both are `[T, V]` of one dtype (f32 or f64), both divided by `temperature` before the
-/// softmax; nothing is multiplied by the temperature's square. `ids` is `[T]` (u32), if the
-/// log-probs of the tokens are wanted too. Differentiable with respect to the student's logits
+/// softmax; nothing is multiplied by the temperature's square. `ids` is `[T]` (u32): the
+/// tokens whose log-probs come out beside the divergence. Differentiable with respect to the student's logits
 /// alone: divergence, entropy and log-probs.
 ///
 /// With `D` the divergence and `p` the student's probabilities:
@@ -111,7 +110,7 @@ impl DivergenceOutput {
 pub fn divergence(
     student: &Tensor,
     teacher: &Tensor,
-    ids: Option<&Tensor>,
+    ids: &Tensor,
     kind: Divergence,
     temperature: f64,
 ) -> Result<DivergenceOutput> {
@@ -123,10 +122,9 @@ pub fn divergence(
     check_teacher(OP, (rows, width), matrix(OP, "teacher", teacher)?)?;
     by_dtype!(OP, student, _T => Ok(()))?;
     check_same_dtype(OP, student, teacher)?;
-    let ids = ids.map(|ids| token_ids(OP, ids, rows, width)).transpose()?;
-    let with_ids = ids.is_some();
+    let ids = token_ids(OP, ids, rows, width)?;
     let op = Op { teacher: teacher.detach().contiguous()?, ids, kind, temperature };
-    DivergenceOutput::from_columns(&student.contiguous()?.apply_op1(op)?, with_ids)
+    DivergenceOutput::from_columns(&student.contiguous()?.apply_op1(op)?)
 }
 
 /// Passes if the teacher has the student's rows and vocabulary.
@@ -160,7 +158,7 @@ pub(crate) fn check_same_dtype(op: &'static str, student: &Tensor, teacher: &Ten
 
 struct Op {
     teacher: Tensor,
-    ids: Option<Vec<u32>>,
+    ids: Vec<u32>,
     kind: Divergence,
     temperature: f64,
 }
@@ -168,7 +166,7 @@ struct Op {
 impl Op {
     fn rows(&self, width: usize) -> DivergenceRows<'_> {
         let Self { kind, temperature, .. } = *self;
-        DivergenceRows { kind, ids: self.ids.as_deref(), width, temperature }
+        DivergenceRows { kind, ids: &self.ids, width, temperature }
     }
 
     fn forward(&self, student: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {

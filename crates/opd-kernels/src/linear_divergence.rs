@@ -32,7 +32,7 @@ const OP: &str = "linear_divergence";
 pub fn linear_divergence(
     student: Projection<'_>,
     teacher: Projection<'_>,
-    ids: Option<&Tensor>,
+    ids: &Tensor,
     kind: Divergence,
     temperature: f64,
 ) -> Result<DivergenceOutput> {
@@ -41,8 +41,7 @@ pub fn linear_divergence(
     let (rows, vocab) = student.check(OP)?;
     check_teacher(OP, (rows, vocab), teacher.check(OP)?)?;
     check_same_dtype(OP, student.hidden, teacher.hidden)?;
-    let ids = ids.map(|ids| token_ids(OP, ids, rows, vocab)).transpose()?;
-    let with_ids = ids.is_some();
+    let ids = token_ids(OP, ids, rows, vocab)?;
     let op = Op {
         teacher_hidden: teacher.hidden.detach().contiguous()?,
         teacher_head: teacher.head.detach().contiguous()?,
@@ -51,13 +50,13 @@ pub fn linear_divergence(
         temperature,
     };
     let (hidden, head) = (student.hidden.contiguous()?, student.head.contiguous()?);
-    DivergenceOutput::from_columns(&hidden.apply_op2(&head, op)?, with_ids)
+    DivergenceOutput::from_columns(&hidden.apply_op2(&head, op)?)
 }
 
 struct Op {
     teacher_hidden: Tensor,
     teacher_head: Tensor,
-    ids: Option<Vec<u32>>,
+    ids: Vec<u32>,
     kind: Divergence,
     temperature: f64,
 }
@@ -65,7 +64,7 @@ struct Op {
 impl Op {
     fn rows(&self, width: usize) -> DivergenceRows<'_> {
         let Self { kind, temperature, .. } = *self;
-        DivergenceRows { kind, ids: self.ids.as_deref(), width, temperature }
+        DivergenceRows { kind, ids: &self.ids, width, temperature }
     }
 
     fn forward(

@@ -20,7 +20,7 @@ pub(crate) const STATISTICS: usize = 9;
 #[derive(Clone, Copy)]
 pub(crate) struct DivergenceRows<'a> {
     pub(crate) kind: Divergence,
-    pub(crate) ids: Option<&'a [u32]>,
+    pub(crate) ids: &'a [u32],
     pub(crate) width: usize,
     pub(crate) temperature: f64,
 }
@@ -70,7 +70,7 @@ impl DivergenceRows<'_> {
                 #[inline(always)]
                 || {
                     let rows = pairs.map(|(i, (student, teacher))| {
-                        let id = self.ids.map(|ids| ids[first + i] as usize);
+                        let id = self.ids[first + i] as usize;
                         self.statistics(id, student, teacher)
                     });
                     rows.collect::<Vec<_>>()
@@ -81,20 +81,14 @@ impl DivergenceRows<'_> {
     }
 
     #[inline(always)]
-    fn statistics<T: Element>(
-        &self,
-        id: Option<usize>,
-        student: &[T],
-        teacher: &[T],
-    ) -> [T; STATISTICS] {
+    fn statistics<T: Element>(&self, id: usize, student: &[T], teacher: &[T]) -> [T; STATISTICS] {
         let p = RowStats::of(student, self.temperature);
         let q = RowStats::of(teacher, self.temperature);
         let saved = [p.max, p.log_sum, q.max, q.log_sum].map(T::of);
         let pair = Pair::new(saved, self.temperature);
         let [value, mean] = by_kind!(self.kind, measure => pair.sums(measure, student, teacher));
-        let log_prob = |stats: &RowStats, row: &[T]| {
-            id.map_or(0.0, |id| stats.log_prob(row[id].as_f64(), self.temperature))
-        };
+        let log_prob =
+            |stats: &RowStats, row: &[T]| stats.log_prob(row[id].as_f64(), self.temperature);
         let of_id = [log_prob(&p, student), log_prob(&q, teacher)].map(T::of);
         let [max_p, sum_p, max_q, sum_q] = saved;
         let [value, entropy, mean] = [value, p.entropy, mean].map(T::of);
@@ -162,10 +156,10 @@ impl DivergenceRows<'_> {
             constant: T::of(-per * (g_entropy * entropy.as_f64() + g_log_prob)),
             slope: T::of(per * g_entropy),
         };
-        let id = self.ids.map(|ids| ids[row] as usize);
-        let logit = id.map(|id| out[id]);
+        let id = self.ids[row] as usize;
+        let logit = out[id];
         by_kind!(self.kind, measure => pair.gradient(measure, weights, out, teacher));
-        if let (Some(id), Some(logit), true) = (id, logit, g_log_prob != 0.0) {
+        if g_log_prob != 0.0 {
             // 1 - p from the log-prob: no cancellation where the token is nearly certain.
             let constant = T::of(-per * g_entropy * entropy.as_f64());
             let weights = Weights { constant, ..weights };

@@ -11,16 +11,14 @@ use crate::{Divergence, DivergenceOutput, Projection, Result};
 pub fn divergence(
     student: &Tensor,
     teacher: &Tensor,
-    ids: Option<&Tensor>,
+    ids: &Tensor,
     kind: Divergence,
     temperature: f64,
 ) -> Result<DivergenceOutput> {
     kind.check()?;
     let (log_p, _) = log_softmax(student, temperature)?;
     let (log_q, _) = log_softmax(&teacher.detach(), temperature)?;
-    let of_ids = |log_probs: &Tensor| {
-        ids.map(|ids| log_probs.gather(&ids.unsqueeze(1)?, 1)?.squeeze(1)).transpose()
-    };
+    let of_ids = |log_probs: &Tensor| log_probs.gather(&ids.unsqueeze(1)?, 1)?.squeeze(1);
     let divergence = match kind {
         Divergence::ForwardKl => kl(&log_q, &log_p)?,
         Divergence::ReverseKl => kl(&log_p, &log_q)?,
@@ -49,7 +47,7 @@ pub fn divergence(
 pub fn linear_divergence(
     student: Projection<'_>,
     teacher: Projection<'_>,
-    ids: Option<&Tensor>,
+    ids: &Tensor,
     kind: Divergence,
     temperature: f64,
 ) -> Result<DivergenceOutput> {
