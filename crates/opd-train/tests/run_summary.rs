@@ -3,7 +3,9 @@
 
 use std::fs;
 
-use opd_train::run::{Error, PassAt1, Seconds, Summary};
+use opd_train::run::{Error, PassAt1, Seconds, Summary, write_atomically};
+
+mod run_mounts;
 
 fn summary() -> Summary {
     Summary {
@@ -57,4 +59,17 @@ fn percentages_and_nan_are_refused() {
         assert!(error.to_string().contains(field), "{error}");
     }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn on_a_full_disk_a_file_stays_as_it_was() {
+    let Some(disk) = run_mounts::Mount::tmpfs("64k") else { return };
+    let path = disk.path().join("config.toml");
+    write_atomically(&path, b"seed = 1\n").unwrap();
+    let error = write_atomically(&path, &[b'#'; 100_000]).unwrap_err();
+    assert!(matches!(error, Error::Full { .. }), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), b"seed = 1\n");
+    assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 1, "nothing is left aside");
+    write_atomically(&path, b"seed = 2\n").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"seed = 2\n");
 }
