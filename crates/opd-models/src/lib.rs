@@ -1,2 +1,30 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+
+mod block;
+mod config;
+mod error;
+mod gradients;
+mod kv_cache;
+mod loader;
+mod model;
+mod packed;
+mod parameters;
+mod rope;
+mod save;
+mod tape;
+mod tokenizer;
+mod weights;
+
+pub use self::{
+    config::{Architecture, ModelConfig},
+    error::{Error, Result},
+    gradients::Gradients,
+    kv_cache::KvCache,
+    model::CausalLm,
+    packed::Packed,
+    parameters::{Parameter, Parameters},
+    rope::Rope,
+    tape::Checkpointing,
+    tokenizer::Tokenizer,
+};

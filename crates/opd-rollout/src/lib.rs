@@ -1,2 +1,19 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+
+mod engine;
+mod error;
+mod in_process;
+mod prompts;
+mod reward;
+mod sampling;
+mod schedule;
+
+pub use self::{
+    engine::{Generation, Request, RolloutEngine},
+    error::{Error, Result},
+    in_process::InProcess,
+    prompts::{Example, Fields, PromptSet},
+    reward::{ExactMatch, Reward},
+    sampling::{Sampling, Strategy},
+};

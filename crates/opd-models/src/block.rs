@@ -1,0 +1,186 @@
+use candle_core::Tensor;
+use opd_kernels::{
+    HeadNorms, Heads, RotaryTable, Spans, add_rms_norm, attention, attention_backward, linear,
+    linear_grad_input, rms_norm, rms_norm_backward, rotate_heads, rotate_heads_backward, swiglu,
+    swiglu_backward,
+};
+
+use crate::{
+    Gradients, Result,
+    kv_cache::CacheRows,
+    parameters::ParameterId,
+    tape::{Residual, Saved},
+};
+
+/// A trainable vector.
+#[derive(Clone, Debug)]
+pub(crate) struct Vector {
+    pub(crate) id: ParameterId,
+    pub(crate) values: Tensor,
+}
+
+/// A trainable matrix `[N, K]` with an optional bias `[N]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Matrix {
+    pub(crate) id: ParameterId,
+    pub(crate) weight: Tensor,
+    pub(crate) bias: Option<Vector>,
+}
+
+impl Matrix {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let y = linear(x, &self.weight)?;
+        match &self.bias {
+            None => Ok(y),
+            Some(bias) => Ok(y.broadcast_add(&bias.values)?),
+        }
+    }
+
+    fn backward(&self, x: &Tensor, dy: &Tensor, gradients: &mut Gradients) -> Result<Tensor> {
+        gradients.add_product(self.id, dy, x)?;
+        if let Some(bias) = &self.bias {
+            gradients.add_tensor(bias.id, dy.sum(0)?)?;
+        }
+        Ok(linear_grad_input(dy, &self.weight)?)
+    }
+}
+
+/// Where the rows of one forward sit: shared by all its layers.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) positions: &'a Tensor,
+    pub(crate) rotary: &'a RotaryTable,
+    pub(crate) spans: &'a Spans,
+}
+
+/// One transformer layer: attention and feed-forward, each behind a norm, on a residual stream.
+#[derive(Clone, Debug)]
+pub(crate) struct Block {
+    pub(crate) heads: Heads,
+    pub(crate) eps: f64,
+    pub(crate) input_norm: Vector,
+    pub(crate) qkv: Matrix,
+    pub(crate) head_norms: Option<(Vector, Vector)>,
+    pub(crate) output: Matrix,
+    pub(crate) mlp_norm: Vector,
+    pub(crate) gate_up: Matrix,
+    pub(crate) down: Matrix,
+}
+
+impl Block {
+    fn norms(&self) -> Option<HeadNorms<'_>> {
+        let (query, key) = self.head_norms.as_ref()?;
+        Some(HeadNorms { query: &query.values, key: &key.values, eps: self.eps })
+    }
+
+    fn enter(&self, residual: Residual) -> Result<(Tensor, Tensor)> {
+        let (x, norm) = (residual.x, &self.input_norm.values);
+        match residual.delta {
+            Some(delta) => Ok(add_rms_norm(&x, &delta, norm, self.eps)?),
+            None => {
+                let normed = rms_norm(&x, norm, self.eps)?;
+                Ok((x, normed))
+            }
+        }
+    }
+
+    /// Forward that keeps what the backward needs.
+    pub(crate) fn forward(
+        &self,
+        residual: Residual,
+        place: &Place<'_>,
+    ) -> Result<(Residual, Saved)> {
+        let (x, attention_input) = self.enter(residual)?;
+        let (n, width) = (x.dims()[0], self.heads.heads * self.heads.head_dim);
+        let Heads { heads, kv_heads, .. } = self.heads;
+        let qkv = self.qkv.forward(&attention_input)?;
+        let rotated = rotate_heads(&qkv, self.heads, self.norms(), place.rotary, place.positions)?;
+        let attention = attention(
+            &rotated.narrow(1, 0, heads)?,
+            &rotated.narrow(1, heads, kv_heads)?,
+            &rotated.narrow(1, heads + kv_heads, kv_heads)?,
+            place.spans,
+        )?;
+        let delta = self.output.forward(&attention.out.reshape((n, width))?)?;
+        let (middle, mlp_input) = add_rms_norm(&x, &delta, &self.mlp_norm.values, self.eps)?;
+        let gate_up = self.gate_up.forward(&mlp_input)?;
+        let activated = swiglu(&gate_up)?;
+        let delta = Some(self.down.forward(&activated)?);
+        let residual = Residual { x: middle.clone(), delta };
+        let saved = Saved {
+            x,
+            attention_input,
+            qkv,
+            rotated,
+            attention,
+            middle,
+            mlp_input,
+            gate_up,
+            activated,
+        };
+        Ok((residual, saved))
+    }
+
+    /// Gradient of the layer's input from the gradient `dy` of its output (`[T, H]`, the
+    /// residual stream with its delta added).
+    pub(crate) fn backward(
+        &self,
+        saved: &Saved,
+        place: &Place<'_>,
+        dy: &Tensor,
+        gradients: &mut Gradients,
+    ) -> Result<Tensor> {
+        let dactivated = self.down.backward(&saved.activated, dy, gradients)?;
+        let dgate_up = swiglu_backward(&saved.gate_up, &dactivated)?;
+        let dmlp_input = self.gate_up.backward(&saved.mlp_input, &dgate_up, gradients)?;
+        let norm = &self.mlp_norm;
+        let (dmiddle, dnorm) =
+            rms_norm_backward(&saved.middle, &norm.values, &dmlp_input, Some(dy), self.eps)?;
+        gradients.add_tensor(norm.id, dnorm)?;
+
+        let out = &saved.attention.out;
+        let flat = out.reshape((out.dims()[0], out.dims()[1] * out.dims()[2]))?;
+        let dout = self.output.backward(&flat, &dmiddle, gradients)?.reshape(out.shape())?;
+        let (rotated, attention) = (&saved.rotated, &saved.attention);
+        let drotated = attention_backward(rotated, self.heads, place.spans, attention, &dout)?;
+        let (rotary, positions) = (place.rotary, place.positions);
+        let rotation = rotate_heads_backward(
+            &saved.qkv,
+            self.heads,
+            self.norms(),
+            rotary,
+            positions,
+            &drotated,
+        )?;
+        if let (Some((query, key)), Some((dquery, dkey))) = (&self.head_norms, rotation.norms) {
+            gradients.add_tensor(query.id, dquery)?;
+            gradients.add_tensor(key.id, dkey)?;
+        }
+        let dinput = self.qkv.backward(&saved.attention_input, &rotation.qkv, gradients)?;
+        let norm = &self.input_norm;
+        let (dx, dnorm) =
+            rms_norm_backward(&saved.x, &norm.values, &dinput, Some(&dmiddle), self.eps)?;
+        gradients.add_tensor(norm.id, dnorm)?;
+        Ok(dx)
+    }
+
+    /// Forward of new rows over a key-value cache.
+    pub(crate) fn forward_cached(
+        &self,
+        residual: Residual,
+        place: &Place<'_>,
+        cache: &CacheRows<'_>,
+    ) -> Result<Residual> {
+        let (x, normed) = self.enter(residual)?;
+        let (n, width) = (x.dims()[0], self.heads.heads * self.heads.head_dim);
+        let qkv = self.qkv.forward(&normed)?;
+        let rotated = rotate_heads(&qkv, self.heads, self.norms(), place.rotary, place.positions)?;
+        let (keys, values) = cache.write(&rotated, self.heads)?;
+        let queries = rotated.narrow(1, 0, self.heads.heads)?;
+        let attention = attention(&queries, &keys, &values, place.spans)?;
+        let delta = self.output.forward(&attention.out.reshape((n, width))?)?;
+        let (x, normed) = add_rms_norm(&x, &delta, &self.mlp_norm.values, self.eps)?;
+        let activated = swiglu(&self.gate_up.forward(&normed)?)?;
+        Ok(Residual { x, delta: Some(self.down.forward(&activated)?) })
+    }
+}

@@ -1,0 +1,51 @@
+use candle_core::{DType, Device, Tensor};
+use opd_kernels::{Heads, write_rows};
+
+use crate::{ModelConfig, Result};
+
+/// Keys and values of every layer: rows that the caller hands out.
+#[derive(Debug)]
+pub struct KvCache {
+    layers: Vec<Tensor>,
+    n_rows: usize,
+}
+
+impl KvCache {
+    /// Room for `n_rows` tokens.
+    ///
+    /// # Errors
+    ///
+    /// If the device has no room.
+    pub fn new(config: &ModelConfig, n_rows: usize, dtype: DType, device: &Device) -> Result<Self> {
+        let shape = (n_rows, 2 * config.n_kv_heads, config.head_dim);
+        let layers = (0..config.n_layers).map(|_| Tensor::zeros(shape, dtype, device));
+        Ok(Self { layers: layers.collect::<candle_core::Result<_>>()?, n_rows })
+    }
+
+    /// Number of rows.
+    pub fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    pub(crate) fn layer<'a>(&'a self, layer: usize, rows: &'a [usize]) -> CacheRows<'a> {
+        CacheRows { layer: &self.layers[layer], rows }
+    }
+}
+
+/// The rows of one layer that a forward writes.
+#[derive(Debug)]
+pub(crate) struct CacheRows<'a> {
+    layer: &'a Tensor,
+    rows: &'a [usize],
+}
+
+impl CacheRows<'_> {
+    /// Writes the keys and values of fused rows; returns views of the whole layer's.
+    pub(crate) fn write(&self, rotated: &Tensor, heads: Heads) -> Result<(Tensor, Tensor)> {
+        let new = rotated.narrow(1, heads.heads, 2 * heads.kv_heads)?;
+        write_rows(self.layer, self.rows, &new)?;
+        let keys = self.layer.narrow(1, 0, heads.kv_heads)?;
+        let values = self.layer.narrow(1, heads.kv_heads, heads.kv_heads)?;
+        Ok((keys, values))
+    }
+}

@@ -1,0 +1,293 @@
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use candle_core::{DType, Device, Tensor, Var};
+use opd_kernels::{
+    RotaryTable, Spans, add_rms_norm, embedding, linear_token_logprobs, rms_norm,
+    rms_norm_backward, scatter_add_rows,
+};
+
+use crate::{
+    Checkpointing, Error, Gradients, KvCache, ModelConfig, Packed, Parameters, Result,
+    block::{Block, Place, Vector},
+    loader::{Loader, WeightSource},
+    tape::{Layer, Residual, Tape},
+    weights::WeightFiles,
+};
+
+/// A decoder-only language model with its own forward and backward.
+///
+/// Hidden states are those after the final norm; logits are never formed here: losses and
+/// scores take hidden states and [`CausalLm::head`] through the fused kernels.
+#[derive(Debug)]
+pub struct CausalLm {
+    pub(crate) config: ModelConfig,
+    pub(crate) parameters: Parameters,
+    pub(crate) embedding: Vector,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) norm: Vector,
+    /// `None` where the embedding is the head.
+    pub(crate) head: Option<Vector>,
+    pub(crate) rotary: Mutex<Arc<RotaryTable>>,
+    pub(crate) source: PathBuf,
+}
+
+impl CausalLm {
+    /// Loads a Hugging Face directory: `config.json` and safetensors weights.
+    ///
+    /// # Errors
+    ///
+    /// Every fault of the files, naming the file and the field or tensor.
+    pub fn load(dir: impl AsRef<Path>, dtype: DType, device: &Device) -> Result<Self> {
+        let dir = dir.as_ref();
+        let source = WeightSource::Files(WeightFiles::open(dir)?);
+        Loader::new(ModelConfig::load(dir)?, source, dtype, device).load(dir)
+    }
+
+    /// A model of random weights from `config.json` alone: matrices normal with the config's
+    /// `initializer_range` (0.02 if it has none), norms 1, biases 0.
+    ///
+    /// # Errors
+    ///
+    /// As [`CausalLm::load`].
+    pub fn random(dir: impl AsRef<Path>, seed: u64, dtype: DType, device: &Device) -> Result<Self> {
+        let dir = dir.as_ref();
+        let config = ModelConfig::load(dir)?;
+        let source = WeightSource::random(seed, config.initializer_range());
+        Loader::new(config, source, dtype, device).load(dir)
+    }
+
+    /// What `config.json` says.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// All trainable tensors.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Where the model was loaded from.
+    pub fn source(&self) -> &Path {
+        &self.source
+    }
+
+    /// Device of the weights.
+    pub fn device(&self) -> &Device {
+        self.embedding.values.device()
+    }
+
+    /// Dtype of the weights.
+    pub fn dtype(&self) -> DType {
+        self.embedding.values.dtype()
+    }
+
+    /// `[V, H]`: `logits = hidden head^T`; outside any graph.
+    pub fn head(&self) -> &Tensor {
+        &self.head_vector().values
+    }
+
+    fn head_vector(&self) -> &Vector {
+        self.head.as_ref().unwrap_or(&self.embedding)
+    }
+
+    /// Packs sequences for this model.
+    ///
+    /// # Errors
+    ///
+    /// As [`Packed::new`].
+    pub fn pack(&self, sequences: &[opd_batch::ScoredSequence<'_>]) -> Result<Packed> {
+        Packed::new(sequences, &self.config, self.device())
+    }
+
+    /// Hidden states that predict the response tokens, `[T, H]`; keeps no graph.
+    ///
+    /// # Errors
+    ///
+    /// If a kernel fails.
+    pub fn hidden(&self, packed: &Packed) -> Result<Tensor> {
+        let rotary = self.rotary(packed.n_positions)?;
+        let place = Place { positions: &packed.positions, rotary: &rotary, spans: &packed.spans };
+        let mut residual = self.embed(&packed.tokens)?;
+        for block in &self.blocks {
+            residual = block.forward(residual, &place)?.0;
+        }
+        let (_, hidden) = self.leave(residual)?;
+        Ok(embedding(&hidden, &packed.predictors)?)
+    }
+
+    /// Log-prob, log-sum-exp and entropy of every response token, `[T]` each; keeps no graph.
+    ///
+    /// # Errors
+    ///
+    /// If a kernel fails.
+    pub fn token_logprobs(
+        &self,
+        packed: &Packed,
+        temperature: f64,
+    ) -> Result<opd_kernels::TokenLogprobs> {
+        let hidden = self.hidden(packed)?;
+        Ok(linear_token_logprobs(&hidden, self.head(), packed.targets(), temperature)?)
+    }
+
+    /// Runs new tokens over a cache: writes their keys and values to `rows` and returns their
+    /// hidden states `[T, H]`.
+    ///
+    /// `spans` has the new tokens as queries and the cache's rows as keys.
+    ///
+    /// # Errors
+    ///
+    /// If a row, position or token id is out of range.
+    pub fn hidden_cached(
+        &self,
+        tokens: &[u32],
+        positions: &[u32],
+        rows: &[usize],
+        spans: &Spans,
+        cache: &KvCache,
+    ) -> Result<Tensor> {
+        let n_positions = positions.iter().max().map_or(0, |&last| last as usize + 1);
+        let rotary = self.rotary(n_positions)?;
+        let vector = |ids: &[u32]| Tensor::from_slice(ids, ids.len(), self.device());
+        let positions = vector(positions)?;
+        let place = Place { positions: &positions, rotary: &rotary, spans };
+        let mut residual = self.embed(&vector(tokens)?)?;
+        for (layer, block) in self.blocks.iter().enumerate() {
+            residual = block.forward_cached(residual, &place, &cache.layer(layer, rows))?;
+        }
+        Ok(self.leave(residual)?.1)
+    }
+
+    /// Runs a training forward, calls `loss` with the hidden states that predict the response
+    /// tokens (`[T, H]`) and the head (`[V, H]`), and adds the gradient of the scalar it
+    /// returns to `gradients`, for every parameter.
+    ///
+    /// The two tensors carry candle's graph, so the loss is free to be anything that candle
+    /// can differentiate; the transformer below them has a backward of its own.
+    ///
+    /// # Errors
+    ///
+    /// What `loss` returns; [`Error::NoGradient`] if its result does not depend on the hidden
+    /// states.
+    pub fn differentiate<R, E: From<Error>>(
+        &self,
+        packed: &Packed,
+        checkpointing: Checkpointing,
+        gradients: &mut Gradients,
+        loss: impl FnOnce(&Tensor, &Tensor) -> std::result::Result<(Tensor, R), E>,
+    ) -> std::result::Result<R, E> {
+        let (hidden, tape) = self.forward(packed, checkpointing)?;
+        let rows = embedding(&hidden, &packed.predictors).map_err(Error::from)?;
+        let rows = Var::from_tensor(&rows).map_err(Error::from)?;
+        let head = self.head_vector();
+        let head_var = self.parameters.get(head.id).var();
+        let (value, result) = loss(rows.as_tensor(), head_var.as_tensor())?;
+        let mut store = value.backward().map_err(Error::from)?;
+        drop(value);
+        let drows = store.remove(rows.as_tensor()).ok_or(Error::NoGradient)?;
+        if let Some(dhead) = store.remove(head_var.as_tensor()) {
+            gradients.add_tensor(head.id, dhead)?;
+        }
+        let dhidden = hidden.zeros_like().map_err(Error::from)?;
+        scatter_add_rows(&dhidden, &packed.predictors, &drows).map_err(Error::from)?;
+        drop(hidden);
+        self.backward(packed, tape, &dhidden, gradients)?;
+        Ok(result)
+    }
+
+    fn forward(&self, packed: &Packed, checkpointing: Checkpointing) -> Result<(Tensor, Tape)> {
+        let rotary = self.rotary(packed.n_positions)?;
+        let place = Place { positions: &packed.positions, rotary: &rotary, spans: &packed.spans };
+        let mut residual = self.embed(&packed.tokens)?;
+        let mut layers = Vec::with_capacity(self.blocks.len());
+        for block in &self.blocks {
+            let (next, saved) = block.forward(residual, &place)?;
+            residual = next;
+            layers.push(match checkpointing {
+                Checkpointing::Off => Layer::Saved(Box::new(saved)),
+                Checkpointing::PerLayer => Layer::Input(saved.x),
+            });
+        }
+        let (last, hidden) = self.leave(residual)?;
+        Ok((hidden, Tape { layers, last }))
+    }
+
+    fn backward(
+        &self,
+        packed: &Packed,
+        tape: Tape,
+        dhidden: &Tensor,
+        gradients: &mut Gradients,
+    ) -> Result<()> {
+        let rotary = self.rotary(packed.n_positions)?;
+        let place = Place { positions: &packed.positions, rotary: &rotary, spans: &packed.spans };
+        let eps = self.config.rms_norm_eps;
+        let (mut dx, dnorm) = rms_norm_backward(&tape.last, &self.norm.values, dhidden, None, eps)?;
+        gradients.add_tensor(self.norm.id, dnorm)?;
+        for (block, layer) in self.blocks.iter().zip(tape.layers).rev() {
+            let saved = match layer {
+                Layer::Saved(saved) => saved,
+                Layer::Input(x) => Box::new(block.forward(Residual { x, delta: None }, &place)?.1),
+            };
+            dx = block.backward(&saved, &place, &dx, gradients)?;
+        }
+        let table = &self.embedding;
+        gradients.add_rows(table.id, &table.values, &packed.tokens, &dx)
+    }
+
+    /// Takes over the weights of another directory of the same architecture and sizes.
+    ///
+    /// # Errors
+    ///
+    /// As [`CausalLm::load`].
+    pub fn reload(&self, dir: impl AsRef<Path>) -> Result<()> {
+        let dir = dir.as_ref();
+        let mut source = WeightSource::Files(WeightFiles::open(dir)?);
+        for parameter in self.parameters.iter() {
+            let values = parameter.tensor();
+            let columns = values.dims().get(1).copied();
+            let fresh = source.stack(parameter.parts(), columns, self.dtype(), self.device())?;
+            parameter.var().set(&fresh)?;
+        }
+        Ok(())
+    }
+
+    fn embed(&self, tokens: &Tensor) -> Result<Residual> {
+        Ok(Residual { x: embedding(&self.embedding.values, tokens)?, delta: None })
+    }
+
+    /// The residual stream and its final norm.
+    fn leave(&self, residual: Residual) -> Result<(Tensor, Tensor)> {
+        let (x, norm, eps) = (residual.x, &self.norm.values, self.config.rms_norm_eps);
+        match residual.delta {
+            Some(delta) => Ok(add_rms_norm(&x, &delta, norm, eps)?),
+            None => {
+                let hidden = rms_norm(&x, norm, eps)?;
+                Ok((x, hidden))
+            }
+        }
+    }
+
+    /// Cosines and sines for at least these positions; the table grows by doubling.
+    fn rotary(&self, n_positions: usize) -> Result<Arc<RotaryTable>> {
+        let mut table = self.rotary.lock().unwrap_or_else(PoisonError::into_inner);
+        if table.n_positions() < n_positions {
+            let (dtype, device) = (self.dtype(), self.device());
+            let n_positions = n_positions.next_power_of_two().min(self.config.context);
+            *table = Arc::new(rotary_table(&self.config, n_positions, dtype, device)?);
+        }
+        Ok(table.clone())
+    }
+}
+
+pub(crate) fn rotary_table(
+    config: &ModelConfig,
+    n_positions: usize,
+    dtype: DType,
+    device: &Device,
+) -> Result<RotaryTable> {
+    let frequencies = config.rope.inverse_frequencies(config.rope_theta, config.head_dim);
+    Ok(RotaryTable::new(&frequencies, n_positions, dtype, device)?)
+}

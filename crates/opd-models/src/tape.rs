@@ -1,0 +1,49 @@
+use candle_core::Tensor;
+use opd_kernels::AttentionOutput;
+
+/// What a training forward keeps for its backward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checkpointing {
+    /// Every layer's intermediate tensors: fastest.
+    #[default]
+    Off,
+    /// Each layer's input alone; the backward computes the layer again.
+    PerLayer,
+}
+
+/// The residual stream between layers: `x + delta`, where the sum is left to the next norm.
+#[derive(Clone, Debug)]
+pub(crate) struct Residual {
+    pub(crate) x: Tensor,
+    pub(crate) delta: Option<Tensor>,
+}
+
+/// A layer's intermediate tensors.
+#[derive(Debug)]
+pub(crate) struct Saved {
+    /// Residual stream at the layer's input, `[T, H]`.
+    pub(crate) x: Tensor,
+    pub(crate) attention_input: Tensor,
+    pub(crate) qkv: Tensor,
+    pub(crate) rotated: Tensor,
+    pub(crate) attention: AttentionOutput,
+    /// Residual stream after attention, `[T, H]`.
+    pub(crate) middle: Tensor,
+    pub(crate) mlp_input: Tensor,
+    pub(crate) gate_up: Tensor,
+    pub(crate) activated: Tensor,
+}
+
+#[derive(Debug)]
+pub(crate) enum Layer {
+    Saved(Box<Saved>),
+    Input(Tensor),
+}
+
+/// A training forward, waiting for its backward.
+#[derive(Debug)]
+pub(crate) struct Tape {
+    pub(crate) layers: Vec<Layer>,
+    /// Residual stream before the final norm.
+    pub(crate) last: Tensor,
+}

@@ -1,0 +1,85 @@
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use crate::{Error, Result};
+
+/// The `tokenizer.json` of a model directory.
+#[derive(Clone, Debug)]
+pub struct Tokenizer {
+    path: PathBuf,
+    inner: tokenizers::Tokenizer,
+}
+
+impl Tokenizer {
+    /// Reads `tokenizer.json` from a model directory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`] naming the file.
+    pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
+        let path = dir.as_ref().join("tokenizer.json");
+        if !path.exists() {
+            let what = "there is no such file; copy it from the model's repository".to_owned();
+            return Err(Error::Tokenizer { path, what });
+        }
+        match tokenizers::Tokenizer::from_file(&path) {
+            Ok(inner) => Ok(Self { path, inner }),
+            Err(error) => Err(Error::Tokenizer { path, what: error.to_string() }),
+        }
+    }
+
+    /// Token ids of a text, with the special tokens that the tokenizer's template adds.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`].
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.inner
+            .encode(text, true)
+            .map(|encoding| encoding.get_ids().to_vec())
+            .map_err(self.bad())
+    }
+
+    /// Text of token ids, without special tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`].
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.inner.decode(ids, true).map_err(self.bad())
+    }
+
+    /// The token of an id as the vocabulary spells it.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// Passes if `other` gives every token of either vocabulary the same id.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`] naming the first token on which they differ.
+    pub fn check_same(&self, other: &Self) -> Result<()> {
+        let sorted = |tokenizer: &Self| -> BTreeMap<String, u32> {
+            tokenizer.inner.get_vocab(true).into_iter().collect()
+        };
+        let (mine, theirs) = (sorted(self), sorted(other));
+        let differing = mine.iter().find(|(token, id)| theirs.get(*token) != Some(id));
+        let extra = theirs.iter().find(|(token, _)| !mine.contains_key(*token));
+        let Some((token, _)) = differing.or(extra) else { return Ok(()) };
+        let say = |id: Option<&u32>| id.map_or("no id".to_owned(), |id| format!("id {id}"));
+        let what = format!(
+            "another tokenizer than {}: token {token:?} has {} there and {} here; teacher and student must share one tokenizer",
+            self.path.display(),
+            say(mine.get(token)),
+            say(theirs.get(token)),
+        );
+        Err(Error::Tokenizer { path: other.path.clone(), what })
+    }
+
+    fn bad(&self) -> impl Fn(tokenizers::Error) -> Error + '_ {
+        |error| Error::Tokenizer { path: self.path.clone(), what: error.to_string() }
+    }
+}

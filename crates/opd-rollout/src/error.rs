@@ -1,0 +1,102 @@
+use std::path::PathBuf;
+
+/// Why sampling or reading prompts failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A sampling setting outside its range.
+    #[error("{what} must be {expected}, got {got}")]
+    Setting {
+        /// The setting.
+        what: &'static str,
+        /// Its range.
+        expected: &'static str,
+        /// Its value.
+        got: String,
+    },
+
+    /// A prompt without tokens.
+    #[error("prompt {index} is empty; a model needs at least one token")]
+    EmptyPrompt {
+        /// Index of the request.
+        index: usize,
+    },
+
+    /// A prompt that leaves no room for a response.
+    #[error(
+        "prompt {index} has {length} tokens, the model's context holds {context} with at least one for the response; shorten it or drop it"
+    )]
+    PromptTooLong {
+        /// Index of the request.
+        index: usize,
+        /// Tokens of the prompt.
+        length: usize,
+        /// The context.
+        context: usize,
+    },
+
+    /// A token id outside the vocabulary.
+    #[error("prompt {index}: token id {id} is outside the vocabulary of {vocab}")]
+    TokenId {
+        /// Index of the request.
+        index: usize,
+        /// The id.
+        id: u32,
+        /// Size of the vocabulary.
+        vocab: usize,
+    },
+
+    /// Logits from which nothing can be drawn.
+    #[error(
+        "sequence {index}: the logits of response token {token} are not finite; the model's weights are damaged or training diverged"
+    )]
+    NotFinite {
+        /// Index of the request.
+        index: usize,
+        /// Token within the response.
+        token: usize,
+    },
+
+    /// A line of a prompt file cannot be used.
+    #[error("{}:{line}: {what}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong and what was expected.
+        what: String,
+    },
+
+    /// A prompt file without prompts.
+    #[error("{}: no prompts; expected one JSON object a line", path.display())]
+    NoPrompts {
+        /// The file.
+        path: PathBuf,
+    },
+
+    /// A file cannot be read.
+    #[error("{}: cannot read", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+
+    /// The model failed.
+    #[error(transparent)]
+    Model(#[from] opd_models::Error),
+
+    /// A kernel failed.
+    #[error(transparent)]
+    Kernel(#[from] opd_kernels::Error),
+
+    /// candle failed.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+/// A result whose error is [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;

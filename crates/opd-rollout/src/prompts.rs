@@ -1,0 +1,134 @@
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    path::Path,
+};
+
+use opd_batch::Source;
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{RngCore, SeedableRng},
+};
+use serde_json::{Map, Value};
+
+use crate::{Error, Result};
+
+/// A prompt and what is known of its answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Example {
+    /// The prompt's text.
+    pub prompt: String,
+    /// The right answer, where there is one.
+    pub label: Option<String>,
+    /// Where the prompt came from.
+    pub source: Source,
+}
+
+/// Names of the fields of a prompt file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fields {
+    /// Field of the prompt (`--input-key`).
+    pub input: String,
+    /// Field of the label (`--label-key`).
+    pub label: String,
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self { input: "prompt".into(), label: "label".into() }
+    }
+}
+
+/// A prompt file in memory, handed out by step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PromptSet(Vec<Example>);
+
+impl PromptSet {
+    /// Reads a JSONL file: one object a line; `source` is optional.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::Line`] naming file and line, [`Error::NoPrompts`].
+    pub fn from_jsonl(path: impl AsRef<Path>, fields: &Fields) -> Result<Self> {
+        let path = path.as_ref();
+        let io = |source| Error::Io { path: path.into(), source };
+        let file = BufReader::new(File::open(path).map_err(io)?);
+        let mut examples = Vec::new();
+        for (i, line) in file.lines().enumerate() {
+            let line = line.map_err(io)?;
+            if line.trim().is_empty() {
+                continue;
+            }
+            let example = parse(&line, fields).map_err(|what| Error::Line {
+                path: path.into(),
+                line: i + 1,
+                what,
+            })?;
+            examples.push(example);
+        }
+        match examples.is_empty() {
+            true => Err(Error::NoPrompts { path: path.into() }),
+            false => Ok(Self(examples)),
+        }
+    }
+
+    /// The examples in the file's order.
+    pub fn examples(&self) -> &[Example] {
+        &self.0
+    }
+
+    /// The `n` examples of step `step` (from 0): epochs in a shuffled order of their own, a
+    /// function of `seed` and the position alone, so that a resumed run goes on exactly.
+    pub fn batch(&self, seed: u64, step: u64, n: usize) -> Vec<&Example> {
+        let len = self.0.len() as u64;
+        let first = step * n as u64;
+        let mut batch = Vec::with_capacity(n);
+        let mut epoch = None;
+        for position in first..first + n as u64 {
+            let wanted = position / len;
+            let order = match epoch.take() {
+                Some((number, order)) if number == wanted => order,
+                _ => self.order(seed, wanted),
+            };
+            batch.push(&self.0[order[(position % len) as usize]]);
+            epoch = Some((wanted, order));
+        }
+        batch
+    }
+
+    /// A permutation of the examples (Fisher and Yates).
+    fn order(&self, seed: u64, epoch: u64) -> Vec<usize> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(epoch);
+        let mut order: Vec<usize> = (0..self.0.len()).collect();
+        for i in (1..order.len()).rev() {
+            let j = (u128::from(rng.next_u64()) * (i as u128 + 1)) >> 64;
+            order.swap(i, j as usize);
+        }
+        order
+    }
+}
+
+fn parse(line: &str, fields: &Fields) -> std::result::Result<Example, String> {
+    let object: Map<String, Value> =
+        serde_json::from_str(line).map_err(|error| format!("not a JSON object: {error}"))?;
+    let text = |name: &str| match object.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(Value::Number(number)) => Ok(Some(number.to_string())),
+        Some(other) => Err(format!("field `{name}` must be text, got {other}")),
+    };
+    let known = || object.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let prompt = text(&fields.input)?.ok_or_else(|| {
+        format!(
+            "field `{}` is missing (there are: {}); name it with --input-key",
+            fields.input,
+            known()
+        )
+    })?;
+    if prompt.is_empty() {
+        return Err(format!("field `{}` is empty", fields.input));
+    }
+    let source = text("source")?.map(Source::new).unwrap_or_default();
+    Ok(Example { prompt, label: text(&fields.label)?, source })
+}

@@ -1,0 +1,141 @@
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use opd_batch::{Ragged, ScoreRequest, ScoredSequence, Teacher, TeacherScores, Wanted};
+use opd_models::{CausalLm, Tokenizer};
+
+use crate::{Error, Result};
+
+/// Tokens that one forward computes at most, unless told otherwise.
+const TOKEN_BUDGET: usize = 4096;
+
+/// A frozen model in this process: any architecture that `opd-models` loads; no graph is kept.
+///
+/// Temperature is honoured exactly, and a prompt that several sequences share is computed
+/// once.
+#[derive(Debug)]
+pub struct InProcessTeacher {
+    name: String,
+    model: CausalLm,
+    token_budget: usize,
+}
+
+impl InProcessTeacher {
+    /// Loads a teacher from a Hugging Face directory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Model`].
+    pub fn load(dir: impl AsRef<Path>, dtype: DType, device: &Device) -> Result<Self> {
+        Ok(Self::new(CausalLm::load(dir, dtype, device)?))
+    }
+
+    /// Takes a loaded model as teacher.
+    pub fn new(model: CausalLm) -> Self {
+        let name = model.source().display().to_string();
+        Self { name, model, token_budget: TOKEN_BUDGET }
+    }
+
+    /// At most this many tokens (at least those of one sequence) are computed at once.
+    #[must_use]
+    pub fn with_token_budget(mut self, token_budget: usize) -> Self {
+        self.token_budget = token_budget;
+        self
+    }
+
+    /// The model.
+    pub fn model(&self) -> &CausalLm {
+        &self.model
+    }
+
+    /// Passes if this teacher can score what `student` samples: one tokenizer, a vocabulary
+    /// that holds the student's ids, a context of at least `longest` tokens.
+    ///
+    /// Tokenizers are compared, not tensor sizes: a config's `vocab_size` may count padding
+    /// rows. Where neither directory has a tokenizer the sizes must agree.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`], [`Error::Vocabulary`] or [`Error::Context`].
+    pub fn check_student(&self, student: &CausalLm, longest: usize) -> Result<()> {
+        let teacher = || self.model.source().to_owned();
+        let context = self.model.config().context;
+        if context < longest {
+            return Err(Error::Context { teacher: teacher(), context, needed: longest });
+        }
+        let has_tokenizer = |model: &CausalLm| model.source().join("tokenizer.json").exists();
+        if has_tokenizer(&self.model) || has_tokenizer(student) {
+            Tokenizer::load(student.source())?
+                .check_same(&Tokenizer::load(self.model.source())?)
+                .map_err(|source| Error::Tokenizer { teacher: teacher(), source })?;
+        }
+        let (teacher_vocab, student_vocab) =
+            (self.model.config().vocab_size, student.config().vocab_size);
+        if teacher_vocab < student_vocab {
+            return Err(Error::Vocabulary { teacher: teacher(), teacher_vocab, student_vocab });
+        }
+        Ok(())
+    }
+
+    /// Hidden states that predict the response tokens, `[T, H]`, and the head `[V, H]`: for
+    /// divergences over the whole vocabulary.
+    ///
+    /// # Errors
+    ///
+    /// As [`CausalLm::hidden`].
+    pub fn states(&self, sequences: &[ScoredSequence<'_>]) -> Result<(Tensor, Tensor)> {
+        let hidden = self.model.hidden(&self.model.pack(sequences)?)?;
+        Ok((hidden, self.model.head().clone()))
+    }
+
+    fn logprobs(&self, sequences: &[ScoredSequence<'_>], temperature: f64) -> Result<Vec<f32>> {
+        let packed = self.model.pack(sequences)?;
+        let scores = self.model.token_logprobs(&packed, temperature)?;
+        let values = scores.logprobs.to_dtype(DType::F32).and_then(|t| t.to_vec1::<f32>());
+        Ok(values.map_err(opd_models::Error::from)?)
+    }
+}
+
+impl Teacher for InProcessTeacher {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn score(&self, request: &ScoreRequest<'_>) -> opd_batch::Result<TeacherScores> {
+        if request.wanted != Wanted::Sampled {
+            return Err(opd_batch::Error::Unsupported {
+                teacher: self.name.clone(),
+                wanted: format!("{:?}", request.wanted),
+                remedy: "ask for `Wanted::Sampled`".into(),
+            });
+        }
+        let mut logprobs = Vec::new();
+        for chunk in chunks(&request.sequences, self.token_budget) {
+            let scores = self.logprobs(chunk, f64::from(request.temperature));
+            logprobs.extend(scores.map_err(|source| opd_batch::Error::Teacher {
+                teacher: self.name.clone(),
+                source: Box::new(source),
+            })?);
+        }
+        TeacherScores::complete(Ragged::new("teacher_logprobs", request.rows(), logprobs)?)
+    }
+}
+
+/// Runs of whole sequences of at most `budget` tokens each, but at least one sequence.
+fn chunks<'s, 'a>(
+    sequences: &'s [ScoredSequence<'a>],
+    budget: usize,
+) -> impl Iterator<Item = &'s [ScoredSequence<'a>]> {
+    let mut rest = sequences;
+    std::iter::from_fn(move || {
+        let mut tokens = 0;
+        let fits = rest.iter().take_while(|sequence| {
+            tokens += sequence.prompt.len() + sequence.response.len();
+            tokens <= budget
+        });
+        let n = fits.count().max(1).min(rest.len());
+        let (chunk, after) = rest.split_at(n);
+        rest = after;
+        (!chunk.is_empty()).then_some(chunk)
+    })
+}
