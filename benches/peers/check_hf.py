@@ -1,0 +1,116 @@
+"""Checks that transformers loads a model directory and agrees with `opd score` on it.
+
+    opd score --model DIR --input tokens.jsonl --output scores.jsonl
+    python check_hf.py DIR tokens.jsonl scores.jsonl [--temperature 1] [--tolerance 1e-4] [--text]
+
+tokens.jsonl has lines {"tokens": [ids], "prompt_len": n}, scores.jsonl the lines that `opd score` made
+of them: {"log_probs": [..], "entropies": [..]} for the tokens from position n on. The model is loaded
+by AutoModelForCausalLM in float32; no tensor may be missing, left over or of another shape. --text also
+loads AutoTokenizer and checks that the sequences survive decoding and encoding. Exits with 1 on any
+disagreement.
+
+    python check_hf.py DIR --make tokens.jsonl [--n 16] [--length 24] [--seed 0]
+
+writes random token sequences for the first command.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+
+def make(args):
+    config = AutoConfig.from_pretrained(args.model)
+    generator = torch.Generator().manual_seed(args.seed)
+    draw = lambda low, high, shape: torch.randint(low, high, shape, generator=generator)
+    with open(args.make, "w") as out:
+        for _ in range(args.n):
+            length = draw(2, args.length + 1, (1,)).item()
+            tokens = draw(0, config.vocab_size, (length,)).tolist()
+            out.write(json.dumps({"tokens": tokens, "prompt_len": draw(1, length + 1, (1,)).item()}) + "\n")
+
+
+def lines(path):
+    return [json.loads(line) for line in Path(path).read_text().splitlines() if line.strip()]
+
+
+def load(directory):
+    model, info = AutoModelForCausalLM.from_pretrained(
+        directory, dtype=torch.float32, output_loading_info=True
+    )
+    for what in "missing_keys", "unexpected_keys", "mismatched_keys":
+        if info[what]:
+            sys.exit(f"{directory}: {what}: {sorted(map(str, info[what]))}")
+    return model.eval()
+
+
+@torch.no_grad()
+def reference(model, tokens, prompt_len, temperature):
+    """Log-probs of tokens[prompt_len:] and entropies there, of softmax(logits / temperature)."""
+    logits = model(torch.tensor([tokens])).logits[0, prompt_len - 1 : -1].float()
+    logp = (logits / temperature).log_softmax(-1)
+    wanted = torch.tensor(tokens[prompt_len:], dtype=torch.long)
+    return logp.gather(1, wanted[:, None])[:, 0], -(logp.exp() * logp).sum(-1)
+
+
+def largest_difference(ours, theirs, where):
+    ours = torch.tensor(ours, dtype=torch.float64)
+    if ours.shape != theirs.shape:
+        sys.exit(f"{where}: {len(ours)} values, transformers has {len(theirs)}")
+    if not ours.isfinite().all():
+        sys.exit(f"{where}: a value is not finite")
+    return (ours - theirs.double()).abs().max().item() if len(ours) else 0.0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("input", nargs="?")
+    parser.add_argument("scores", nargs="?")
+    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--tolerance", type=float, default=1e-4)
+    parser.add_argument("--text", action="store_true")
+    parser.add_argument("--make", metavar="FILE")
+    parser.add_argument("--n", type=int, default=16)
+    parser.add_argument("--length", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    if args.make:
+        return make(args)
+    if not args.scores:
+        parser.error("give the token file and the score file, or --make FILE")
+
+    inputs, scores = lines(args.input), lines(args.scores)
+    if len(inputs) != len(scores):
+        sys.exit(f"{args.scores}: {len(scores)} lines for {len(inputs)} inputs")
+    model = load(args.model)
+    worst = {"log_probs": 0.0, "entropies": 0.0}
+    n_tokens = 0
+    for number, (row, score) in enumerate(zip(inputs, scores), 1):
+        prompt_len = row.get("prompt_len", 1)
+        expected = reference(model, row["tokens"], prompt_len, args.temperature)
+        n_tokens += len(expected[0])
+        for name, theirs in zip(worst, expected):
+            difference = largest_difference(score[name], theirs, f"line {number}, {name}")
+            worst[name] = max(worst[name], difference)
+    if not n_tokens:
+        sys.exit(f"{args.input}: nothing to compare")
+    if args.text:
+        tokenizer = AutoTokenizer.from_pretrained(args.model)
+        for number, row in enumerate(inputs, 1):
+            text = tokenizer.decode(row["tokens"], skip_special_tokens=False)
+            if tokenizer(text, add_special_tokens=False).input_ids != row["tokens"]:
+                sys.exit(f"line {number}: {text!r} does not encode to the ids it was decoded from")
+    print(f"{type(model).__name__}, {len(inputs)} sequences, {n_tokens} tokens: " + ", ".join(
+        f"{name} differ by at most {value:.1e}" for name, value in worst.items()
+    ))
+    if max(worst.values()) > args.tolerance:
+        sys.exit(f"above the tolerance of {args.tolerance:g}")
+
+
+if __name__ == "__main__":
+    main()

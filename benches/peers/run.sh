@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# The PyTorch peer of the bundled job, in one command:
+#
+#   benches/peers/run.sh [--student DIR --teacher DIR --data DIR] [other flags of pocket_torch.py]
+#   benches/peers/run.sh --compare [flags of compare.py]     ours and PyTorch in turn, and their ratio
+#
+# The first call makes benches/peers/.venv from PyPI (5.4 GB: PyPI's torch brings its CUDA libraries;
+# export PIP_EXTRA_INDEX_URL with an index of CPU builds, and TORCH=torch==2.15.0+cpu, for 1 GB).
+# Without --student, the bundled job is written to target/peers/job and used.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+root=$here/../..
+venv=$here/.venv
+wanted=$(sed "s/^torch==.*/${TORCH:-&}/" "$here/requirements.txt")
+
+if [ "$(cat "$venv/installed.txt" 2>/dev/null)" != "$wanted" ]; then
+  echo "installing PyTorch into $venv" >&2
+  rm -rf "$venv"
+  python3 -m venv "$venv"
+  # shellcheck disable=SC2086
+  "$venv/bin/python" -m pip install --quiet $wanted >&2
+  printf '%s\n' "$wanted" > "$venv/installed.txt"
+fi
+
+job=()
+case " $* " in
+  *" --student "*) ;;
+  *)
+    job=("$root/target/peers/job")
+    cargo run --quiet --release --manifest-path "$root/Cargo.toml" -p opd-pocket --example materialize -- "${job[0]}" >&2
+    job=(--student "${job[0]}/student" --teacher "${job[0]}/teacher" --data "${job[0]}")
+    ;;
+esac
+
+if [ "${1:-}" = --compare ]; then
+  shift
+  cargo build --quiet --release --manifest-path "$root/Cargo.toml" --bin opd >&2
+  exec "$venv/bin/python" "$here/compare.py" "${job[@]}" "$@"
+fi
+exec "$venv/bin/python" "$here/pocket_torch.py" "${job[@]}" "$@"
