@@ -29,7 +29,10 @@ pub use self::{
     linear_divergence::linear_divergence,
     linear_logprob::linear_token_logprobs,
     logprob::{TokenLogprobs, token_logprobs},
-    matmul::{linear, linear_grad_input, linear_grad_weight},
+    matmul::{
+        PackedWeight, linear, linear_grad_input, linear_grad_weight, linear_grad_weight_acc,
+        linear_packed,
+    },
     projection::Projection,
     rms_norm::{add_rms_norm, rms_norm, rms_norm_backward},
     rotary::{

@@ -112,10 +112,41 @@ impl<'a, T> MatrixMut<'a, T> {
         self.row_stride
     }
 
+    pub(super) fn fill(&mut self, value: T)
+    where
+        T: Copy,
+    {
+        for row in 0..self.rows {
+            for col in 0..self.cols {
+                // SAFETY: `MatrixMut::new` checked that (row, col) is inside; this borrow alone
+                // may write.
+                unsafe { *self.values.add(row * self.row_stride + col) = value }
+            }
+        }
+    }
+
     #[inline]
     pub(super) fn as_mut_ptr(&mut self) -> *mut T {
         self.values
     }
+}
+
+/// A new vector of `rows x cols` values, rows back to back.
+///
+/// `write` must write all of them and read none.
+pub(super) fn collect<T>(rows: usize, cols: usize, write: impl FnOnce(MatrixMut<'_, T>)) -> Vec<T> {
+    let len = rows * cols;
+    let mut values = Vec::with_capacity(len);
+    write(MatrixMut {
+        values: values.as_mut_ptr(),
+        rows,
+        cols,
+        row_stride: cols,
+        borrow: PhantomData,
+    });
+    // SAFETY: the capacity is `len`, and `write` has written all of it.
+    unsafe { values.set_len(len) };
+    values
 }
 
 /// One more than the highest index of a `rows x cols` matrix; 0 if it is empty.

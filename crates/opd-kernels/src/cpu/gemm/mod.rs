@@ -1,9 +1,39 @@
 //! Matrix product whose every element has one fixed order of accumulation.
+//!
+//! Output `(i, j)` depends on row `i` of the left operand, column `j` of the right one and
+//! nothing else: it is the sum, in order, of the sums of blocks of depths, each of which is one
+//! chain of multiply-adds in order. Tiles, threads and the number of rows only decide when and
+//! where that happens.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod buffer;
+mod grid;
+mod kernels;
+mod lanes;
 mod matrix;
+mod pack;
+mod packed;
+mod portable;
+mod product;
+#[cfg(test)]
+mod tests;
+mod tile;
 
-pub(crate) use self::matrix::{Matrix, MatrixMut};
-use super::Element;
+use rayon::prelude::*;
+
+use self::{
+    grid::Grid,
+    kernels::Level,
+    product::{Product, Right},
+};
+pub(crate) use self::{
+    kernels::Gemm,
+    matrix::{Matrix, MatrixMut},
+    packed::Packed,
+};
 
 /// What happens to the values that the output holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,46 +44,84 @@ pub(crate) enum Update {
     Add,
 }
 
-/// A dtype that has matrix product kernels.
-pub(crate) trait Gemm: Element {}
-
-impl Gemm for f32 {}
-impl Gemm for f64 {}
-
-/// `c = a b`, or `c += a b`, over all threads of the current rayon pool where it is worth it.
+/// `c = a b`, or `c += a b`, over the threads of the current rayon pool where it is worth it.
+///
+/// # Panics
+///
+/// If the shapes do not agree.
 pub(crate) fn gemm<T: Gemm>(
     c: MatrixMut<'_, T>,
     a: Matrix<'_, T>,
     b: Matrix<'_, T>,
     update: Update,
 ) {
-    gemm_serial(c, a, b, update);
+    let threads = rayon::current_num_threads();
+    multiply(Level::best(), threads, c, a, Right::Strided(b), update);
 }
 
 /// [`gemm`] on the calling thread; same bits.
 pub(crate) fn gemm_serial<T: Gemm>(
-    mut c: MatrixMut<'_, T>,
+    c: MatrixMut<'_, T>,
     a: Matrix<'_, T>,
     b: Matrix<'_, T>,
     update: Update,
 ) {
-    assert_eq!((c.rows(), c.cols(), a.cols()), (a.rows(), b.cols(), b.rows()), "gemm: shapes");
-    for i in 0..c.rows() {
-        for j in 0..c.cols() {
-            let mut sum = T::ZERO;
-            for k in 0..a.cols() {
-                // SAFETY: pointers of the matrices; `Matrix::new` checked that every (row, col)
-                // is inside; only read.
-                unsafe {
-                    sum += *a.as_ptr().add(i * a.row_stride() + k * a.col_stride())
-                        * *b.as_ptr().add(k * b.row_stride() + j * b.col_stride());
-                }
-            }
-            // SAFETY: `MatrixMut::new` checked that (i, j) is inside; this thread alone writes.
-            unsafe {
-                let at = c.as_mut_ptr().add(i * c.row_stride() + j);
-                *at = if update == Update::Add { *at + sum } else { sum };
-            }
+    multiply(Level::best(), 1, c, a, Right::Strided(b), update);
+}
+
+/// `a b` as rows back to back; the bits of [`gemm`].
+pub(crate) fn product<T: Gemm>(a: Matrix<'_, T>, b: Matrix<'_, T>) -> Vec<T> {
+    let threads = rayon::current_num_threads();
+    matrix::collect(a.rows(), b.cols(), |c| {
+        multiply(Level::best(), threads, c, a, Right::Strided(b), Update::Set);
+    })
+}
+
+/// [`product`] with a right operand packed beforehand; same bits.
+pub(crate) fn product_packed<T: Gemm>(a: Matrix<'_, T>, b: &Packed<T>) -> Vec<T> {
+    let threads = rayon::current_num_threads();
+    matrix::collect(a.rows(), b.cols(), |c| {
+        multiply(b.level(), threads, c, a, Right::Packed(b), Update::Set);
+    })
+}
+
+/// `c = a b` or `c += a b` on an instruction set that the machine has.
+fn multiply<T: Gemm>(
+    level: Level,
+    threads: usize,
+    mut c: MatrixMut<'_, T>,
+    a: Matrix<'_, T>,
+    b: Right<'_, T>,
+    update: Update,
+) {
+    let (b_rows, b_cols) = match b {
+        Right::Strided(b) => (b.rows(), b.cols()),
+        Right::Packed(b) => (b.rows(), b.cols()),
+    };
+    assert_eq!((c.rows(), c.cols(), a.cols()), (a.rows(), b_cols, b_rows), "gemm: shapes");
+    if c.rows() == 0 || c.cols() == 0 {
+        return;
+    }
+    if a.cols() == 0 {
+        if update == Update::Set {
+            c.fill(T::ZERO);
         }
+        return;
+    }
+    let (rows, cols) = (c.rows(), c.cols());
+    let kernels = T::kernels(level);
+    let c_stride = c.row_stride();
+    let product = Product { kernels, c: c.as_mut_ptr(), c_stride, a, b, update };
+    let grid = Grid::new(kernels, threads, rows, cols, a.cols());
+    let part = |i: usize| {
+        let (rows, cols) = grid.part(i);
+        // SAFETY: the machine has `level`; shapes agree, as asserted above; parts are inside `c`
+        // and do not overlap, and `c` is borrowed mutably by this call.
+        unsafe { product.part(rows, cols) }
+    };
+    if grid.len() == 1 {
+        part(0);
+    } else {
+        (0..grid.len()).into_par_iter().with_max_len(1).for_each(part);
     }
 }

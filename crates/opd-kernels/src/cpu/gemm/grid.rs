@@ -1,0 +1,55 @@
+use std::ops::Range;
+
+use super::kernels::Kernels;
+
+/// Multiply-adds below which a part is not worth a thread.
+const PART_WORK: usize = 150_000;
+
+/// How an output is cut into parts, one per unit of parallel work.
+pub(super) struct Grid {
+    rows: usize,
+    cols: usize,
+    /// Columns that parts start at multiples of.
+    strip: usize,
+    down: usize,
+    across: usize,
+}
+
+impl Grid {
+    /// Cuts a `rows x cols` output of `depth` products each for this many threads.
+    pub(super) fn new<T>(
+        kernels: &Kernels<T>,
+        threads: usize,
+        rows: usize,
+        cols: usize,
+        depth: usize,
+    ) -> Self {
+        let strip = kernels.max_cols();
+        let work = rows.saturating_mul(cols).saturating_mul(depth);
+        let target = threads.min(work / PART_WORK).max(1);
+        let (n_panels, n_strips) = (rows.div_ceil(kernels.max_rows()), cols.div_ceil(strip));
+        // Tiles of the largest part, plus what packing its operands costs in tiles.
+        let cost = |(down, across): (usize, usize)| {
+            let (panels, strips) = (n_panels.div_ceil(down), n_strips.div_ceil(across));
+            8 * panels * strips + panels + 3 * strips
+        };
+        let across = 1..=n_strips.min(target);
+        let shapes = across.map(|across| (n_panels.min(target.div_ceil(across)), across));
+        let (down, across) = shapes.min_by_key(|&shape| cost(shape)).unwrap_or((1, 1));
+        Self { rows, cols, strip, down, across }
+    }
+
+    /// Number of parts.
+    pub(super) fn len(&self) -> usize {
+        self.down * self.across
+    }
+
+    /// Rows and columns of part `i`.
+    pub(super) fn part(&self, i: usize) -> (Range<usize>, Range<usize>) {
+        let (row, col) = (i / self.across, i % self.across);
+        let row_at = |row: usize| self.rows * row / self.down;
+        let n_strips = self.cols.div_ceil(self.strip);
+        let col_at = |col: usize| (n_strips * col / self.across * self.strip).min(self.cols);
+        (row_at(row)..row_at(row + 1), col_at(col)..col_at(col + 1))
+    }
+}

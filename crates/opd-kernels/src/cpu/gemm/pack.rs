@@ -1,0 +1,60 @@
+use super::lanes::Lanes;
+
+/// A strip of a matrix that is to be packed: `lanes` adjacent rows of `a`, or columns of `b`.
+pub(super) struct Strip<T> {
+    /// Element `(k, lane)` is at `k * depth_stride + lane * lane_stride`.
+    pub(super) from: *const T,
+    pub(super) depth_stride: usize,
+    pub(super) lane_stride: usize,
+    pub(super) depth: usize,
+    /// At least 1, at most `width`.
+    pub(super) lanes: usize,
+    /// Distance of two depths in the packed strip; a multiple of the vector length.
+    pub(super) width: usize,
+}
+
+/// Copies a strip to `to`, lane by lane within each depth: `(k, lane)` goes to `k * width + lane`.
+///
+/// Lanes from `lanes` to `width` get some value of the strip or 0; no output depends on them.
+///
+/// # Safety
+///
+/// `from` covers the strip, `to` covers `depth * width` values that nobody else touches
+/// meanwhile; the machine has the instruction set.
+#[inline(always)]
+pub(super) unsafe fn pack<L: Lanes>(strip: &Strip<L::Scalar>, to: *mut L::Scalar) {
+    let &Strip { from, depth_stride, lane_stride, depth, lanes, width } = strip;
+    // SAFETY: reads are at k < depth and a lane clamped below `lanes`, writes below
+    // `depth * width`, all of which the caller vouches for.
+    unsafe {
+        if lane_stride == 1 {
+            for k in 0..depth {
+                let (from, to) = (from.add(k * depth_stride), to.add(k * width));
+                for lane in (0..width).step_by(L::COUNT) {
+                    let n = lanes.saturating_sub(lane);
+                    let values = if n >= L::COUNT {
+                        L::load(from.add(lane))
+                    } else if n > 0 {
+                        L::load_head(from.add(lane), n)
+                    } else {
+                        L::zero()
+                    };
+                    L::store(to.add(lane), values);
+                }
+            }
+            return;
+        }
+        let groups = if depth_stride == 1 { depth - depth % L::GROUP } else { 0 };
+        for lane in (0..width).step_by(L::COUNT) {
+            let row = |i: usize| from.add((lane + i).min(lanes - 1) * lane_stride);
+            for k in (0..groups).step_by(L::GROUP) {
+                L::transpose(|i| row(i).add(k), to.add(k * width + lane), width);
+            }
+            for k in groups..depth {
+                for i in 0..L::COUNT {
+                    *to.add(k * width + lane + i) = *row(i).add(k * depth_stride);
+                }
+            }
+        }
+    }
+}

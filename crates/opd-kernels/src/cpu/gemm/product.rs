@@ -1,0 +1,207 @@
+use std::ops::Range;
+
+use super::{
+    Gemm, Matrix, Update,
+    buffer::with_buffer,
+    kernels::Kernels,
+    pack::Strip,
+    packed::{BLOCK, Packed, Strips},
+    tile::{LeftBy, Tile},
+};
+
+/// Bytes of packed right operand per pass over the rows: a part of the second-level cache.
+const PASS_BYTES: usize = 512 << 10;
+
+/// Most panels of rows for which a row-major right operand is read where it is.
+const DIRECT_PANELS: usize = 2;
+
+/// A right operand.
+#[derive(Clone, Copy)]
+pub(super) enum Right<'a, T: 'static> {
+    Strided(Matrix<'a, T>),
+    Packed(&'a Packed<T>),
+}
+
+/// One product, to be computed part by part.
+pub(super) struct Product<'a, T: 'static> {
+    pub(super) kernels: &'static Kernels<T>,
+    pub(super) c: *mut T,
+    pub(super) c_stride: usize,
+    pub(super) a: Matrix<'a, T>,
+    pub(super) b: Right<'a, T>,
+    pub(super) update: Update,
+}
+
+// SAFETY: `c` is written through `part` only, whose callers split it among the threads.
+unsafe impl<T: Sync> Sync for Product<'_, T> {}
+
+/// Where a pass of the right operand is, for one block of depths.
+struct Block<T> {
+    packed: *const T,
+    /// Where it is unpacked, and the distance of its rows; then strips that fill whole vectors
+    /// are not packed.
+    direct: Option<(*const T, usize)>,
+}
+
+impl<T: Gemm> Product<'_, T> {
+    /// Computes rows `rows` and columns `cols` of `c`.
+    ///
+    /// # Safety
+    ///
+    /// The machine has the instruction set of the kernels; the shapes of `a`, `b` and the part
+    /// agree; `c` covers the part, which no other thread touches; `cols` starts at a multiple of
+    /// the widest tile.
+    pub(super) unsafe fn part(&self, rows: Range<usize>, cols: Range<usize>) {
+        let kernels = self.kernels;
+        let depth = self.a.cols();
+        let n_panels = rows.len().div_ceil(kernels.max_rows());
+        let block = BLOCK.min(depth);
+        let step = kernels.max_cols();
+        let pass = (PASS_BYTES / size_of::<T>() / BLOCK / step).max(1) * step;
+        let left_len = block * kernels.max_rows().next_multiple_of(kernels.lanes);
+        let right_len = block * pass.min(cols.len().next_multiple_of(kernels.lanes));
+        with_buffer(left_len + right_len, |buffer: &mut [T]| {
+            let (left, right) = buffer.split_at_mut(left_len);
+            for origin in cols.clone().step_by(pass) {
+                let strips = Strips { kernels, cols: pass.min(cols.end - origin) };
+                for first in (0..depth).step_by(BLOCK) {
+                    let depth = BLOCK.min(depth - first);
+                    // SAFETY: the caller's promise; the pass is inside the part, the block inside
+                    // the depth.
+                    unsafe {
+                        let right = self.right(strips, origin, first, depth, n_panels, right);
+                        self.pass(&rows, n_panels, origin, strips, first, depth, left, &right);
+                    }
+                }
+            }
+        });
+    }
+
+    /// Packs a pass of the right operand, if it needs to be.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Product::part`]; the pass and the block are inside the right operand.
+    unsafe fn right(
+        &self,
+        strips: Strips<T>,
+        origin: usize,
+        first: usize,
+        depth: usize,
+        n_panels: usize,
+        buffer: &mut [T],
+    ) -> Block<T> {
+        match self.b {
+            Right::Packed(packed) => {
+                let all = Strips { kernels: self.kernels, cols: packed.cols() };
+                let packed = packed.block(first)[all.offset(depth, origin)..].as_ptr();
+                Block { packed, direct: None }
+            }
+            Right::Strided(b) => {
+                let direct = (b.col_stride() == 1 && n_panels <= DIRECT_PANELS).then(|| {
+                    // SAFETY: the first element of the pass is inside `b`.
+                    let at = unsafe { b.as_ptr().add(first * b.row_stride() + origin) };
+                    (at, b.row_stride())
+                });
+                for col in (0..strips.cols).step_by(self.kernels.max_cols()) {
+                    if direct.is_some() && col + strips.width(col) <= strips.cols {
+                        continue;
+                    }
+                    let to = &mut buffer[strips.offset(depth, col)..][..depth * strips.width(col)];
+                    // SAFETY: the caller's promise; `to` has the length of the packed strip.
+                    unsafe { strips.pack(b, first, depth, origin, col, to.as_mut_ptr()) };
+                }
+                Block { packed: buffer.as_ptr(), direct }
+            }
+        }
+    }
+
+    /// Computes all rows of one pass, one block of depths.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Product::part`]; `right` is the pass and block that the other arguments say.
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn pass(
+        &self,
+        rows: &Range<usize>,
+        n_panels: usize,
+        origin: usize,
+        strips: Strips<T>,
+        first: usize,
+        depth: usize,
+        left: &mut [T],
+        right: &Block<T>,
+    ) {
+        let kernels = self.kernels;
+        let add = self.update == Update::Add || first > 0;
+        for panel in 0..n_panels {
+            let start = rows.start + rows.len() * panel / n_panels;
+            let end = rows.start + rows.len() * (panel + 1) / n_panels;
+            // SAFETY: rows start..end and depths first..first + depth are inside `a`.
+            let (a, a_stride, by) = unsafe { self.left(start..end, first, depth, left) };
+            for col in (0..strips.cols).step_by(kernels.max_cols()) {
+                let width = strips.width(col);
+                let (b, b_stride) = match right.direct {
+                    // SAFETY: the strip is inside the pass.
+                    Some((at, stride)) if col + width <= strips.cols => unsafe {
+                        (at.add(col), stride)
+                    },
+                    // SAFETY: as above.
+                    _ => unsafe { (right.packed.add(strips.offset(depth, col)), width) },
+                };
+                let tile = Tile {
+                    depth,
+                    a,
+                    a_stride,
+                    b,
+                    b_stride,
+                    // SAFETY: the tile is inside the part.
+                    c: unsafe { self.c.add(start * self.c_stride + origin + col) },
+                    c_stride: self.c_stride,
+                    cols: width.min(strips.cols - col),
+                    add,
+                };
+                // SAFETY: the operands cover the tile, the caller owns this part of `c` and has
+                // the instruction set.
+                unsafe { kernels.tile(end - start, width, by)(&tile) };
+            }
+        }
+    }
+
+    /// A panel of the left operand, packed into `buffer` if it needs to be.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Product::part`]; the panel is inside `a`, at most as high as the highest tile.
+    unsafe fn left(
+        &self,
+        rows: Range<usize>,
+        first: usize,
+        depth: usize,
+        buffer: &mut [T],
+    ) -> (*const T, usize, LeftBy) {
+        let a = self.a;
+        // SAFETY: the first element of the panel is inside `a`.
+        let from = unsafe { a.as_ptr().add(rows.start * a.row_stride() + first * a.col_stride()) };
+        if a.row_stride() == 1 {
+            return (from, a.col_stride(), LeftBy::Column);
+        }
+        if a.col_stride() == 1 {
+            return (from, a.row_stride(), LeftBy::Row);
+        }
+        let width = self.kernels.max_rows().next_multiple_of(self.kernels.lanes);
+        let strip = Strip {
+            from,
+            depth_stride: a.col_stride(),
+            lane_stride: a.row_stride(),
+            depth,
+            lanes: rows.len(),
+            width,
+        };
+        let to = &mut buffer[..depth * width];
+        // SAFETY: the strip is inside `a`, its packed form has the length of `to`.
+        unsafe { (self.kernels.pack)(&strip, to.as_mut_ptr()) };
+        (to.as_ptr(), width, LeftBy::Column)
+    }
+}

@@ -1,0 +1,94 @@
+use super::lanes::Lanes;
+
+/// The operands of one register tile: `rows x cols` outputs and `depth` products each.
+pub(super) struct Tile<T> {
+    pub(super) depth: usize,
+    /// Element `(i, k)` is at `i + k * a_stride`, or `i * a_stride + k` for [`LeftBy::Row`].
+    pub(super) a: *const T,
+    pub(super) a_stride: usize,
+    /// Element `(k, j)` is at `k * b_stride + j`; whole vectors are read.
+    pub(super) b: *const T,
+    pub(super) b_stride: usize,
+    /// Element `(i, j)` is at `i * c_stride + j`.
+    pub(super) c: *mut T,
+    pub(super) c_stride: usize,
+    /// Columns that are written, at least 1, at most those of the vectors.
+    pub(super) cols: usize,
+    /// Whether the products are added to `c`.
+    pub(super) add: bool,
+}
+
+/// Which index of the left operand is adjacent in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LeftBy {
+    /// The row: a packed panel, or a transposed matrix as it is.
+    Column,
+    /// The depth: a row-major matrix as it is.
+    Row,
+}
+
+/// Runs `$body` for `$i` in `0..$n`, `$n` at most 12, as so many statements: an array that a loop
+/// indexes would live in memory rather than in registers.
+macro_rules! unroll {
+    ($i:ident < $n:ident, $body:block) => {
+        unroll!(@ $i $n $body, 0 1 2 3 4 5 6 7 8 9 10 11)
+    };
+    (@ $i:ident $n:ident $body:block, $($at:literal)*) => {
+        $(if $at < $n {
+            let $i: usize = $at;
+            $body
+        })*
+    };
+}
+
+/// Computes a tile of `ROWS` rows and `VECTORS` vectors of columns.
+///
+/// Each output is one chain of multiply-adds from 0 in order of the depth, whatever the size of
+/// the tile; that is what makes an output independent of its neighbours.
+///
+/// # Safety
+///
+/// `tile.a` and `tile.b` cover what [`Tile`] says is read, `tile.c` the `ROWS x cols` that are
+/// written; nobody else touches those outputs meanwhile; the machine has the instruction set.
+#[inline(always)]
+pub(super) unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, const BY_ROW: bool>(
+    tile: &Tile<L::Scalar>,
+) {
+    let &Tile { depth, a_stride, b_stride, c_stride, cols, add, mut a, mut b, c } = tile;
+    // SAFETY: k < depth, i < ROWS and v < VECTORS, so reads are those that the caller vouches
+    // for; writes go to rows i < ROWS and columns below `cols`, which the caller owns.
+    unsafe {
+        let mut sums = [[L::zero(); VECTORS]; ROWS];
+        for _ in 0..depth {
+            let mut right = [L::zero(); VECTORS];
+            unroll!(v < VECTORS, {
+                right[v] = L::load(b.add(v * L::COUNT));
+            });
+            unroll!(i < ROWS, {
+                let left = L::splat(a.add(if BY_ROW { i * a_stride } else { i }));
+                unroll!(v < VECTORS, {
+                    sums[i][v] = L::mul_add(left, right[v], sums[i][v]);
+                });
+            });
+            a = a.add(if BY_ROW { 1 } else { a_stride });
+            b = b.add(b_stride);
+        }
+        unroll!(v < VECTORS, {
+            let n = cols.saturating_sub(v * L::COUNT);
+            let c = c.add(v * L::COUNT);
+            if n >= L::COUNT {
+                unroll!(i < ROWS, {
+                    let at = c.add(i * c_stride);
+                    L::store(at, if add { L::add(L::load(at), sums[i][v]) } else { sums[i][v] });
+                });
+            } else if n > 0 {
+                unroll!(i < ROWS, {
+                    let at = c.add(i * c_stride);
+                    let sum =
+                        if add { L::add(L::load_head(at, n), sums[i][v]) } else { sums[i][v] };
+                    L::store_head(at, n, sum);
+                });
+            }
+        });
+    }
+}
