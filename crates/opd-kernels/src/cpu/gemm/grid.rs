@@ -2,8 +2,14 @@ use std::ops::Range;
 
 use super::kernels::Kernels;
 
-/// Multiply-adds below which a part is not worth a thread.
-const PART_WORK: usize = 150_000;
+/// Multiply-adds below which a part is not worth a thread: some 10 microseconds.
+const SMALL_WORK: usize = 500_000;
+
+/// Multiply-adds above which a thread gets several parts, for idle threads to take over.
+const LARGE_WORK: usize = 16_000_000;
+
+/// Multiply-adds that take as long as packing one element of the right operand.
+const PACK_WORK: usize = 16;
 
 /// How an output is cut into parts, one per unit of parallel work.
 pub(super) struct Grid {
@@ -25,8 +31,11 @@ impl Grid {
         depth: usize,
     ) -> Self {
         let strip = kernels.max_cols();
-        let work = rows.saturating_mul(cols).saturating_mul(depth);
-        let target = threads.min(work / PART_WORK).max(1);
+        let work = (rows + PACK_WORK).saturating_mul(cols).saturating_mul(depth);
+        let target = match threads {
+            ..=1 => 1,
+            _ => threads.min(work / SMALL_WORK).max((4 * threads).min(work / LARGE_WORK)).max(1),
+        };
         let (n_panels, n_strips) = (rows.div_ceil(kernels.max_rows()), cols.div_ceil(strip));
         // Tiles of the largest part, plus what packing its operands costs in tiles.
         let cost = |(down, across): (usize, usize)| {

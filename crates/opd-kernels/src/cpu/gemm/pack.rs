@@ -46,13 +46,21 @@ pub(super) unsafe fn pack<L: Lanes>(strip: &Strip<L::Scalar>, to: *mut L::Scalar
         }
         let groups = if depth_stride == 1 { depth - depth % L::GROUP } else { 0 };
         for lane in (0..width).step_by(L::COUNT) {
-            let row = |i: usize| from.add((lane + i).min(lanes - 1) * lane_stride);
+            let (first, to) = (from.add(lane.min(lanes - 1) * lane_stride), to.add(lane));
+            let last = (lanes - 1).saturating_sub(lane);
             for k in (0..groups).step_by(L::GROUP) {
-                L::transpose(|i| row(i).add(k), to.add(k * width + lane), width);
+                // The first alternative has cheaper addresses.
+                if last >= L::COUNT - 1 {
+                    L::transpose(|i| first.add(i * lane_stride + k), to.add(k * width), width);
+                } else {
+                    let row = |i: usize| first.add(i.min(last) * lane_stride + k);
+                    L::transpose(row, to.add(k * width), width);
+                }
             }
             for k in groups..depth {
                 for i in 0..L::COUNT {
-                    *to.add(k * width + lane + i) = *row(i).add(k * depth_stride);
+                    let from = first.add(i.min(last) * lane_stride + k * depth_stride);
+                    *to.add(k * width + i) = *from;
                 }
             }
         }

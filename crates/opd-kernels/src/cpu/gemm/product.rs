@@ -15,6 +15,13 @@ const PASS_BYTES: usize = 512 << 10;
 /// Most panels of rows for which a row-major right operand is read where it is.
 const DIRECT_PANELS: usize = 2;
 
+/// Most strips of columns for which a row-major left operand is read where it is.
+const DIRECT_STRIPS: usize = 6;
+
+/// Most panels of rows for which a pass is one strip, to stay in the first-level cache between
+/// packing and use.
+const NARROW_PANELS: usize = 6;
+
 /// A right operand.
 #[derive(Clone, Copy)]
 pub(super) enum Right<'a, T: 'static> {
@@ -57,7 +64,10 @@ impl<T: Gemm> Product<'_, T> {
         let n_panels = rows.len().div_ceil(kernels.max_rows());
         let block = BLOCK.min(depth);
         let step = kernels.max_cols();
-        let pass = (PASS_BYTES / size_of::<T>() / BLOCK / step).max(1) * step;
+        let pass = match n_panels {
+            ..=NARROW_PANELS => step,
+            _ => (PASS_BYTES / size_of::<T>() / BLOCK / step).max(1) * step,
+        };
         let left_len = block * kernels.max_rows().next_multiple_of(kernels.lanes);
         let right_len = block * pass.min(cols.len().next_multiple_of(kernels.lanes));
         with_buffer(left_len + right_len, |buffer: &mut [T]| {
@@ -135,11 +145,12 @@ impl<T: Gemm> Product<'_, T> {
     ) {
         let kernels = self.kernels;
         let add = self.update == Update::Add || first > 0;
+        let n_strips = strips.cols.div_ceil(kernels.max_cols());
         for panel in 0..n_panels {
             let start = rows.start + rows.len() * panel / n_panels;
             let end = rows.start + rows.len() * (panel + 1) / n_panels;
             // SAFETY: rows start..end and depths first..first + depth are inside `a`.
-            let (a, a_stride, by) = unsafe { self.left(start..end, first, depth, left) };
+            let (a, a_stride, by) = unsafe { self.left(start..end, first, depth, n_strips, left) };
             for col in (0..strips.cols).step_by(kernels.max_cols()) {
                 let width = strips.width(col);
                 let (b, b_stride) = match right.direct {
@@ -179,6 +190,7 @@ impl<T: Gemm> Product<'_, T> {
         rows: Range<usize>,
         first: usize,
         depth: usize,
+        n_strips: usize,
         buffer: &mut [T],
     ) -> (*const T, usize, LeftBy) {
         let a = self.a;
@@ -187,7 +199,7 @@ impl<T: Gemm> Product<'_, T> {
         if a.row_stride() == 1 {
             return (from, a.col_stride(), LeftBy::Column);
         }
-        if a.col_stride() == 1 {
+        if a.col_stride() == 1 && n_strips <= DIRECT_STRIPS {
             return (from, a.row_stride(), LeftBy::Row);
         }
         let width = self.kernels.max_rows().next_multiple_of(self.kernels.lanes);
