@@ -103,6 +103,18 @@ impl LossBatch {
         })
     }
 
+    /// The given rows as a batch of their own, weighted by their own counts: for several
+    /// optimizer steps on one batch of rollouts.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::select`]; [`Error::AllMasked`].
+    pub fn part(&self, rows: &[usize], aggregation: &Aggregation) -> Result<Self> {
+        let mut part = self.select(rows)?;
+        part.weights = weights(&part.mask, aggregation, &Totals::of(&part.mask))?;
+        Ok(part)
+    }
+
     /// A micro-batch of the given rows; each token keeps its weight.
     ///
     /// # Errors

@@ -60,10 +60,6 @@ impl WeightFiles {
         Ok(Self { dir: dir.into(), files, file_of, used: BTreeSet::new() })
     }
 
-    pub(crate) fn contains(&self, name: &str) -> bool {
-        self.file_of.contains_key(name)
-    }
-
     /// Reads a tensor that must have this shape, converted to `dtype`.
     pub(crate) fn tensor(
         &mut self,

@@ -77,9 +77,9 @@ impl PromptSet {
         &self.0
     }
 
-    /// The `n` examples of step `step` (from 0): epochs in a shuffled order of their own, a
+    /// Indices of the `n` examples of step `step` (from 0): epochs in a shuffled order of their own, a
     /// function of `seed` and the position alone, so that a resumed run goes on exactly.
-    pub fn batch(&self, seed: u64, step: u64, n: usize) -> Vec<&Example> {
+    pub fn batch(&self, seed: u64, step: u64, n: usize) -> Vec<usize> {
         let len = self.0.len() as u64;
         let first = step * n as u64;
         let mut batch = Vec::with_capacity(n);
@@ -90,7 +90,7 @@ impl PromptSet {
                 Some((number, order)) if number == wanted => order,
                 _ => self.order(seed, wanted),
             };
-            batch.push(&self.0[order[(position % len) as usize]]);
+            batch.push(order[(position % len) as usize]);
             epoch = Some((wanted, order));
         }
         batch

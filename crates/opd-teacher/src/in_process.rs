@@ -1,10 +1,10 @@
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use opd_batch::{Ragged, ScoreRequest, ScoredSequence, Teacher, TeacherScores, Wanted};
 use opd_models::{CausalLm, Tokenizer};
 
-use crate::{Error, Result};
+use crate::{DistributionTeacher, Error, Result, States};
 
 /// Tokens that one forward computes at most, unless told otherwise.
 const TOKEN_BUDGET: usize = 4096;
@@ -77,22 +77,18 @@ impl InProcessTeacher {
         Ok(())
     }
 
-    /// Hidden states that predict the response tokens, `[T, H]`, and the head `[V, H]`: for
-    /// divergences over the whole vocabulary.
-    ///
-    /// # Errors
-    ///
-    /// As [`CausalLm::hidden`].
-    pub fn states(&self, sequences: &[ScoredSequence<'_>]) -> Result<(Tensor, Tensor)> {
-        let hidden = self.model.hidden(&self.model.pack(sequences)?)?;
-        Ok((hidden, self.model.head().clone()))
-    }
-
     fn logprobs(&self, sequences: &[ScoredSequence<'_>], temperature: f64) -> Result<Vec<f32>> {
         let packed = self.model.pack(sequences)?;
         let scores = self.model.token_logprobs(&packed, temperature)?;
         let values = scores.logprobs.to_dtype(DType::F32).and_then(|t| t.to_vec1::<f32>());
         Ok(values.map_err(opd_models::Error::from)?)
+    }
+}
+
+impl DistributionTeacher for InProcessTeacher {
+    fn states(&self, sequences: &[ScoredSequence<'_>]) -> Result<States> {
+        let hidden = self.model.hidden(&self.model.pack(sequences)?)?;
+        Ok(States { hidden, head: self.model.head().clone() })
     }
 }
 

@@ -1,5 +1,34 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod adamw;
+mod assemble;
+pub mod config;
+mod error;
+mod evaluate;
+mod finish;
+mod job;
+mod learning_rate;
+mod micro_batches;
+mod observer;
+mod parts;
+mod prompts;
 pub mod report;
 pub mod run;
+mod showcase;
+mod state;
+mod stop_rules;
+mod trainer;
+
+pub use self::{
+    adamw::AdamW,
+    error::{Error, Result},
+    evaluate::Evaluator,
+    job::{Job, Outcome},
+    learning_rate::LearningRate,
+    micro_batches::micro_batches,
+    observer::{Event, Observer},
+    parts::Parts,
+    prompts::TokenizedPrompts,
+    trainer::Trainer,
+};

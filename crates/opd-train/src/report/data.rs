@@ -1,3 +1,5 @@
+use serde::{Deserialize, Serialize};
+
 use crate::{report::PositionKl, run::Summary};
 
 /// What a report shows beside the curves. Whatever is empty is left out of the page.
@@ -24,7 +26,7 @@ pub struct ReportData {
 }
 
 /// Whose evaluation it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Who {
     /// The student before training.
     Before,
@@ -35,7 +37,7 @@ pub enum Who {
 }
 
 /// How often answers to held-out prompts were right.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Whose answers.
     pub who: Who,
@@ -50,7 +52,7 @@ pub struct Evaluation {
 }
 
 /// A prompt and one response of the student.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// The prompt as text.
     pub prompt: String,
@@ -61,7 +63,7 @@ pub struct Sample {
 }
 
 /// A response token with what student and teacher make of it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TokenKl {
     /// The token as text.
     pub text: String,

@@ -1,5 +1,5 @@
 /// Mean reverse KL at one place in the response.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct PositionKl {
     /// Mean over the responses that are long enough, nats.
     pub kl: f64,

@@ -146,6 +146,11 @@ impl RunDir {
         self.path.join("checkpoints")
     }
 
+    /// `checkpoints/step-N` of any run's directory.
+    pub fn checkpoint_of(run: &Path, step: u64) -> PathBuf {
+        run.join("checkpoints").join(format!("step-{step}"))
+    }
+
     /// The final model, `model/`.
     pub fn model(&self) -> PathBuf {
         self.path.join("model")

@@ -1,0 +1,23 @@
+use candle_core::Tensor;
+use opd_batch::ScoredSequence;
+
+use crate::Result;
+
+/// Hidden states and head: a teacher's distributions, not yet written out.
+#[derive(Clone, Debug)]
+pub struct States {
+    /// `[T, H]`; row `t` predicts response token `t`.
+    pub hidden: Tensor,
+    /// `[V, H]`.
+    pub head: Tensor,
+}
+
+/// A teacher whose whole distribution can be compared with the student's.
+pub trait DistributionTeacher: Send + Sync {
+    /// States that predict the response tokens of `sequences`, in order; no graph is kept.
+    ///
+    /// # Errors
+    ///
+    /// If the sequences do not fit the model.
+    fn states(&self, sequences: &[ScoredSequence<'_>]) -> Result<States>;
+}

@@ -1,0 +1,87 @@
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ConfigError,
+    error::{at_least_one, check, non_negative},
+};
+
+/// What the learning rate does after warm-up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// It stays.
+    #[default]
+    Constant,
+    /// It falls in a straight line.
+    Linear,
+    /// It falls along half a cosine.
+    Cosine,
+}
+
+/// AdamW, its schedule, and how a batch becomes updates.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OptimizerConfig {
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Gradients are scaled down to this norm; none without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_grad: Option<f64>,
+    /// Updates over which the learning rate rises from 0.
+    pub warmup: u64,
+    /// What it does then.
+    pub schedule: Schedule,
+    /// The schedule ends at this fraction of the peak.
+    pub min_lr_ratio: f64,
+    /// Optimizer steps per rollout batch, each on an equal part of it.
+    pub updates_per_batch: usize,
+    /// Tokens of one forward and backward, prompts included.
+    pub token_budget: usize,
+    /// Keep each layer's input alone and compute the layer again in the backward.
+    pub activation_checkpointing: bool,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self {
+            lr: 1e-6,
+            beta1: 0.9,
+            beta2: 0.98,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            clip_grad: Some(1.0),
+            warmup: 0,
+            schedule: Schedule::Constant,
+            min_lr_ratio: 0.0,
+            updates_per_batch: 1,
+            token_budget: 8192,
+            activation_checkpointing: false,
+        }
+    }
+}
+
+impl OptimizerConfig {
+    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+        check(self.lr > 0.0 && self.lr.is_finite(), "optimizer.lr", "finite and above 0", self.lr)?;
+        let decay = |beta: f64| (0.0..1.0).contains(&beta);
+        check(decay(self.beta1), "optimizer.beta1", "at least 0 and under 1", self.beta1)?;
+        check(decay(self.beta2), "optimizer.beta2", "at least 0 and under 1", self.beta2)?;
+        check(self.eps > 0.0, "optimizer.eps", "above 0", self.eps)?;
+        non_negative("optimizer.weight_decay", self.weight_decay)?;
+        if let Some(clip) = self.clip_grad {
+            check(clip > 0.0, "optimizer.clip_grad", "above 0", clip)?;
+        }
+        let ratio = self.min_lr_ratio;
+        check((0.0..=1.0).contains(&ratio), "optimizer.min_lr_ratio", "from 0 to 1", ratio)?;
+        at_least_one("optimizer.updates_per_batch", self.updates_per_batch as u64)?;
+        at_least_one("optimizer.token_budget", self.token_budget as u64)
+    }
+}

@@ -1,0 +1,101 @@
+use std::path::PathBuf;
+
+/// Why a run cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] crate::config::ConfigError),
+
+    /// The run's directory.
+    #[error(transparent)]
+    Run(#[from] crate::run::Error),
+
+    /// A model.
+    #[error(transparent)]
+    Model(#[from] opd_models::Error),
+
+    /// Prompts or sampling.
+    #[error(transparent)]
+    Rollout(#[from] opd_rollout::Error),
+
+    /// A batch or the teacher's answer.
+    #[error(transparent)]
+    Batch(#[from] opd_batch::Error),
+
+    /// An estimator.
+    #[error(transparent)]
+    Advantage(#[from] opd_advantage::Error),
+
+    /// A loss or objective.
+    #[error(transparent)]
+    Loss(#[from] opd_loss::Error),
+
+    /// The teacher's set-up.
+    #[error(transparent)]
+    Teacher(#[from] opd_teacher::Error),
+
+    /// A kernel.
+    #[error(transparent)]
+    Kernel(#[from] opd_kernels::Error),
+
+    /// candle.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+
+    /// Training went wrong at a step; nothing of that step was kept.
+    #[error("step {step}, {phase}: stopped before the weights were changed")]
+    Step {
+        /// The step, from 1.
+        step: u64,
+        /// `rollout`, `score`, `update`, ..
+        phase: &'static str,
+        /// What was found.
+        #[source]
+        source: Box<Self>,
+    },
+
+    /// A stop rule fired.
+    #[error("step {step}: {what}; the run is stopped because stop.action is `stop`")]
+    Stopped {
+        /// The step, from 1.
+        step: u64,
+        /// Which rule, and the numbers.
+        what: String,
+    },
+
+    /// A prompt that does not fit.
+    #[error("{}: prompt {index} has {length} tokens; with {response} for the response the model's context of {context} is exceeded; drop it or lower rollout.max_response_tokens", path.display())]
+    PromptTooLong {
+        /// The prompt file.
+        path: PathBuf,
+        /// Index of the prompt in the file, from 0.
+        index: usize,
+        /// Its tokens.
+        length: usize,
+        /// `rollout.max_response_tokens`.
+        response: usize,
+        /// The student's context.
+        context: usize,
+    },
+
+    /// A checkpoint's own file is unusable.
+    #[error("{}: {what}", path.display())]
+    State {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl Error {
+    /// Says at which step and phase an error arose.
+    pub(crate) fn at(step: u64, phase: &'static str) -> impl Fn(Self) -> Self {
+        move |source| Self::Step { step, phase, source: Box::new(source) }
+    }
+}
+
+/// A result whose error is [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;

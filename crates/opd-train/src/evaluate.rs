@@ -1,0 +1,144 @@
+use opd_models::{CausalLm, Tokenizer};
+use opd_rollout::{InProcess, Request, Reward, RolloutEngine, Sampling, Strategy};
+
+use crate::{
+    Result, TokenizedPrompts,
+    report::{Evaluation, Who},
+};
+
+/// Streams of held-out prompts: apart from those of training, and the same before and after,
+/// so that both answer with the same random numbers.
+const STREAMS: u64 = 1 << 63;
+
+/// Answers asked for at once.
+const CHUNK: usize = 2048;
+
+/// Asks a model held-out prompts and counts the right answers.
+#[allow(missing_debug_implementations)]
+pub struct Evaluator<'a> {
+    /// Turns responses into text.
+    pub tokenizer: &'a Tokenizer,
+    /// Judges them.
+    pub reward: &'a dyn Reward,
+    /// Answers per prompt.
+    pub samples_per_prompt: usize,
+    /// Sampling temperature; 0 is greedy.
+    pub temperature: f64,
+    /// Longest response.
+    pub max_response_tokens: usize,
+    /// Sequences sampled side by side.
+    pub max_sequences: usize,
+    /// Fixes the random choices.
+    pub seed: u64,
+}
+
+impl Evaluator<'_> {
+    /// pass@1 of `model` on the first `n` of `prompts`; `progress` hears of answers given.
+    ///
+    /// # Errors
+    ///
+    /// Those of sampling.
+    pub fn evaluate(
+        &self,
+        who: Who,
+        model: &CausalLm,
+        prompts: &TokenizedPrompts,
+        n: usize,
+        mut progress: impl FnMut(usize, usize),
+    ) -> Result<Evaluation> {
+        let sampling = self.sampling(model);
+        let engine = InProcess::new(model, self.max_sequences);
+        let of = n * self.samples_per_prompt;
+        let mut right = vec![0.0; n];
+        for start in (0..of).step_by(CHUNK) {
+            let answers = start..of.min(start + CHUNK);
+            let requests: Vec<Request> = answers
+                .clone()
+                .filter_map(|i| {
+                    let (_, prompt) = prompts.get(i / self.samples_per_prompt)?;
+                    Some(Request { prompt: prompt.to_vec(), stream: STREAMS + i as u64 })
+                })
+                .collect();
+            let generations = engine.generate(&requests, &sampling)?;
+            for (i, generation) in answers.clone().zip(generations) {
+                let index = i / self.samples_per_prompt;
+                let Some((example, _)) = prompts.get(index) else { continue };
+                let response = self.tokenizer.decode(&generation.tokens)?;
+                if self.reward.reward(example, &response) > 0.5 {
+                    right[index] += 1.0 / self.samples_per_prompt as f64;
+                }
+            }
+            progress(answers.end, of);
+        }
+        let (pass_at_1, interval) = wilson(&right, self.samples_per_prompt);
+        let (prompts, samples_per_prompt) = (n as u64, self.samples_per_prompt as u64);
+        Ok(Evaluation { who, pass_at_1, interval, prompts, samples_per_prompt })
+    }
+
+    pub(crate) fn sampling(&self, model: &CausalLm) -> Sampling {
+        let strategy = match self.temperature {
+            0.0 => Strategy::Greedy,
+            temperature => Strategy::Random { temperature, top_k: None, top_p: None },
+        };
+        Sampling {
+            strategy,
+            max_new_tokens: self.max_response_tokens,
+            eos_token_ids: model.config().eos_token_ids.clone(),
+            seed: self.seed,
+        }
+    }
+}
+
+/// Mean of the prompts' success rates and its 95% Wilson interval.
+///
+/// With several answers per prompt the number of trials is the one that a binomial of the same
+/// mean would need for the observed spread between prompts, so that answers to one prompt do
+/// not count as independent.
+///
+/// Source: Wilson 1927, <https://doi.org/10.1080/01621459.1927.10502953>.
+fn wilson(rates: &[f64], samples_per_prompt: usize) -> (f64, [f64; 2]) {
+    const Z: f64 = 1.959_963_984_540_054;
+    let n = rates.len() as f64;
+    if rates.is_empty() {
+        return (0.0, [0.0, 1.0]);
+    }
+    let mean = rates.iter().sum::<f64>() / n;
+    let spread = rates.iter().map(|rate| (rate - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+    let all = n * samples_per_prompt as f64;
+    let trials = match samples_per_prompt {
+        1 => n,
+        _ if spread > 0.0 => (mean * (1.0 - mean) * n / spread).clamp(1.0, all),
+        _ => n,
+    };
+    let z2 = Z * Z / trials;
+    let centre = (mean + z2 / 2.0) / (1.0 + z2);
+    let half = Z * (mean * (1.0 - mean) / trials + z2 / (4.0 * trials)).sqrt() / (1.0 + z2);
+    (mean, [(centre - half).max(0.0), (centre + half).min(1.0)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wilson;
+
+    #[test]
+    fn interval_is_wilsons() {
+        let rates: Vec<f64> = (0..100).map(|i| f64::from(u8::from(i < 80))).collect();
+        let (mean, [low, high]) = wilson(&rates, 1);
+        // statsmodels.stats.proportion.proportion_confint(80, 100, method="wilson")
+        assert!((mean - 0.8).abs() < 1e-12);
+        assert!((low - 0.711_170_83).abs() < 1e-7, "{low}");
+        assert!((high - 0.866_633_1).abs() < 1e-6, "{high}");
+    }
+
+    #[test]
+    fn answers_to_one_prompt_are_not_independent() {
+        let alike: Vec<f64> = (0..100).map(|i| f64::from(u8::from(i < 50))).collect();
+        let mixed = vec![0.5; 100];
+        let width = |rates: &[f64]| {
+            let (_, [low, high]) = wilson(rates, 8);
+            high - low
+        };
+        assert!(width(&alike) > 0.18);
+        assert!(width(&mixed) <= width(&alike));
+    }
+}

@@ -1,0 +1,72 @@
+//! The end of a run: model, report, and last of all the summary.
+
+use std::fs;
+
+use crate::{
+    Job, Result,
+    job::to_toml,
+    report::{self, Evaluation, ReportData, Who},
+    run::{Error as RunError, PassAt1, Seconds, Summary},
+};
+
+pub(crate) fn write(job: &Job, after: Option<Evaluation>) -> Result<Summary> {
+    save_model(job)?;
+    let (state, config) = (&job.state, &job.trainer.config);
+    let evaluations: Vec<Evaluation> = state.evaluations.iter().copied().chain(after).collect();
+    let of = |who| evaluations.iter().find(|e| e.who == who).map(|e| e.pass_at_1);
+    let summary = Summary {
+        pass_at_1: PassAt1 {
+            before: of(Who::Before),
+            after: of(Who::After),
+            teacher: of(Who::Teacher),
+        },
+        seconds: Seconds { training: state.seconds_training, total: job.seconds_total() },
+        generated_tokens: state.generated_tokens,
+        seed: config.seed,
+        steps: state.step,
+        eval_prompts: after.map_or(0, |evaluation| evaluation.prompts),
+    };
+    let showcase = job.showcase()?;
+    let data = ReportData {
+        title: config.name.clone(),
+        summary: summary.clone(),
+        evaluations,
+        kl_by_position_before: state.showcase_before.kl_by_position.clone(),
+        kl_by_position_after: showcase.kl_by_position,
+        samples_before: state.showcase_before.samples.clone(),
+        samples_after: showcase.samples,
+        config: to_toml(config, &job.dir)?,
+        environment: environment(job),
+    };
+    report::write(job.dir.path(), &data)?;
+    summary.write(job.dir.path())?;
+    Ok(summary)
+}
+
+/// Writes `model/` aside and renames it, over one that an earlier attempt left.
+fn save_model(job: &Job) -> Result<()> {
+    let (to, aside) = (job.dir.model(), job.dir.path().join(".tmp-model"));
+    let io = |source| RunError::writing(&to, source);
+    for dir in [&aside, &to] {
+        if dir.exists() {
+            fs::remove_dir_all(dir).map_err(io)?;
+        }
+    }
+    job.trainer.student.save(&aside)?;
+    fs::rename(&aside, &to).map_err(io)?;
+    Ok(())
+}
+
+fn environment(job: &Job) -> Vec<(String, String)> {
+    let student = &job.trainer.student;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    [
+        ("opd", env!("CARGO_PKG_VERSION").to_owned()),
+        ("device", format!("{:?}", student.device().location())),
+        ("processors", threads.to_string()),
+        ("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
+        ("student", format!("{} parameters", student.parameters().n_values())),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}

@@ -1,0 +1,316 @@
+use std::{
+    fs,
+    num::NonZeroUsize,
+    path::Path,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use candle_core::{DType, Device};
+use opd_models::{CausalLm, Tokenizer};
+use opd_rollout::{ExactMatch, Fields};
+use opd_teacher::InProcessTeacher;
+
+use crate::{
+    AdamW, Error, Evaluator, Event, Observer, Result, TokenizedPrompts, Trainer, assemble,
+    config::{StopAction, TrainConfig},
+    finish,
+    report::{Evaluation, Who},
+    run::{
+        CheckpointStore, Metrics, RunDir, StepMetrics, Summary, TensorBoard, key, write_atomically,
+    },
+    showcase::Showcase,
+    state::{OPTIMIZER, TrainerState},
+    stop_rules::StopRules,
+};
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// All steps are made and everything is written.
+    Finished(Summary),
+    /// The observer asked to leave.
+    Interrupted {
+        /// Completed steps, all of them saved.
+        step: u64,
+    },
+}
+
+/// A run in its directory, from loading to the summary.
+#[allow(missing_debug_implementations)]
+pub struct Job {
+    pub(crate) dir: RunDir,
+    pub(crate) trainer: Trainer,
+    pub(crate) teacher: Option<Arc<InProcessTeacher>>,
+    pub(crate) test: Option<TokenizedPrompts>,
+    pub(crate) validation: Option<TokenizedPrompts>,
+    pub(crate) state: TrainerState,
+    /// When this process took the run up.
+    started: Instant,
+    /// `state.seconds_total` at that time.
+    seconds_before: f64,
+    resumes: bool,
+}
+
+impl Job {
+    /// A new run.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with the configuration, the models or the data.
+    pub fn create(config: TrainConfig, dir: RunDir, device: &Device) -> Result<Self> {
+        config.validate()?;
+        let text = to_toml(&config, &dir)?;
+        let job = Self::load(config, dir, device)?;
+        write_atomically(&job.dir.config(), text.as_bytes())?;
+        Ok(job)
+    }
+
+    /// A run that goes on from its last good checkpoint, or from its start without one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Job::create`]; [`Error::State`] for a checkpoint that is not of this run.
+    pub fn resume(dir: RunDir, device: &Device) -> Result<Self> {
+        let path = dir.config();
+        let bad = |what: String| Error::State { path: path.clone(), what };
+        let text = fs::read_to_string(&path).map_err(|error| bad(error.to_string()))?;
+        let config: TrainConfig = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
+        let mut job = Self::load(config, dir, device)?;
+        job.resumes = true;
+        let store = job.store()?;
+        let Some(checkpoint) = store.latest()? else { return Ok(job) };
+        let path = checkpoint.path();
+        job.state = TrainerState::read(path)?;
+        job.seconds_before = job.state.seconds_total;
+        job.trainer.student.reload(path)?;
+        let (parameters, updates) = (job.trainer.student.parameters(), job.state.updates);
+        job.trainer.optimizer = AdamW::load(parameters, &path.join(OPTIMIZER), updates, device)?;
+        Ok(job)
+    }
+
+    fn load(config: TrainConfig, dir: RunDir, device: &Device) -> Result<Self> {
+        let started = Instant::now();
+        let path = &config.student.path;
+        let student = CausalLm::load(path, DType::F32, device)?;
+        let tokenizer = Tokenizer::load(path)?;
+        let reference = match config.objective.needs_reference() {
+            true => Some(CausalLm::load(path, DType::F32, device)?),
+            false => None,
+        };
+        let data = &config.data;
+        let fields = Fields { input: data.input_key.clone(), label: data.label_key.clone() };
+        let response = config.rollout.max_response_tokens;
+        let read = |path: &Path| {
+            TokenizedPrompts::load(path, &fields, &tokenizer, student.config(), response)
+        };
+        let prompts = read(&data.train)?;
+        let test = data.test.as_deref().map(read).transpose()?;
+        let validation = data.validation.as_deref().map(read).transpose()?;
+        let longest = [Some(&prompts), test.as_ref(), validation.as_ref()];
+        let longest = longest.into_iter().flatten().map(TokenizedPrompts::longest).max();
+        let longest = longest.unwrap_or(0) + response;
+        let (parts, teacher) = assemble::parts(&config, &student, longest, device)?;
+        let optimizer = AdamW::new(student.parameters())?;
+        let trainer = Trainer { student, reference, tokenizer, prompts, parts, optimizer, config };
+        Ok(Self {
+            dir,
+            trainer,
+            teacher,
+            test,
+            validation,
+            state: TrainerState::default(),
+            started,
+            seconds_before: 0.0,
+            resumes: false,
+        })
+    }
+
+    /// Runs to the end, or until the observer asks to leave.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Step`] naming step and phase; [`Error::Stopped`] if a stop rule ends the run.
+    pub fn run(mut self, observer: &mut dyn Observer) -> Result<Outcome> {
+        self.announce(observer);
+        let store = self.store()?;
+        store.discard_after(self.state.step)?;
+        let (mut metrics, mut board, history) = self.logs()?;
+        let mut rules = StopRules::new(self.trainer.config.stop.clone());
+        for past in &history {
+            rules.observe(past);
+        }
+        if self.state.step == 0 {
+            self.evaluate_before(observer)?;
+            if observer.interrupted() {
+                return Ok(Outcome::Interrupted { step: 0 });
+            }
+            if let Some(pass_at_1) = self.validate(observer)? {
+                let line = StepMetrics::new(0).with(key::PASS_AT_1, pass_at_1);
+                metrics.write(&line)?;
+                board.write(&line, SystemTime::now())?;
+            }
+        }
+        let steps = self.trainer.config.steps;
+        while self.state.step < steps {
+            let mut line = self.trainer.step(self.state.step)?;
+            self.state.step += 1;
+            self.state.updates = self.trainer.optimizer.updates();
+            self.state.generated_tokens += line.get("generated_tokens").unwrap_or(0.0) as u64;
+            self.state.seconds_training += line.get(key::SECONDS_STEP).unwrap_or(0.0);
+            let interval = self.trainer.config.evaluation.interval;
+            if interval > 0
+                && self.state.step.is_multiple_of(interval)
+                && let Some(pass_at_1) = self.validate(observer)?
+            {
+                line = line.with(key::PASS_AT_1, pass_at_1);
+            }
+            metrics.write(&line)?;
+            board.write(&line, SystemTime::now())?;
+            observer.event(Event::Step { metrics: &line, steps });
+            let alarms = rules.observe(&line);
+            for message in &alarms {
+                observer.event(Event::Warning { message });
+            }
+            let leaves = observer.interrupted();
+            let stops = self.trainer.config.stop.action == StopAction::Stop && !alarms.is_empty();
+            let interval = self.trainer.config.checkpoints.interval;
+            let due = interval > 0 && self.state.step.is_multiple_of(interval);
+            if due || leaves || stops || self.state.step == steps {
+                metrics.sync()?;
+                let path = self.save(&store, line.get(key::PASS_AT_1))?;
+                observer.event(Event::Saved { path: &path });
+            }
+            if stops {
+                return Err(Error::Stopped { step: self.state.step, what: alarms.join("; ") });
+            }
+            if leaves {
+                return Ok(Outcome::Interrupted { step: self.state.step });
+            }
+        }
+        drop((metrics, board));
+        let after = self.evaluate(Who::After, observer)?;
+        let summary = finish::write(&self, after)?;
+        Ok(Outcome::Finished(summary))
+    }
+
+    /// Seconds of work on this run, earlier processes' included.
+    pub(crate) fn seconds_total(&self) -> f64 {
+        self.seconds_before + self.started.elapsed().as_secs_f64()
+    }
+
+    fn announce(&self, observer: &mut dyn Observer) {
+        observer.event(Event::Loaded {
+            student: &self.trainer.config.student.path.display().to_string(),
+            teacher: self.teacher.as_ref().map(|teacher| opd_batch::Teacher::name(teacher)),
+            parameters: self.trainer.student.parameters().n_values(),
+        });
+        if self.resumes {
+            observer.event(Event::Resumed { step: self.state.step });
+        }
+    }
+
+    fn store(&self) -> Result<CheckpointStore> {
+        let keep = self.trainer.config.checkpoints.keep_last;
+        Ok(CheckpointStore::open(&self.dir, NonZeroUsize::new(keep).unwrap_or(NonZeroUsize::MIN))?)
+    }
+
+    fn logs(&self) -> Result<(Metrics, TensorBoard, Vec<StepMetrics>)> {
+        let (step, now) = (self.state.step, SystemTime::now());
+        let (path, board) = (self.dir.metrics(), self.dir.tensorboard());
+        if step == 0 {
+            // Nothing of an attempt that never reached a checkpoint counts.
+            return Ok((Metrics::create(path)?, self.first_board(&board, now)?, Vec::new()));
+        }
+        let metrics = Metrics::resume(&path, step)?;
+        let history = Metrics::read(&path)?;
+        Ok((metrics, TensorBoard::resume(&board, step, now)?, history))
+    }
+
+    fn first_board(&self, dir: &Path, now: SystemTime) -> Result<TensorBoard> {
+        match self.resumes {
+            false => Ok(TensorBoard::create(dir, now)?),
+            true => Ok(TensorBoard::resume(dir, 0, now)?),
+        }
+    }
+
+    fn save(&mut self, store: &CheckpointStore, score: Option<f64>) -> Result<std::path::PathBuf> {
+        self.state.seconds_total = self.seconds_total();
+        let (state, trainer) = (&self.state, &self.trainer);
+        let path = store.save(state.step, score, |dir| -> Result<()> {
+            trainer.student.save(dir)?;
+            trainer.optimizer.save(trainer.student.parameters(), &dir.join(OPTIMIZER))?;
+            state.write(dir)
+        })?;
+        Ok(path)
+    }
+
+    pub(crate) fn evaluator(&self) -> Evaluator<'_> {
+        let config = &self.trainer.config;
+        Evaluator {
+            tokenizer: &self.trainer.tokenizer,
+            reward: &ExactMatch,
+            samples_per_prompt: config.evaluation.samples_per_prompt,
+            temperature: config.evaluation.temperature,
+            max_response_tokens: config.rollout.max_response_tokens,
+            max_sequences: config.rollout.max_sequences,
+            seed: config.seed,
+        }
+    }
+
+    /// The student before training, the teacher, and what the report shows of the start.
+    fn evaluate_before(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        let before = self.evaluate(Who::Before, observer)?;
+        let teacher = match self.trainer.config.evaluation.teacher {
+            true => self.evaluate(Who::Teacher, observer)?,
+            false => None,
+        };
+        self.state.evaluations = before.into_iter().chain(teacher).collect();
+        self.state.showcase_before = self.showcase()?;
+        Ok(())
+    }
+
+    /// pass@1 on the test prompts; `None` without prompts, or without a teacher to ask.
+    fn evaluate(&self, who: Who, observer: &mut dyn Observer) -> Result<Option<Evaluation>> {
+        let Some(prompts) = &self.test else { return Ok(None) };
+        let model = match (who, &self.teacher) {
+            (Who::Teacher, None) => return Ok(None),
+            (Who::Teacher, Some(teacher)) => teacher.model(),
+            _ => &self.trainer.student,
+        };
+        let n = self.trainer.config.evaluation.test_prompts.unwrap_or(prompts.len());
+        let n = n.min(prompts.len());
+        observer.event(Event::EvaluationStarted { who, prompts: n });
+        let progress = |done, of| observer.event(Event::EvaluationProgress { done, of });
+        let evaluation = self.evaluator().evaluate(who, model, prompts, n, progress)?;
+        observer.event(Event::Evaluated { who, evaluation: &evaluation });
+        Ok(Some(evaluation))
+    }
+
+    /// pass@1 on the validation prompts, if there are any and they are asked for.
+    fn validate(&self, observer: &mut dyn Observer) -> Result<Option<f64>> {
+        let config = &self.trainer.config.evaluation;
+        let Some(prompts) = self.validation.as_ref().filter(|_| config.interval > 0) else {
+            return Ok(None);
+        };
+        let n = config.validation_prompts.min(prompts.len());
+        let student = &self.trainer.student;
+        let progress = |done, of| observer.event(Event::EvaluationProgress { done, of });
+        let evaluation = self.evaluator().evaluate(Who::After, student, prompts, n, progress)?;
+        Ok(Some(evaluation.pass_at_1))
+    }
+
+    pub(crate) fn showcase(&self) -> Result<Showcase> {
+        let Some(prompts) = self.test.as_ref().or(self.validation.as_ref()) else {
+            return Ok(Showcase::default());
+        };
+        let teacher = self.teacher.as_deref().map(|teacher| teacher as &dyn opd_batch::Teacher);
+        let shown = self.trainer.config.evaluation.report_samples;
+        Showcase::new(&self.evaluator(), &self.trainer.student, teacher, prompts, shown)
+    }
+}
+
+pub(crate) fn to_toml(config: &TrainConfig, dir: &RunDir) -> Result<String> {
+    toml::to_string(config)
+        .map_err(|error| Error::State { path: dir.config(), what: error.to_string() })
+}

@@ -1,0 +1,24 @@
+use std::sync::Arc;
+
+use opd_advantage::AdvantageEstimator;
+use opd_batch::Teacher;
+use opd_loss::{Aggregation, Objective};
+use opd_rollout::Reward;
+use opd_teacher::DistributionTeacher;
+
+/// The algorithm of a run, as traits: the trainer knows nothing else of it.
+#[allow(missing_debug_implementations)]
+pub struct Parts {
+    /// Scores the samples, for estimators that read teacher log-probs.
+    pub teacher: Option<Arc<dyn Teacher>>,
+    /// Gives whole distributions, for objectives that compare them.
+    pub distribution: Option<Arc<dyn DistributionTeacher>>,
+    /// Judges responses.
+    pub reward: Box<dyn Reward>,
+    /// Turns scores and rewards into advantages.
+    pub estimator: Box<dyn AdvantageEstimator>,
+    /// Turns hidden states into a loss.
+    pub objective: Box<dyn Objective>,
+    /// How the losses of tokens become one number.
+    pub aggregation: Aggregation,
+}

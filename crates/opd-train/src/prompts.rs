@@ -1,0 +1,69 @@
+use std::path::Path;
+
+use opd_models::{ModelConfig, Tokenizer};
+use opd_rollout::{Example, Fields, PromptSet};
+
+use crate::{Error, Result};
+
+/// A prompt file and the token ids of each prompt.
+#[derive(Clone, Debug)]
+pub struct TokenizedPrompts {
+    set: PromptSet,
+    tokens: Vec<Vec<u32>>,
+}
+
+impl TokenizedPrompts {
+    /// Reads and tokenises a JSONL file; every prompt must leave room for `response` tokens.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`PromptSet::from_jsonl`]; [`Error::PromptTooLong`].
+    pub fn load(
+        path: &Path,
+        fields: &Fields,
+        tokenizer: &Tokenizer,
+        model: &ModelConfig,
+        response: usize,
+    ) -> Result<Self> {
+        let set = PromptSet::from_jsonl(path, fields)?;
+        let mut tokens = Vec::with_capacity(set.examples().len());
+        for (index, example) in set.examples().iter().enumerate() {
+            let ids = tokenizer.encode(&example.prompt)?;
+            if ids.is_empty() {
+                return Err(opd_rollout::Error::EmptyPrompt { index }.into());
+            }
+            let (length, context) = (ids.len(), model.context);
+            if length + response > context {
+                let path = path.to_owned();
+                return Err(Error::PromptTooLong { path, index, length, response, context });
+            }
+            tokens.push(ids);
+        }
+        Ok(Self { set, tokens })
+    }
+
+    /// Number of prompts.
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// A prompt and its token ids, or `None` beyond the last.
+    pub fn get(&self, index: usize) -> Option<(&Example, &[u32])> {
+        Some((self.set.examples().get(index)?, self.tokens.get(index)?))
+    }
+
+    /// Which prompts step `step` (from 0) takes.
+    pub fn batch(&self, seed: u64, step: u64, n: usize) -> Vec<usize> {
+        self.set.batch(seed, step, n)
+    }
+
+    /// Tokens of the longest prompt.
+    pub fn longest(&self) -> usize {
+        self.tokens.iter().map(Vec::len).max().unwrap_or(0)
+    }
+}

@@ -1,0 +1,85 @@
+use opd_batch::{Ragged, Rows, ScoreRequest, ScoredSequence, Teacher, Wanted};
+use opd_models::CausalLm;
+use opd_rollout::{InProcess, Request, RolloutEngine};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Evaluator, Result, TokenizedPrompts,
+    report::{PositionKl, Sample, TokenKl, kl_by_position},
+};
+
+/// Streams of the responses shown in the report.
+const STREAMS: u64 = 3 << 62;
+
+/// Responses that the KL by position is averaged over.
+const RESPONSES: usize = 256;
+
+/// Responses to held-out prompts with what the teacher makes of each token.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Showcase {
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) kl_by_position: Vec<PositionKl>,
+}
+
+impl Showcase {
+    /// Responses of `student` to the first prompts, the first `shown` of them in full.
+    pub(crate) fn new(
+        evaluator: &Evaluator<'_>,
+        student: &CausalLm,
+        teacher: Option<&dyn Teacher>,
+        prompts: &TokenizedPrompts,
+        shown: usize,
+    ) -> Result<Self> {
+        let sampling = evaluator.sampling(student);
+        let asked: Vec<_> =
+            (0..prompts.len().min(RESPONSES.max(shown))).filter_map(|i| prompts.get(i)).collect();
+        let requests: Vec<Request> = asked
+            .iter()
+            .zip(STREAMS..)
+            .map(|((_, prompt), stream)| Request { prompt: prompt.to_vec(), stream })
+            .collect();
+        let generations =
+            InProcess::new(student, evaluator.max_sequences).generate(&requests, &sampling)?;
+        let sequences = asked.iter().zip(&generations).map(|((_, prompt), generation)| {
+            ScoredSequence { prompt, response: &generation.tokens }
+        });
+        let sequences: Vec<_> = sequences.collect();
+        let rows = Rows::from_lengths(generations.iter().map(|g| g.tokens.len()));
+        let scores = match teacher {
+            None => Ragged::filled(rows, None),
+            Some(teacher) => {
+                let temperature = sampling.temperature() as f32;
+                let wanted = Wanted::Sampled;
+                teacher.score(&ScoreRequest { sequences, temperature, wanted })?.logprobs
+            }
+        };
+        let mut samples = Vec::new();
+        let mut kl_rows = Vec::new();
+        for (((example, _), generation), scores) in
+            asked.iter().zip(&generations).zip(scores.iter())
+        {
+            let tokens = generation.tokens.iter().zip(&generation.logprobs).zip(scores);
+            let tokens: Vec<TokenKl> = tokens
+                .map(|((&id, &student_logprob), &teacher_logprob)| TokenKl {
+                    text: evaluator.tokenizer.token(id).unwrap_or_else(|| format!("[{id}]")),
+                    student_logprob,
+                    teacher_logprob,
+                })
+                .collect();
+            kl_rows.push(tokens.iter().map(|t| t.kl().unwrap_or(f32::NAN)).collect::<Vec<_>>());
+            if samples.len() < shown {
+                let response = evaluator.tokenizer.decode(&generation.tokens)?;
+                let correct = example
+                    .label
+                    .is_some()
+                    .then(|| evaluator.reward.reward(example, &response) > 0.5);
+                samples.push(Sample { prompt: example.prompt.clone(), tokens, correct });
+            }
+        }
+        let kl_by_position = match teacher {
+            None => Vec::new(),
+            Some(_) => kl_by_position(kl_rows.iter().map(Vec::as_slice)),
+        };
+        Ok(Self { samples, kl_by_position })
+    }
+}

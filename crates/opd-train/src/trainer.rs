@@ -1,0 +1,305 @@
+use std::time::Instant;
+
+use candle_core::DType;
+use opd_batch::{Finish, Ragged, Rollout, RolloutBatch, ScoreRequest, ScoredBatch, ScoredSequence};
+use opd_loss::{LossBatch, Metric, ObjectiveInputs, ObjectiveOutput, TeacherStates};
+use opd_models::{CausalLm, Checkpointing, Gradients, Tokenizer};
+use opd_rollout::{InProcess, Request, RolloutEngine, Sampling, Strategy};
+
+use crate::{
+    AdamW, Error, LearningRate, Parts, Result, TokenizedPrompts,
+    config::{OldLogprobs, TrainConfig},
+    micro_batches,
+    run::{StepMetrics, key},
+    stop_rules::MISSING,
+};
+
+/// Rollout, score, estimate, update: one step after the other.
+///
+/// A step is a function of the configuration, the weights, the moments and its number: a run
+/// that is saved and resumed goes on as if nothing had happened.
+#[allow(missing_debug_implementations)]
+pub struct Trainer {
+    /// The model that is trained.
+    pub student: CausalLm,
+    /// The start policy, where something asks for it.
+    pub reference: Option<CausalLm>,
+    /// The student's tokenizer.
+    pub tokenizer: Tokenizer,
+    /// What it is asked.
+    pub prompts: TokenizedPrompts,
+    /// The algorithm.
+    pub parts: Parts,
+    /// The optimizer.
+    pub optimizer: AdamW,
+    /// The settings.
+    pub config: TrainConfig,
+}
+
+/// What the updates of a step gather.
+#[derive(Default)]
+struct Updates {
+    loss: f64,
+    grad_norm: f64,
+    lr: f64,
+    metrics: Vec<Metric>,
+    ratio: Ratio,
+}
+
+/// Importance ratio of the step's first update.
+#[derive(Clone, Copy)]
+struct Ratio {
+    sum: f64,
+    n: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Default for Ratio {
+    fn default() -> Self {
+        Self { sum: 0.0, n: 0.0, min: f64::INFINITY, max: 0.0 }
+    }
+}
+
+impl Trainer {
+    /// Makes step `step` (from 0): samples, scores, and updates the student.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Step`] with the phase and what was found; weights and moments are then those
+    /// before the update that failed.
+    pub fn step(&mut self, step: u64) -> Result<StepMetrics> {
+        let start = Instant::now();
+        let (batch, rewards) = self.rollout(step).map_err(Error::at(step + 1, "rollout"))?;
+        let rolled_out = Instant::now();
+        let scored = self.score(&batch).map_err(Error::at(step + 1, "score"))?;
+        let missing = missing(&scored);
+        let reverse_kl = reverse_kl(&scored);
+        let advantages = self.parts.estimator.advantages(&scored).map_err(Error::from);
+        let advantages = advantages.map_err(Error::at(step + 1, "estimate"))?;
+        let loss_batch = LossBatch::new(&scored, advantages, &self.parts.aggregation);
+        let loss_batch =
+            loss_batch.map_err(Error::from).map_err(Error::at(step + 1, "estimate"))?;
+        let scored_at = Instant::now();
+        let updates = self.update(&batch, &loss_batch).map_err(Error::at(step + 1, "update"))?;
+        let end = Instant::now();
+
+        let lengths: Vec<f64> = batch.rows().lengths().map(|n| n as f64).collect();
+        let truncated = batch.finishes().iter().filter(|&&finish| finish == Finish::Length);
+        let n = lengths.len() as f64;
+        let tokens = batch.rows().n_tokens() as f64;
+        let mut metrics = StepMetrics::new(step + 1)
+            .with(key::LOSS, updates.loss)
+            .with(key::GRAD_NORM, updates.grad_norm)
+            .with(key::LEARNING_RATE, updates.lr)
+            .with(key::REWARD, rewards / n)
+            .with(key::RESPONSE_LENGTH_MEAN, tokens / n)
+            .with(key::RESPONSE_LENGTH_MAX, lengths.iter().copied().fold(0.0, f64::max))
+            .with("response_length/truncated", truncated.count() as f64 / n)
+            .with(key::RATIO_MEAN, updates.ratio.sum / updates.ratio.n.max(1.0))
+            .with(key::RATIO_MIN, updates.ratio.min)
+            .with(key::RATIO_MAX, updates.ratio.max)
+            .with("generated_tokens", tokens)
+            .with(MISSING, missing);
+        for metric in &updates.metrics {
+            let name = if metric.name == "kl_teacher" { key::REVERSE_KL } else { metric.name };
+            metrics = metrics.with(name, metric.mean());
+        }
+        if let Some(kl) = reverse_kl {
+            metrics = metrics.with(key::REVERSE_KL, kl);
+        }
+        let seconds = |from: Instant, to: Instant| (to - from).as_secs_f64();
+        Ok(metrics
+            .with_seconds("rollout", seconds(start, rolled_out))
+            .with_seconds("score", seconds(rolled_out, scored_at))
+            .with_seconds("update", seconds(scored_at, end))
+            .with_seconds("step", seconds(start, end))
+            .with_seconds("tokens_per_second", tokens / seconds(start, end)))
+    }
+
+    /// Samples a batch; also returns the sum of its rewards.
+    fn rollout(&self, step: u64) -> Result<(RolloutBatch, f64)> {
+        let rollout = &self.config.rollout;
+        let indices = self.prompts.batch(self.config.seed, step, rollout.prompts);
+        let asked: Vec<_> = indices.iter().filter_map(|&i| self.prompts.get(i)).collect();
+        let per_prompt = rollout.samples_per_prompt;
+        let first_stream = step * (rollout.prompts * per_prompt) as u64;
+        let mut requests = Vec::with_capacity(asked.len() * per_prompt);
+        for (_, prompt) in &asked {
+            for _ in 0..per_prompt {
+                let stream = first_stream + requests.len() as u64;
+                requests.push(Request { prompt: prompt.to_vec(), stream });
+            }
+        }
+        let (temperature, top_k, top_p) = (rollout.temperature, rollout.top_k, rollout.top_p);
+        let sampling = Sampling {
+            strategy: Strategy::Random { temperature, top_k, top_p },
+            max_new_tokens: rollout.max_response_tokens,
+            eos_token_ids: self.student.config().eos_token_ids.clone(),
+            seed: self.config.seed,
+        };
+        let engine = InProcess::new(&self.student, rollout.max_sequences);
+        let generations = engine.generate(&requests, &sampling)?;
+        let mut total = 0.0;
+        let mut rollouts = Vec::with_capacity(generations.len());
+        for (i, (request, generation)) in requests.into_iter().zip(generations).enumerate() {
+            let (example, _) = asked[i / per_prompt];
+            let response = self.tokenizer.decode(&generation.tokens)?;
+            let reward = self.parts.reward.reward(example, &response);
+            total += f64::from(reward);
+            rollouts.push(Rollout {
+                prompt: request.prompt,
+                response: generation.tokens,
+                sampler_logprobs: generation.logprobs,
+                truncated_logprobs: generation.truncated_logprobs,
+                loss_mask: None,
+                reward,
+                group: (i / per_prompt) as u32,
+                source: example.source.clone(),
+                finish: generation.finish,
+            });
+        }
+        Ok((RolloutBatch::from_rollouts(rollouts)?, total))
+    }
+
+    /// Old, teacher and reference log-probs.
+    fn score<'b>(&self, batch: &'b RolloutBatch) -> Result<ScoredBatch<'b>> {
+        let request = ScoreRequest::for_batch(batch, self.config.rollout.temperature as f32);
+        let mut scored = match self.config.objective.old_logprobs {
+            OldLogprobs::Sampler => ScoredBatch::from_sampler(batch),
+            OldLogprobs::Recompute => {
+                ScoredBatch::new(batch, self.logprobs(&self.student, batch)?)?
+            }
+        };
+        if let Some(teacher) = &self.parts.teacher {
+            scored = scored.with_teacher(teacher.score(&request)?)?;
+        }
+        if let Some(reference) = &self.reference {
+            scored = scored.with_reference(self.logprobs(reference, batch)?)?;
+        }
+        Ok(scored)
+    }
+
+    fn logprobs(&self, model: &CausalLm, batch: &RolloutBatch) -> Result<Ragged<f32>> {
+        let rows: Vec<usize> = (0..batch.n_rows()).collect();
+        let mut logprobs = Vec::with_capacity(batch.rows().n_tokens());
+        for run in micro_batches(batch, &rows, self.config.optimizer.token_budget) {
+            let packed = model.pack(&sequences(batch, &run))?;
+            let scores = model.token_logprobs(&packed, self.config.rollout.temperature)?;
+            logprobs.extend(scores.logprobs.to_dtype(DType::F32)?.to_vec1::<f32>()?);
+        }
+        Ok(Ragged::new("logprobs", batch.rows().clone(), logprobs)?)
+    }
+
+    /// The optimizer steps on a batch, each on an equal part of it.
+    fn update(&mut self, batch: &RolloutBatch, whole: &LossBatch) -> Result<Updates> {
+        let n = batch.n_rows();
+        let parts = self.config.optimizer.updates_per_batch.min(n);
+        let planned = self.config.steps * self.config.optimizer.updates_per_batch as u64;
+        let rate = LearningRate::new(&self.config.optimizer, planned);
+        let mut updates = Updates::default();
+        for part in 0..parts {
+            let rows: Vec<usize> = (n * part / parts..n * (part + 1) / parts).collect();
+            let weighted = if parts == 1 {
+                whole.clone()
+            } else {
+                whole.part(&rows, &self.parts.aggregation)?
+            };
+            let mut gradients = Gradients::new(self.student.parameters());
+            for run in micro_batches(batch, &rows, self.config.optimizer.token_budget) {
+                let within: Vec<usize> = run.iter().map(|row| row - rows[0]).collect();
+                let micro = weighted.select(&within)?;
+                let output = self.differentiate(batch, &run, &micro, &mut gradients)?;
+                let loss = output.loss.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+                updates.loss += loss / parts as f64;
+                Metric::merge(&mut updates.metrics, &output.metrics);
+                if part == 0 {
+                    updates.ratio.take(&output, &micro)?;
+                }
+            }
+            updates.lr = rate.at(self.optimizer.updates());
+            let parameters = self.student.parameters();
+            let optimizer = &self.config.optimizer;
+            updates.grad_norm =
+                self.optimizer.update(parameters, &gradients, updates.lr, optimizer)?;
+        }
+        Ok(updates)
+    }
+
+    fn differentiate(
+        &self,
+        batch: &RolloutBatch,
+        rows: &[usize],
+        micro: &LossBatch,
+        gradients: &mut Gradients,
+    ) -> Result<ObjectiveOutput> {
+        let sequences = sequences(batch, rows);
+        let packed = self.student.pack(&sequences)?;
+        let states = match &self.parts.distribution {
+            Some(teacher) => Some(teacher.states(&sequences)?),
+            None => None,
+        };
+        let checkpointing = match self.config.optimizer.activation_checkpointing {
+            true => Checkpointing::PerLayer,
+            false => Checkpointing::Off,
+        };
+        self.student.differentiate(&packed, checkpointing, gradients, |hidden, head| {
+            let teacher = states.as_ref();
+            let output = self.parts.objective.compute(&ObjectiveInputs {
+                hidden,
+                head,
+                temperature: self.config.rollout.temperature,
+                batch: micro,
+                teacher: teacher
+                    .map(|states| TeacherStates { hidden: &states.hidden, head: &states.head }),
+            })?;
+            Ok((output.loss.clone(), output))
+        })
+    }
+}
+
+impl Ratio {
+    fn take(&mut self, output: &ObjectiveOutput, batch: &LossBatch) -> Result<()> {
+        let student = output.student_logprobs.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        let old = batch.old_logprobs().values();
+        for ((student, &old), &trained) in student.iter().zip(old).zip(batch.mask().values()) {
+            if trained {
+                let ratio = (student - f64::from(old)).exp();
+                self.sum += ratio;
+                self.n += 1.0;
+                self.min = self.min.min(ratio);
+                self.max = self.max.max(ratio);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sequences<'a>(batch: &'a RolloutBatch, rows: &[usize]) -> Vec<ScoredSequence<'a>> {
+    let row = |&row: &usize| {
+        let (prompt, response) = (batch.prompts().row(row)?, batch.responses().row(row)?);
+        Some(ScoredSequence { prompt, response })
+    };
+    rows.iter().filter_map(row).collect()
+}
+
+/// Fraction of response tokens without a teacher score.
+fn missing(scored: &ScoredBatch<'_>) -> f64 {
+    let tokens = scored.rollouts().rows().n_tokens().max(1);
+    scored.teacher().map_or(0.0, |scores| scores.n_missing() as f64 / tokens as f64)
+}
+
+/// Mean of `old - teacher` over the trained tokens, in nats.
+fn reverse_kl(scored: &ScoredBatch<'_>) -> Option<f64> {
+    let scores = scored.teacher()?.logprobs.values();
+    let old = scored.old_logprobs().values();
+    let trained = scored.mask().values();
+    let (mut sum, mut n) = (0.0, 0.0);
+    for ((&old, &score), _) in old.iter().zip(scores).zip(trained).filter(|(_, mask)| **mask) {
+        if let Some(score) = score {
+            sum += f64::from(old) - f64::from(score);
+            n += 1.0;
+        }
+    }
+    (n > 0.0).then(|| sum / n)
+}
