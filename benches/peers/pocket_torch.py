@@ -3,7 +3,7 @@
 On-policy distillation of a small student from a teacher: every step samples 8 answers to each of 32
 prompts, takes teacher minus student log-prob as each token's advantage, and makes one update by the
 importance-sampling loss. Written for speed on a CPU: all samples advance together through a KV cache
-that is filled once a prompt, every shape is fixed, scoring is one forward pass without a graph, the
+that is filled once a prompt, every shape is fixed, scoring is a forward pass without a graph, the
 head is applied to response positions only, and AdamW is fused.
 
     python pocket_torch.py --student DIR --teacher DIR --data DIR [--steps 400] [--seed 0]
@@ -27,6 +27,7 @@ import qwen3
 
 PAD, EOS = 0, 1
 PROMPTS, SAMPLES = 32, 8
+SCORE_ROWS = 64  # rows that the teacher scores at once: its activations stay in the cache
 MAX_LR, WARM_UP, MAX_NORM = 5e-4, 5, 1.0
 
 
@@ -135,9 +136,9 @@ def main():
     if args.compile:
         t0 = time.perf_counter()
         student_forward, teacher_forward = torch.compile(student), torch.compile(teacher)
-        dummy = train[:1].repeat(PROMPTS * SAMPLES, 3)[:, : length + n_new]
+        dummy = train[:1].repeat(PROMPTS * SAMPLES, 3)[:, : length + n_new].contiguous()
         with torch.inference_mode():
-            response_logprobs(teacher_forward, dummy, length)
+            response_logprobs(teacher_forward, dummy[:SCORE_ROWS], length)
         response_logprobs(student_forward, dummy, length).sum().backward()
         optimizer.zero_grad()
         warm_up = time.perf_counter() - t0
@@ -158,7 +159,8 @@ def main():
         mask = response_mask(responses)
         t1 = time.perf_counter()
         with torch.inference_mode():
-            teacher_logprobs = response_logprobs(teacher_forward, sequences, length)
+            chunks = sequences.split(SCORE_ROWS)
+            teacher_logprobs = torch.cat([response_logprobs(teacher_forward, c, length) for c in chunks])
         t2 = time.perf_counter()
         # One update a batch: the student's own log-probs are the old ones.
         student_logprobs = response_logprobs(student_forward, sequences, length)

@@ -1,7 +1,7 @@
 """Qwen3 in PyTorch as lean as the bundled job allows: f32, right-padded batches of equal prompts.
 
-Fused query-key-value and gate-up products, SDPA, a preallocated KV cache; `check_against` compares
-it with transformers.
+Fused query-key-value and gate-up products, SDPA, a preallocated KV cache, rotary embedding as one
+complex product outside torch.compile; `check_against` compares it with transformers.
 """
 
 import json
@@ -23,10 +23,12 @@ class Norm(nn.Module):
         return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
 
 
-def rotate(x, cos, sin):
-    """x [batch, time, heads, head_dim], cos and sin [time, 1, head_dim / 2]."""
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+def turned(pairs, turns):
+    """pairs [.., n, 2] turned by turns [.., n, 2] = (cos, sin)."""
+    if torch.compiler.is_compiling():  # which fuses real arithmetic, but not complex
+        (a, b), (cos, sin) = pairs.unbind(-1), turns.unbind(-1)
+        return torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1)
+    return torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(turns))
 
 
 class Block(nn.Module):
@@ -37,18 +39,19 @@ class Block(nn.Module):
         self.heads = heads
         self.attention_norm = Norm(width, c["rms_norm_eps"])
         self.qkv = nn.Linear(width, 3 * heads * head_dim, bias=False)
-        self.q_norm = Norm(head_dim, c["rms_norm_eps"])
-        self.k_norm = Norm(head_dim, c["rms_norm_eps"])
+        self.qk_norm = nn.Parameter(torch.ones(2, 1, head_dim))
+        self.eps = c["rms_norm_eps"]
         self.out = nn.Linear(heads * head_dim, width, bias=False)
         self.mlp_norm = Norm(width, c["rms_norm_eps"])
         self.gate_up = nn.Linear(width, 2 * c["intermediate_size"], bias=False)
         self.down = nn.Linear(c["intermediate_size"], width, bias=False)
 
-    def forward(self, x, cos, sin, cache=None, start=0):
+    def forward(self, x, turns, cache=None, start=0):
         batch, time, _ = x.shape
-        q, k, v = self.qkv(self.attention_norm(x)).view(batch, time, 3, self.heads, -1).unbind(2)
-        q, k = rotate(self.q_norm(q), cos, sin), rotate(self.k_norm(k), cos, sin)
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        qkv = self.qkv(self.attention_norm(x)).view(batch, time, 3, self.heads, -1)
+        qk = F.rms_norm(qkv[:, :, :2], (qkv.shape[-1],), eps=self.eps) * self.qk_norm
+        qk = turned(qk.unflatten(-1, (-1, 2)), turns).flatten(-2)
+        q, k, v = (x.transpose(1, 2) for x in (qk[:, :, 0], qk[:, :, 1], qkv[:, :, 2]))
         if cache is not None:
             keys, values = cache
             keys[:, :, start : start + time] = k
@@ -71,16 +74,15 @@ class Qwen3(nn.Module):
         rope = config.get("rope_parameters") or config
         frequencies = rope["rope_theta"] ** (-torch.arange(half).float() / half)
         angles = torch.outer(torch.arange(config["max_position_embeddings"]).float(), frequencies)
-        self.register_buffer("cos", angles.cos()[:, None])
-        self.register_buffer("sin", angles.sin()[:, None])
+        self.register_buffer("turns", torch.stack((angles.cos(), angles.sin()), -1)[:, None, None])
 
     def forward(self, tokens, cache=None, start=0, logits_from=0):
         """Logits [batch, time - logits_from, vocab] of tokens [batch, time]."""
         end = start + tokens.shape[1]
         x = self.embed(tokens)
-        cos, sin = self.cos[start:end], self.sin[start:end]
+        turns = self.turns[start:end]
         for i, block in enumerate(self.blocks):
-            x = block(x, cos, sin, cache[i] if cache is not None else None, start)
+            x = block(x, turns, cache[i] if cache is not None else None, start)
         return F.linear(self.norm(x[:, logits_from:]), self.embed.weight)
 
     def new_cache(self, batch, time):
@@ -93,13 +95,22 @@ class Qwen3(nn.Module):
 NAMES = {
     "attention_norm": ["input_layernorm"],
     "qkv": ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
-    "q_norm": ["self_attn.q_norm"],
-    "k_norm": ["self_attn.k_norm"],
+    "qk_norm": ["self_attn.q_norm", "self_attn.k_norm"],
     "out": ["self_attn.o_proj"],
     "mlp_norm": ["post_attention_layernorm"],
     "gate_up": ["mlp.gate_proj", "mlp.up_proj"],
     "down": ["mlp.down_proj"],
 }
+
+
+def interleaved(tensors, name, config):
+    """A tensor by name; those of queries and keys with the two halves of each head interleaved, so
+    that rotary embedding turns neighbours: products of queries and keys stay the same."""
+    tensor = tensors[name]
+    if any(part in name for part in ("q_proj", "k_proj", "q_norm", "k_norm")):
+        halves = tensor.view(-1, 2, config["head_dim"] // 2, *tensor.shape[1:])
+        return halves.transpose(1, 2).reshape(tensor.shape)
+    return tensor
 
 
 def load(directory):
@@ -111,11 +122,14 @@ def load(directory):
     ours = {"embed.weight": theirs["model.embed_tokens.weight"], "norm.weight": theirs["model.norm.weight"]}
     for layer in range(config["num_hidden_layers"]):
         for name, parts in NAMES.items():
-            stack = [theirs[f"model.layers.{layer}.{part}.weight"] for part in parts]
-            ours[f"blocks.{layer}.{name}.weight"] = torch.cat(stack)
+            stack = [interleaved(theirs, f"model.layers.{layer}.{part}.weight", config) for part in parts]
+            if name == "qk_norm":
+                ours[f"blocks.{layer}.{name}"] = torch.stack(stack)[:, None]
+            else:
+                ours[f"blocks.{layer}.{name}.weight"] = torch.cat(stack)
     model = Qwen3(config)
     missing, unexpected = model.load_state_dict({k: v.float() for k, v in ours.items()}, strict=False)
-    assert set(missing) == {"cos", "sin"} and not unexpected, (missing, unexpected)
+    assert missing == ["turns"] and not unexpected, (missing, unexpected)
     return model
 
 
