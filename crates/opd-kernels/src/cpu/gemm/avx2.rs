@@ -92,6 +92,12 @@ impl Lanes for F32Lanes {
     }
 
     #[inline(always)]
+    unsafe fn prefetch(to: *mut f32) {
+        // SAFETY: see above.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(to.cast_const().cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn add(a: __m256, b: __m256) -> __m256 {
         // SAFETY: see above.
         unsafe { _mm256_add_ps(a, b) }
@@ -180,6 +186,12 @@ impl Lanes for F64Lanes {
             let mask = _mm256_loadu_si256(HEAD_F64.as_ptr().add(4 - n).cast());
             _mm256_maskstore_pd(to, mask, values)
         }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(to: *mut f64) {
+        // SAFETY: see above.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(to.cast_const().cast()) }
     }
 
     #[inline(always)]

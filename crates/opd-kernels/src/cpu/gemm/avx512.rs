@@ -79,6 +79,12 @@ impl Lanes for F32Lanes {
     }
 
     #[inline(always)]
+    unsafe fn prefetch(to: *mut f32) {
+        // SAFETY: see above.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(to.cast_const().cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn add(a: __m512, b: __m512) -> __m512 {
         // SAFETY: see above.
         unsafe { _mm512_add_ps(a, b) }
@@ -167,6 +173,12 @@ impl Lanes for F64Lanes {
     unsafe fn store_head(to: *mut f64, n: usize, values: __m512d) {
         // SAFETY: see above; masked lanes are not written.
         unsafe { _mm512_mask_storeu_pd(to, (1 << n) - 1, values) }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(to: *mut f64) {
+        // SAFETY: see above.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(to.cast_const().cast()) }
     }
 
     #[inline(always)]

@@ -32,6 +32,9 @@ pub(super) trait Lanes: 'static {
     /// Writes the first `n < COUNT` lanes at `to`.
     unsafe fn store_head(to: *mut Self::Scalar, n: usize, values: Self::Vector);
 
+    /// Hints that the cache line of `to` will be written.
+    unsafe fn prefetch(to: *mut Self::Scalar);
+
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
     /// `a * b + c`, rounded once where the instruction set can.

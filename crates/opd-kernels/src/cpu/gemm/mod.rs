@@ -59,16 +59,6 @@ pub(crate) fn gemm<T: Gemm>(
     multiply(Level::best(), threads, c, a, Right::Strided(b), update);
 }
 
-/// [`gemm`] on the calling thread; same bits.
-pub(crate) fn gemm_serial<T: Gemm>(
-    c: MatrixMut<'_, T>,
-    a: Matrix<'_, T>,
-    b: Matrix<'_, T>,
-    update: Update,
-) {
-    multiply(Level::best(), 1, c, a, Right::Strided(b), update);
-}
-
 /// `a b` as rows back to back; the bits of [`gemm`].
 pub(crate) fn product<T: Gemm>(a: Matrix<'_, T>, b: Matrix<'_, T>) -> Vec<T> {
     let threads = rayon::current_num_threads();

@@ -80,6 +80,9 @@ impl<T: Element + MulAdd> Lanes for Array<T> {
     }
 
     #[inline(always)]
+    unsafe fn prefetch(_: *mut T) {}
+
+    #[inline(always)]
     unsafe fn add(a: [T; 4], b: [T; 4]) -> [T; 4] {
         std::array::from_fn(|i| a[i] + b[i])
     }

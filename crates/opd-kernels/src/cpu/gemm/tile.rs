@@ -58,6 +58,11 @@ pub(super) unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, con
     // SAFETY: k < depth, i < ROWS and v < VECTORS, so reads are those that the caller vouches
     // for; writes go to rows i < ROWS and columns below `cols`, which the caller owns.
     unsafe {
+        unroll!(i < ROWS, {
+            unroll!(v < VECTORS, {
+                L::prefetch(c.wrapping_add(i * c_stride + v * L::COUNT));
+            });
+        });
         let mut sums = [[L::zero(); VECTORS]; ROWS];
         for _ in 0..depth {
             let mut right = [L::zero(); VECTORS];
