@@ -6,15 +6,15 @@ use super::{
     CHUNK_VALUES, Element,
     columns::{Columns, ColumnsView},
     dispatch, map_chunks,
-    measure::{ForwardKl, Jsd, Measure, ReverseKl, SkewForwardKl, SkewReverseKl},
+    measure::{Entry, ForwardKl, Jsd, Measure, Mixture, ReverseKl, SkewForwardKl, SkewReverseKl},
     softmax::{BLOCK, RowStats, sum_over},
     token_rows::rows_per_task,
 };
 use crate::Divergence;
 
 /// Divergence, student entropy, log-probs of the id under both; then what the backward reads:
-/// maximum and log-sum of both, `sum_v p_v dD/dp_v`.
-pub(crate) const STATISTICS: usize = 9;
+/// maximum and log-sum of both, anchor, `sum_v p_v (u_v - u_anchor)`.
+pub(crate) const STATISTICS: usize = 10;
 
 /// Rows of logits of two models over one vocabulary.
 #[derive(Clone, Copy)]
@@ -25,22 +25,25 @@ pub(crate) struct DivergenceRows<'a> {
     pub(crate) temperature: f64,
 }
 
-/// Evaluates `$body` with `$measure` standing for the measure of `$kind`.
+/// Evaluates `$body` with `$measure` standing for the measure of `$kind`, seen from `$anchor`.
 macro_rules! by_kind {
-    ($kind:expr, $measure:ident => $body:expr) => {
+    ($kind:expr, $anchor:expr, $measure:ident => $body:expr) => {
         match $kind {
-            Divergence::ForwardKl => by_kind!(@ $measure = ForwardKl, $body),
-            Divergence::ReverseKl => by_kind!(@ $measure = ReverseKl, $body),
+            Divergence::Jsd { beta } if beta > 0.0 && beta < 1.0 => {
+                by_kind!(@ $measure = Jsd(Mixture::new(beta, $anchor)), $body)
+            }
+            Divergence::SkewForwardKl { alpha } if alpha > 0.0 => {
+                by_kind!(@ $measure = SkewForwardKl(Mixture::new(alpha, $anchor)), $body)
+            }
+            Divergence::SkewReverseKl { alpha } if alpha > 0.0 => {
+                by_kind!(@ $measure = SkewReverseKl(Mixture::new(1.0 - alpha, $anchor)), $body)
+            }
+            Divergence::ForwardKl | Divergence::SkewForwardKl { .. } => {
+                by_kind!(@ $measure = ForwardKl, $body)
+            }
             Divergence::Jsd { beta } if beta == 0.0 => by_kind!(@ $measure = ForwardKl, $body),
-            Divergence::Jsd { beta } if beta == 1.0 => by_kind!(@ $measure = ReverseKl, $body),
-            Divergence::Jsd { beta } => {
-                by_kind!(@ $measure = Jsd { beta: T::of(beta) }, $body)
-            }
-            Divergence::SkewForwardKl { alpha } => {
-                by_kind!(@ $measure = SkewForwardKl { alpha: T::of(alpha) }, $body)
-            }
-            Divergence::SkewReverseKl { alpha } => {
-                by_kind!(@ $measure = SkewReverseKl { alpha: T::of(alpha) }, $body)
+            Divergence::ReverseKl | Divergence::SkewReverseKl { .. } | Divergence::Jsd { .. } => {
+                by_kind!(@ $measure = ReverseKl { anchor: $anchor }, $body)
             }
         }
     };
@@ -86,13 +89,17 @@ impl DivergenceRows<'_> {
         let q = RowStats::of(teacher, self.temperature);
         let saved = [p.max, p.log_sum, q.max, q.log_sum].map(T::of);
         let pair = Pair::new(saved, self.temperature);
-        let [value, mean] = by_kind!(self.kind, measure => pair.sums(measure, student, teacher));
+        let likeliest = student.iter().position(|x| *x == saved[0]).unwrap_or(0);
+        let likeliest = pair.entry(student[likeliest], teacher[likeliest]);
+        let anchor = finite(likeliest.log_q - likeliest.log_p);
+        let [value, mean] =
+            by_kind!(self.kind, anchor, measure => pair.sums(measure, student, teacher));
         let log_prob =
             |stats: &RowStats, row: &[T]| stats.log_prob(row[id].as_f64(), self.temperature);
         let of_id = [log_prob(&p, student), log_prob(&q, teacher)].map(T::of);
         let [max_p, sum_p, max_q, sum_q] = saved;
         let [value, entropy, mean] = [value, p.entropy, mean].map(T::of);
-        [value, entropy, of_id[0], of_id[1], max_p, sum_p, max_q, sum_q, mean]
+        [value, entropy, of_id[0], of_id[1], max_p, sum_p, max_q, sum_q, anchor, mean]
     }
 
     /// Gradients of rows `first..` with respect to the student's logits, into `out`; as many
@@ -147,7 +154,7 @@ impl DivergenceRows<'_> {
         if g_value == 0.0 && g_entropy == 0.0 && g_log_prob == 0.0 {
             return out.fill(T::ZERO);
         }
-        let [_, entropy, log_prob, _, max_p, sum_p, max_q, sum_q, mean] = saved;
+        let [_, entropy, log_prob, _, max_p, sum_p, max_q, sum_q, anchor, mean] = saved;
         let pair = Pair::new([max_p, sum_p, max_q, sum_q], self.temperature);
         let per = 1.0 / self.temperature;
         let weights = Weights {
@@ -158,14 +165,14 @@ impl DivergenceRows<'_> {
         };
         let id = self.ids[row] as usize;
         let logit = out[id];
-        by_kind!(self.kind, measure => pair.gradient(measure, weights, out, teacher));
+        by_kind!(self.kind, anchor, measure => pair.gradient(measure, weights, out, teacher));
         if g_log_prob != 0.0 {
             // 1 - p from the log-prob: no cancellation where the token is nearly certain.
             let constant = T::of(-per * g_entropy * entropy.as_f64());
             let weights = Weights { constant, ..weights };
             out[id] = logit;
             let at = id..id + 1;
-            by_kind!(self.kind, measure => {
+            by_kind!(self.kind, anchor, measure => {
                 pair.gradient(measure, weights, &mut out[at.clone()], &teacher[at])
             });
             out[id] += T::of(-per * g_log_prob * log_prob.as_f64().exp_m1());
@@ -200,23 +207,25 @@ impl<T: Element> Pair<T> {
         Self { inverse, max: [max_p, max_q], log_sum: [sum_p, sum_q], scale }
     }
 
-    /// `(p, log p, q, log q)` of the logits `x` and `y`.
+    /// What the logits `x` and `y` say.
     #[inline(always)]
-    fn probs(&self, x: T, y: T) -> [T; 4] {
+    fn entry(&self, x: T, y: T) -> Entry<T> {
         let [dp, dq] = [(x - self.max[0]) * self.inverse, (y - self.max[1]) * self.inverse];
-        let [p, q] = [dp.exp() * self.scale[0], dq.exp() * self.scale[1]];
-        [p, dp - self.log_sum[0], q, dq - self.log_sum[1]]
+        Entry {
+            p: dp.exp() * self.scale[0],
+            log_p: dp - self.log_sum[0],
+            q: dq.exp() * self.scale[1],
+            log_q: dq - self.log_sum[1],
+        }
     }
 
-    /// `D` and `sum_v p_v dD/dp_v`.
+    /// `D` and `sum_v p_v (u_v - u_anchor)`.
     #[inline(always)]
     fn sums(&self, measure: impl Measure<T>, student: &[T], teacher: &[T]) -> [f64; 2] {
         let mut sums = [0.0; 2];
         for (student, teacher) in student.chunks(BLOCK).zip(teacher.chunks(BLOCK)) {
-            let block = sum_over([student, teacher], |[x, y]| {
-                let [p, log_p, q, log_q] = self.probs(x, y);
-                measure.terms(p, log_p, q, log_q)
-            });
+            let terms = |[x, y]: [T; 2]| measure.terms(self.entry(x, y));
+            let block = sum_over([student, teacher], terms);
             sums = [sums[0] + block[0], sums[1] + block[1]];
         }
         sums
@@ -225,7 +234,7 @@ impl<T: Element> Pair<T> {
     /// Replaces the student's logits in `out` by the gradient.
     ///
     /// ```text
-    /// value (p_v dD/dp_v - p_v mean) + p_v (constant - slope log p_v)
+    /// value (p_v (u_v - u_anchor) - p_v mean) + p_v (constant - slope log p_v)
     /// ```
     #[inline(always)]
     fn gradient(
@@ -236,11 +245,17 @@ impl<T: Element> Pair<T> {
         teacher: &[T],
     ) {
         for (x, y) in out.iter_mut().zip(teacher) {
-            let [p, log_p, q, log_q] = self.probs(*x, *y);
-            let [_, pull] = measure.terms(p, log_p, q, log_q);
-            let rest = p * (weights.constant - weights.slope * log_p);
-            let rest = if p == T::ZERO { T::ZERO } else { rest };
-            *x = weights.value * (pull - p * weights.mean) + rest;
+            let entry = self.entry(*x, *y);
+            let [_, pull] = measure.terms(entry);
+            let rest = entry.p * (weights.constant - weights.slope * entry.log_p);
+            let rest = if entry.p == T::ZERO { T::ZERO } else { rest };
+            *x = weights.value * (pull - entry.p * weights.mean) + rest;
         }
     }
+}
+
+/// The value, or 0 if it is infinite or NaN.
+#[inline(always)]
+fn finite<T: Element>(value: T) -> T {
+    if value.as_f64().is_finite() { value } else { T::ZERO }
 }
