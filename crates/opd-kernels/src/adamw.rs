@@ -38,7 +38,7 @@ pub struct AdamWStep {
 ///
 /// # Errors
 ///
-/// [`Error::Shape`], [`Error::DType`], or [`Error::Setting`] for step 0.
+/// [`Error::Shape`], [`Error::DType`], [`Error::Shared`], or [`Error::Setting`] for step 0.
 ///
 /// Source: Loshchilov and Hutter 2019, <https://arxiv.org/abs/1711.05101>, algorithm 2 with a
 /// constant schedule multiplier, as PyTorch computes it.
@@ -53,11 +53,18 @@ pub fn adamw_step(
         let (what, expected) = ("step", "at least 1");
         return Err(Error::Setting { op: OP, what, expected, got: 0.0 });
     }
-    let dims = parameter.dims();
-    shape::expect(OP, "gradient", gradient, dims, "the parameter's shape")?;
-    shape::expect(OP, "first_moment", first_moment, dims, "the parameter's shape")?;
-    shape::expect(OP, "second_moment", second_moment, dims, "the parameter's shape")?;
+    for (what, tensor) in
+        [("gradient", gradient), ("first_moment", first_moment), ("second_moment", second_moment)]
+    {
+        shape::expect(OP, what, tensor, parameter.dims(), "the parameter's shape")?;
+        shape::same_dtype(OP, what, tensor, parameter.dtype())?;
+    }
     let gradient = gradient.contiguous()?;
+    let (grad, first, second) =
+        (("gradient", &gradient), ("first_moment", first_moment), ("second_moment", second_moment));
+    shape::distinct(OP, ("parameter", parameter), &[grad, first, second])?;
+    shape::distinct(OP, first, &[grad, second])?;
+    shape::distinct(OP, second, &[grad])?;
     by_dtype!(OP, gradient, T => {
         let g = cpu::view::<T>(OP, &gradient)?;
         cpu::update::<T>(OP, parameter, |p| {
@@ -108,6 +115,7 @@ fn chunk<T: Element>(p: &mut [T], g: &[T], m: &mut [T], v: &mut [T], settings: &
 ///
 /// [`Error::DType`] or [`Error::Device`].
 pub fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
+    const OP: &str = "sum_of_squares";
     let tensor = tensor.contiguous()?;
     by_dtype!(OP, tensor, T => {
         let values = cpu::view::<T>(OP, &tensor)?;
@@ -127,13 +135,16 @@ pub fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
 ///
 /// # Errors
 ///
-/// [`Error::Shape`] or [`Error::DType`].
+/// [`Error::Shape`], [`Error::DType`] or [`Error::Shared`].
 pub fn add_assign(sums: &Tensor, values: &Tensor) -> Result<()> {
-    shape::expect("add_assign", "values", values, sums.dims(), "the shape of the sums")?;
+    const OP: &str = "add_assign";
+    shape::expect(OP, "values", values, sums.dims(), "the shape of the sums")?;
+    shape::same_dtype(OP, "values", values, sums.dtype())?;
     let values = values.contiguous()?;
-    by_dtype!("add_assign", values, T => {
-        let source = cpu::view::<T>("add_assign", &values)?;
-        cpu::update::<T>("add_assign", sums, |sums| {
+    shape::distinct(OP, ("sums", sums), &[("values", &values)])?;
+    by_dtype!(OP, values, T => {
+        let source = cpu::view::<T>(OP, &values)?;
+        cpu::update::<T>(OP, sums, |sums| {
             cpu::vector::axpy(sums, T::ONE, &source);
             Ok(())
         })

@@ -34,13 +34,12 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, spans: &Spans) -> Result<At
     let (rows, n_heads, head_dim) = q.dims3()?;
     let (n_keys, kv_heads, _) = k.dims3()?;
     let heads = Heads { heads: n_heads, kv_heads, head_dim };
-    if kv_heads == 0 || n_heads % kv_heads != 0 {
-        let (what, expected) = ("query heads", "a multiple of the key heads");
-        return Err(Error::Setting { op: OP, what, expected, got: n_heads as f64 });
-    }
+    check_heads(heads)?;
     shape::expect(OP, "q", q, &[spans.n_queries(), n_heads, head_dim], "[Tq, heads, head_dim]")?;
     shape::expect(OP, "k", k, &[spans.n_keys(), kv_heads, head_dim], "[Tk, kv_heads, head_dim]")?;
     shape::expect(OP, "v", v, &[n_keys, kv_heads, head_dim], "[Tk, kv_heads, head_dim]")?;
+    shape::same_dtype(OP, "k", k, q.dtype())?;
+    shape::same_dtype(OP, "v", v, q.dtype())?;
     let (q, k, v) = (row_strided(q)?, row_strided(k)?, row_strided(v)?);
     by_dtype!(OP, q, T => {
         let q_values = cpu::strided_view::<T>(OP, &q)?;
@@ -70,20 +69,34 @@ pub fn attention_backward(
     output: &AttentionOutput,
     dout: &Tensor,
 ) -> Result<Tensor> {
+    check_heads(heads)?;
     let (rows, dim) = (spans.n_queries(), heads.head_dim);
     shape::expect(OP, "qkv", qkv, &[spans.n_keys(), heads.total(), dim], "[T, total, head_dim]")?;
     shape::expect(OP, "qkv", qkv, &[rows, heads.total(), dim], "[T, total, head_dim]")?;
     shape::expect(OP, "dout", dout, &[rows, heads.heads, dim], "[T, heads, head_dim]")?;
     shape::expect(OP, "out", &output.out, dout.dims(), "[T, heads, head_dim]")?;
+    shape::expect(OP, "lse", &output.lse, &[rows, heads.heads], "[T, heads]")?;
+    for (what, tensor) in [("dout", dout), ("out", &output.out), ("lse", &output.lse)] {
+        shape::same_dtype(OP, what, tensor, qkv.dtype())?;
+    }
     let (qkv, dout) = (qkv.contiguous()?, dout.contiguous()?);
+    let (out, lse) = (output.out.contiguous()?, output.lse.contiguous()?);
     by_dtype!(OP, qkv, T => {
         let (input, dout) = (cpu::view::<T>(OP, &qkv)?, cpu::view::<T>(OP, &dout)?);
-        let (out, lse) = (cpu::view::<T>(OP, &output.out)?, cpu::view::<T>(OP, &output.lse)?);
+        let (out, lse) = (cpu::view::<T>(OP, &out)?, cpu::view::<T>(OP, &lse)?);
         let mut dqkv = vec![T::ZERO; input.len()];
         let saved = (&*out, &*lse, &*dout);
         cpu::attention::backward(&input, spans, heads, scale(dim), saved, &mut dqkv);
         cpu::tensor(dqkv, qkv.shape())
     })
+}
+
+fn check_heads(heads: Heads) -> Result<()> {
+    if heads.kv_heads == 0 || heads.heads % heads.kv_heads != 0 {
+        let (what, expected) = ("query heads", "a multiple of the key heads, which are above 0");
+        return Err(Error::Setting { op: OP, what, expected, got: heads.heads as f64 });
+    }
+    Ok(())
 }
 
 fn scale<T: Element>(head_dim: usize) -> T {

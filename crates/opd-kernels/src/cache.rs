@@ -14,7 +14,8 @@ const OP: &str = "write_rows";
 ///
 /// # Errors
 ///
-/// [`Error::Shape`] if the rows differ in shape, [`Error::TokenId`] for a row outside the cache.
+/// [`Error::Shape`] if the rows differ in shape, [`Error::Index`] for a row outside the cache,
+/// [`Error::DType`], or [`Error::Shared`].
 pub fn write_rows(cache: &Tensor, rows: &[usize], source: &Tensor) -> Result<()> {
     let (n_rows, width) = match cache.dims() {
         [n_rows, rest @ ..] => (*n_rows, rest.iter().product::<usize>()),
@@ -25,9 +26,11 @@ pub fn write_rows(cache: &Tensor, rows: &[usize], source: &Tensor) -> Result<()>
         *first = rows.len();
     }
     shape::expect(OP, "source", source, &dims, "[rows.len(), ..] with the cache's row shape")?;
-    if let Some(position) = rows.iter().position(|&row| row >= n_rows) {
-        let id = rows[position] as u32;
-        return Err(Error::TokenId { op: OP, position, id, vocab: n_rows });
+    shape::same_dtype(OP, "source", source, cache.dtype())?;
+    shape::distinct(OP, ("cache", cache), &[("source", source)])?;
+    if let Some(index) = rows.iter().position(|&row| row >= n_rows) {
+        let (what, got) = ("cache row", rows[index]);
+        return Err(Error::Index { op: OP, what, index, got, len: n_rows });
     }
     let inner_contiguous = source.stride().get(1..).is_some_and(|strides| {
         let mut expected = 1;

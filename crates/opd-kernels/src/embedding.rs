@@ -15,7 +15,8 @@ const OP: &str = "embedding";
 /// [`Error::TokenId`] naming the first id outside the vocabulary, [`Error::Shape`] or
 /// [`Error::DType`].
 pub fn embedding(weight: &Tensor, ids: &Tensor) -> Result<Tensor> {
-    let (vocab, width) = matrix(weight)?;
+    let (vocab, width) = matrix("weight", weight)?;
+    shape::indices(OP, "ids", ids)?;
     let (weight, ids) = (weight.contiguous()?, ids.contiguous()?);
     by_dtype!(OP, weight, T => {
         let (table, ids) = (cpu::view::<T>(OP, &weight)?, cpu::view::<u32>(OP, &ids)?);
@@ -37,9 +38,12 @@ pub fn embedding(weight: &Tensor, ids: &Tensor) -> Result<Tensor> {
 ///
 /// As [`embedding`].
 pub fn scatter_add_rows(sums: &Tensor, ids: &Tensor, rows: &Tensor) -> Result<()> {
-    let (vocab, width) = matrix(sums)?;
+    let (vocab, width) = matrix("sums", sums)?;
+    shape::indices(OP, "ids", ids)?;
     shape::expect(OP, "rows", rows, &[ids.elem_count(), width], "[T, H]")?;
+    shape::same_dtype(OP, "sums", sums, rows.dtype())?;
     let (ids, rows) = (ids.contiguous()?, rows.contiguous()?);
+    shape::distinct(OP, ("sums", sums), &[("rows", &rows)])?;
     by_dtype!(OP, rows, T => {
         let (ids, rows) = (cpu::view::<u32>(OP, &ids)?, cpu::view::<T>(OP, &rows)?);
         cpu::check_ids(OP, &ids, vocab)?;
@@ -55,12 +59,12 @@ pub fn scatter_add_rows(sums: &Tensor, ids: &Tensor, rows: &Tensor) -> Result<()
     })
 }
 
-fn matrix(weight: &Tensor) -> Result<(usize, usize)> {
-    match weight.dims() {
+fn matrix(what: &'static str, tensor: &Tensor) -> Result<(usize, usize)> {
+    match tensor.dims() {
         &[vocab, width] if width > 0 => Ok((vocab, width)),
         got => Err(Error::Shape {
             op: OP,
-            what: "weight",
+            what,
             expected: "[V, H] with H above 0".into(),
             got: got.to_vec(),
         }),

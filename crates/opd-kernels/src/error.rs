@@ -52,6 +52,32 @@ pub enum Error {
         vocab: usize,
     },
 
+    /// A row or position beyond the end of what it indexes.
+    #[error("{op}: {what} {got} (entry {index}) does not exist; there are {len}")]
+    Index {
+        /// The operation.
+        op: &'static str,
+        /// What the number names.
+        what: &'static str,
+        /// Its place among its like.
+        index: usize,
+        /// The number.
+        got: usize,
+        /// How many there are.
+        len: usize,
+    },
+
+    /// A tensor that is changed in place shares its storage with one that is read.
+    #[error("{op}: {changed} and {other} share their storage; give {other} a copy")]
+    Shared {
+        /// The operation.
+        op: &'static str,
+        /// The tensor that is changed.
+        changed: &'static str,
+        /// The other.
+        other: &'static str,
+    },
+
     /// A scalar setting outside its range.
     #[error("{op}: {what} must be {expected}, got {got}")]
     Setting {

@@ -20,6 +20,7 @@ const OP: &str = "rms_norm";
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     let (_, width) = shape::rows_of(OP, "x", x)?;
     shape::expect(OP, "weight", weight, &[width], "[H]")?;
+    shape::same_dtype(OP, "weight", weight, x.dtype())?;
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
     by_dtype!(OP, x, T => {
         let (input, weight) = (cpu::view::<T>(OP, &x)?, cpu::view::<T>(OP, &weight)?);
@@ -48,7 +49,9 @@ pub fn add_rms_norm(
 ) -> Result<(Tensor, Tensor)> {
     let (_, width) = shape::rows_of(OP, "x", x)?;
     shape::expect(OP, "weight", weight, &[width], "[H]")?;
+    shape::same_dtype(OP, "weight", weight, x.dtype())?;
     shape::expect(OP, "delta", delta, x.dims(), "the shape of x")?;
+    shape::same_dtype(OP, "delta", delta, x.dtype())?;
     let (x, delta, weight) = (x.contiguous()?, delta.contiguous()?, weight.contiguous()?);
     by_dtype!(OP, x, T => {
         let (a, b) = (cpu::view::<T>(OP, &x)?, cpu::view::<T>(OP, &delta)?);
@@ -89,9 +92,12 @@ pub fn rms_norm_backward(
 ) -> Result<(Tensor, Tensor)> {
     let (_, width) = shape::rows_of(OP, "x", x)?;
     shape::expect(OP, "weight", weight, &[width], "[H]")?;
+    shape::same_dtype(OP, "weight", weight, x.dtype())?;
     shape::expect(OP, "dy", dy, x.dims(), "the shape of x")?;
+    shape::same_dtype(OP, "dy", dy, x.dtype())?;
     if let Some(residual) = residual {
         shape::expect(OP, "residual", residual, x.dims(), "the shape of x")?;
+        shape::same_dtype(OP, "residual", residual, x.dtype())?;
     }
     let (x, weight, dy) = (x.contiguous()?, weight.contiguous()?, dy.contiguous()?);
     let residual = residual.map(Tensor::contiguous).transpose()?;

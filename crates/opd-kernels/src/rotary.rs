@@ -95,7 +95,7 @@ pub struct RotateHeadsGradients {
 ///
 /// # Errors
 ///
-/// [`Error::Shape`], [`Error::DType`], or [`Error::TokenId`] for a position beyond the table.
+/// [`Error::Shape`], [`Error::DType`], or [`Error::Index`] for a position beyond the table.
 ///
 /// Source: Su et al. 2021, <https://arxiv.org/abs/2104.09864>.
 pub fn rotate_heads(
@@ -112,7 +112,7 @@ pub fn rotate_heads(
         let input = cpu::view::<T>(OP, &qkv)?;
         let (cos, sin) = (cpu::view::<T>(OP, &table.cos)?, cpu::view::<T>(OP, &table.sin)?);
         let positions = cpu::view::<u32>(OP, &positions)?;
-        cpu::check_ids(OP, &positions, table.n_positions())?;
+        check_positions(&positions, table)?;
         let norms = norms.as_ref().map(Contiguous::view::<T>).transpose()?;
         let norms = norms.as_ref().map(|(q, k, eps)| (&**q, &**k, *eps));
         let (dim, width) = (heads.head_dim, heads.total() * heads.head_dim);
@@ -155,13 +155,14 @@ pub fn rotate_heads_backward(
     let rows = check(qkv, heads, norms, table, positions)?;
     let (dim, width) = (heads.head_dim, heads.total() * heads.head_dim);
     shape::expect(OP, "dy", dy, &[rows, heads.total(), dim], "[T, total, head_dim]")?;
+    shape::same_dtype(OP, "dy", dy, qkv.dtype())?;
     let (qkv, positions, dy) = (qkv.contiguous()?, positions.contiguous()?, dy.contiguous()?);
     let norms = norms.map(Contiguous::new).transpose()?;
     by_dtype!(OP, qkv, T => {
         let (input, dy) = (cpu::view::<T>(OP, &qkv)?, cpu::view::<T>(OP, &dy)?);
         let (cos, sin) = (cpu::view::<T>(OP, &table.cos)?, cpu::view::<T>(OP, &table.sin)?);
         let positions = cpu::view::<u32>(OP, &positions)?;
-        cpu::check_ids(OP, &positions, table.n_positions())?;
+        check_positions(&positions, table)?;
         let views = norms.as_ref().map(Contiguous::view::<T>).transpose()?;
         let norms = views.as_ref().map(|(q, k, eps)| (&**q, &**k, *eps));
         let mut out = vec![T::ZERO; rows * width];
@@ -276,6 +277,8 @@ fn check(
     }
     shape::expect(OP, "qkv", qkv, &[rows, heads.total() * dim], "[T, total * head_dim]")?;
     shape::expect(OP, "positions", positions, &[rows], "[T]")?;
+    shape::indices(OP, "positions", positions)?;
+    shape::same_dtype(OP, "rotary table", &table.cos, qkv.dtype())?;
     let half = table.cos.dim(D::Minus1)?;
     if half != dim / 2 {
         let (what, expected) = ("width of the rotary table", "head_dim / 2");
@@ -284,6 +287,19 @@ fn check(
     if let Some(norms) = norms {
         shape::expect(OP, "query norm", norms.query, &[dim], "[head_dim]")?;
         shape::expect(OP, "key norm", norms.key, &[dim], "[head_dim]")?;
+        shape::same_dtype(OP, "query norm", norms.query, qkv.dtype())?;
+        shape::same_dtype(OP, "key norm", norms.key, qkv.dtype())?;
     }
     Ok(rows)
+}
+
+fn check_positions(positions: &[u32], table: &RotaryTable) -> Result<()> {
+    let len = table.n_positions();
+    match positions.iter().position(|&position| position as usize >= len) {
+        None => Ok(()),
+        Some(index) => {
+            let got = positions[index] as usize;
+            Err(Error::Index { op: OP, what: "position", index, got, len })
+        }
+    }
 }

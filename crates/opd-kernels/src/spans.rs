@@ -51,11 +51,12 @@ pub struct Spans {
 impl Spans {
     /// Checks a pattern over `n_queries` query rows and `n_keys` key rows.
     ///
+    /// Prefixes may overlap other spans' keys and one another in any way.
+    ///
     /// # Errors
     ///
-    /// [`Error::Setting`] if a span reaches outside the rows, has more queries than keys, or
-    /// if two spans share query rows or (causal) key rows, or a prefix does not lie inside
-    /// the keys of one span before it. Key rows that no span owns may serve as prefix.
+    /// [`Error::Setting`] if a span reaches outside the rows or has more queries than keys, or
+    /// if two spans share query rows or (causal) key rows.
     pub fn new(spans: Vec<Span>, n_queries: usize, n_keys: usize) -> Result<Self> {
         let bad = |what, expected, got: usize| {
             Err(Error::Setting { op: "attention", what, expected, got: got as f64 })
@@ -78,6 +79,7 @@ impl Spans {
             spans.iter().map(|span| span.keys.clone()).collect(),
         ] {
             let mut ranges = ranges;
+            ranges.retain(|range| !range.is_empty());
             ranges.sort_by_key(|range| (range.start, range.end));
             if let Some(pair) = ranges.windows(2).find(|pair| pair[0].end > pair[1].start) {
                 return bad("first row of a span", "after the span before it", pair[1].start);
@@ -122,26 +124,124 @@ impl Spans {
     }
 }
 
-/// Sorts spans by the first key row of the span that owns their prefix (or of themselves),
-/// and cuts them where that changes.
+/// Sorts spans by family and key row, and cuts them into families: spans that share a key row,
+/// or share one with a third that they are in one family with.
 fn families(spans: Vec<Span>) -> (Vec<Span>, Vec<Range<usize>>) {
-    let mut owners: Vec<Range<usize>> = spans.iter().map(|span| span.keys.clone()).collect();
-    owners.sort_by_key(|range| range.start);
-    let owner = |row: usize| {
-        let i = owners.partition_point(|range| range.end <= row);
-        owners.get(i).filter(|range| range.contains(&row)).map_or(row, |range| range.start)
-    };
-    let root = |span: &Span| {
-        if span.prefix.is_empty() { span.keys.start } else { owner(span.prefix.start) }
-    };
-    let mut keyed: Vec<(usize, Span)> = spans.into_iter().map(|span| (root(&span), span)).collect();
-    keyed.sort_by_key(|(root, span)| (*root, span.keys.start));
+    let mut touched: Vec<(Range<usize>, usize)> = Vec::with_capacity(2 * spans.len());
+    for (i, span) in spans.iter().enumerate() {
+        let ranges = [&span.prefix, &span.keys].into_iter().filter(|range| !range.is_empty());
+        touched.extend(ranges.map(|range| (range.clone(), i)));
+    }
+    touched.sort_by_key(|(range, i)| (range.start, range.end, *i));
+    let mut parents: Vec<usize> = (0..spans.len()).collect();
+    let mut open: Option<(usize, usize)> = None;
+    for (range, span) in touched {
+        open = match open {
+            Some((first, end)) if range.start < end => {
+                let (a, b) = (root(&mut parents, first), root(&mut parents, span));
+                parents[a.max(b)] = a.min(b);
+                Some((first, end.max(range.end)))
+            }
+            _ => Some((span, range.end)),
+        };
+    }
+    let mut first_rows = vec![usize::MAX; spans.len()];
+    for (i, span) in spans.iter().enumerate() {
+        let family = root(&mut parents, i);
+        first_rows[family] = first_rows[family].min(span.keys.start);
+    }
+    let mut keyed: Vec<((usize, usize, usize), Span)> = Vec::with_capacity(spans.len());
+    for (i, span) in spans.into_iter().enumerate() {
+        let family = root(&mut parents, i);
+        keyed.push(((first_rows[family], family, span.keys.start), span));
+    }
+    keyed.sort_by_key(|(key, _)| *key);
     let mut families: Vec<Range<usize>> = Vec::new();
     for i in 0..keyed.len() {
         match families.last_mut() {
-            Some(family) if keyed[family.start].0 == keyed[i].0 => family.end = i + 1,
+            Some(family) if keyed[family.start].0.1 == keyed[i].0.1 => family.end = i + 1,
             _ => families.push(i..i + 1),
         }
     }
     (keyed.into_iter().map(|(_, span)| span).collect(), families)
+}
+
+/// The lowest span of `span`'s family so far; shortens the path to it.
+fn root(parents: &mut [usize], mut span: usize) -> usize {
+    while parents[span] != span {
+        parents[span] = parents[parents[span]];
+        span = parents[span];
+    }
+    span
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use proptest::prelude::*;
+
+    use super::{Span, Spans};
+
+    fn span(prefix: Range<usize>, keys: Range<usize>) -> Span {
+        Span { queries: keys.clone(), prefix, keys }
+    }
+
+    /// Families as sets of first key rows.
+    fn families(spans: Vec<Span>, rows: usize) -> Vec<Vec<usize>> {
+        let spans = Spans::new(spans, rows, rows).unwrap();
+        spans.families().map(|f| f.iter().map(|span| span.keys.start).collect()).collect()
+    }
+
+    #[test]
+    fn spans_that_share_a_prompt_are_one_family() {
+        let spans = vec![
+            span(0..0, 0..3),
+            span(0..0, 3..6),
+            span(3..6, 8..10),
+            span(0..3, 6..8),
+            span(0..3, 10..11),
+        ];
+        assert_eq!(families(spans, 11), [vec![0, 6, 10], vec![3, 8]]);
+    }
+
+    #[test]
+    fn a_prefix_may_reach_through_another_prefix_or_over_two_spans() {
+        let chain = vec![span(0..0, 0..2), span(0..2, 2..4), span(2..4, 4..5), span(0..0, 5..6)];
+        assert_eq!(families(chain, 6), [vec![0, 2, 4], vec![5]]);
+        let bridge = vec![span(0..0, 0..2), span(0..0, 2..4), span(1..3, 4..5), span(0..0, 5..6)];
+        assert_eq!(families(bridge, 6), [vec![0, 2, 4], vec![5]]);
+        // Rows 0..4 belong to no span.
+        let unowned = vec![span(0..3, 4..5), span(2..4, 5..6), span(0..0, 6..7)];
+        assert_eq!(families(unowned, 7), [vec![4, 5], vec![6]]);
+    }
+
+    proptest! {
+        #[test]
+        fn families_share_no_key_row(
+            lengths in prop::collection::vec((0usize..4, 0usize..40, 0usize..5), 1..12),
+        ) {
+            let rows = 45 + lengths.iter().map(|(length, ..)| length).sum::<usize>();
+            let mut start = 0;
+            let spans: Vec<Span> = lengths
+                .iter()
+                .map(|&(length, from, prefix)| {
+                    start += length;
+                    span(from..from + prefix, start - length..start)
+                })
+                .collect();
+            let n = spans.len();
+            let spans = Spans::new(spans, rows, rows).unwrap();
+            let touched = |family: &[Span]| -> std::collections::BTreeSet<usize> {
+                family.iter().flat_map(|s| s.prefix.clone().chain(s.keys.clone())).collect()
+            };
+            let sets: Vec<_> = spans.families().map(touched).collect();
+            for (i, a) in sets.iter().enumerate() {
+                for b in &sets[i + 1..] {
+                    prop_assert!(a.is_disjoint(b));
+                }
+            }
+            prop_assert_eq!(spans.families().map(<[Span]>::len).sum::<usize>(), n);
+        }
+    }
 }

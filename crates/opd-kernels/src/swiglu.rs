@@ -43,6 +43,7 @@ pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
 pub fn swiglu_backward(gate_up: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let (rows, width) = halves(gate_up)?;
     shape::expect(OP, "dy", dy, &[rows, width], "[T, F]")?;
+    shape::same_dtype(OP, "dy", dy, gate_up.dtype())?;
     let (gate_up, dy) = (gate_up.contiguous()?, dy.contiguous()?);
     by_dtype!(OP, gate_up, T => {
         let (input, dy) = (cpu::view::<T>(OP, &gate_up)?, cpu::view::<T>(OP, &dy)?);
