@@ -3,7 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
 mod close;
+mod differences;
 mod golden_model;
+mod numbers;
+mod tensors;
+mod threads;
 
 pub use close::assert_close;
+pub use differences::assert_gradient;
 pub use golden_model::{GoldenCase, GoldenModel};
+pub use numbers::numbers;
+pub use tensors::{host, tensor};
+pub use threads::same_on_any_number_of_threads;

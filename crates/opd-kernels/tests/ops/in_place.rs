@@ -1,0 +1,105 @@
+use candle_core::{DType, Device, Tensor};
+use opd_kernels::{AdamWStep, adamw_step, add_assign, sum_of_squares, write_rows};
+use opd_testkit::{assert_close, host, numbers, tensor};
+
+const SETTINGS: AdamWStep = AdamWStep {
+    lr: 3e-2,
+    beta1: 0.9,
+    beta2: 0.98,
+    eps: 1e-3,
+    weight_decay: 0.2,
+    gradient_scale: 0.25,
+    step: 1,
+};
+
+/// PyTorch's `_single_tensor_adamw`, statement by statement, for one value.
+fn pytorch_step(p: &mut f64, grad: f64, exp_avg: &mut f64, exp_avg_sq: &mut f64, step: i32) {
+    let AdamWStep { lr, beta1, beta2, eps, weight_decay, .. } = SETTINGS;
+    *p *= 1.0 - lr * weight_decay;
+    *exp_avg += (grad - *exp_avg) * (1.0 - beta1);
+    *exp_avg_sq = *exp_avg_sq * beta2 + (1.0 - beta2) * grad * grad;
+    let (correction1, correction2) = (1.0 - beta1.powi(step), 1.0 - beta2.powi(step));
+    let denominator = exp_avg_sq.sqrt() / correction2.sqrt() + eps;
+    *p -= lr / correction1 * *exp_avg / denominator;
+}
+
+#[test]
+fn adamw_steps_are_those_of_pytorch() {
+    // More than one unit of parallel work, and not a whole number of them.
+    let n = 40_000;
+    for (dtype, tolerance) in [(DType::F64, 1e-14), (DType::F32, 1e-6)] {
+        let mut want = numbers(n, 1, 1.0);
+        let (mut m, mut v) = (vec![0.0; n], vec![0.0; n]);
+        let parameter = tensor(&want, n, dtype);
+        let (first, second) = (parameter.zeros_like().unwrap(), parameter.zeros_like().unwrap());
+        for step in 1..=6 {
+            let gradient = numbers(n, 10 + step, 4.0);
+            for i in 0..n {
+                let scaled = gradient[i] * SETTINGS.gradient_scale;
+                pytorch_step(&mut want[i], scaled, &mut m[i], &mut v[i], step as i32);
+            }
+            let settings = AdamWStep { step, ..SETTINGS };
+            let gradient = tensor(&gradient, n, dtype);
+            adamw_step(&parameter, &gradient, &first, &second, &settings).unwrap();
+        }
+        assert_close(&host(&parameter), &want, tolerance);
+        assert_close(&host(&first), &m, tolerance);
+        assert_close(&host(&second), &v, tolerance);
+    }
+}
+
+#[test]
+fn a_refused_step_changes_nothing() {
+    let (p, g) = (tensor(&[1.0, 2.0], 2, DType::F32), tensor(&[1.0, 1.0], 2, DType::F32));
+    let (m, v) = (tensor(&[0.0; 2], 2, DType::F32), tensor(&[0.0; 2], 2, DType::F64));
+    adamw_step(&p, &g, &m, &v, &SETTINGS).unwrap_err();
+    assert_eq!((host(&p), host(&m)), (vec![1.0, 2.0], vec![0.0; 2]));
+}
+
+#[test]
+fn squares_are_summed_exactly_where_they_can_be() {
+    let values: Vec<f64> = (0..50_001).map(|i| f64::from(i % 101 - 50)).collect();
+    let want: f64 = values.iter().map(|x| x * x).sum();
+    for dtype in [DType::F32, DType::F64] {
+        assert_eq!(sum_of_squares(&tensor(&values, 50_001, dtype)).unwrap(), want);
+        assert_eq!(sum_of_squares(&tensor(&[], 0, dtype)).unwrap(), 0.0);
+    }
+    assert_eq!(sum_of_squares(&tensor(&[2f64.powi(100)], 1, DType::F32)).unwrap(), 2f64.powi(200));
+    let view = tensor(&values[..12], (3, 4), DType::F64).t().unwrap().narrow(0, 1, 2).unwrap();
+    assert_eq!(sum_of_squares(&view).unwrap(), host(&view).iter().map(|x| x * x).sum::<f64>());
+    for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let mut values = values.clone();
+        values[40_000] = bad;
+        assert!(!sum_of_squares(&tensor(&values, 50_001, DType::F32)).unwrap().is_finite());
+    }
+}
+
+#[test]
+fn sums_are_added_in_place() {
+    let sums = tensor(&numbers(12, 1, 1.0), (4, 3), DType::F64);
+    let values = tensor(&numbers(12, 2, 1.0), (3, 4), DType::F64).t().unwrap();
+    let want = host(&(&sums + &values).unwrap());
+    add_assign(&sums, &values).unwrap();
+    assert_eq!(host(&sums), want);
+}
+
+#[test]
+fn rows_of_a_cache_are_replaced() {
+    let cache = tensor(&numbers(5 * 2 * 3, 1, 1.0), (5, 2, 3), DType::F32);
+    let before = cache.to_vec3::<f32>().unwrap();
+    // The last two of four heads: rows are strided.
+    let fused = tensor(&numbers(3 * 4 * 3, 2, 1.0), (3, 4, 3), DType::F32);
+    let source = fused.narrow(1, 2, 2).unwrap();
+    let rows = source.to_vec3::<f32>().unwrap();
+    write_rows(&cache, &[4, 0, 2], &source).unwrap();
+    let want = [&rows[1], &before[1], &rows[2], &before[3], &rows[0]].map(Clone::clone);
+    assert_eq!(cache.to_vec3::<f32>().unwrap(), want);
+    // Heads the other way round: not even a head is contiguous.
+    let turned = fused.transpose(1, 2).unwrap().narrow(2, 0, 2).unwrap().transpose(1, 2).unwrap();
+    write_rows(&cache, &[1, 1, 3], &turned).unwrap();
+    let turned = turned.to_vec3::<f32>().unwrap();
+    let want = [&rows[1], &turned[1], &rows[2], &turned[2], &rows[0]].map(Clone::clone);
+    assert_eq!(cache.to_vec3::<f32>().unwrap(), want);
+    write_rows(&cache, &[], &Tensor::zeros((0, 2, 3), DType::F32, &Device::Cpu).unwrap()).unwrap();
+    assert_eq!(cache.to_vec3::<f32>().unwrap(), want);
+}
