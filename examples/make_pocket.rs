@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --example make_pocket` writes `model.safetensors` of both into
 //! `crates/opd-pocket/assets/`. Same seed, same instruction set: same bytes. The teacher sees
-//! fresh examples at every step; the student sees 400, again and again, and so learns the task
+//! fresh examples at every step; the student sees 392, again and again, and so learns the task
 //! in part.
 
 use std::path::Path;
@@ -33,7 +33,7 @@ struct Recipe {
 
 const RECIPES: [Recipe; 2] = [
     Recipe { name: "teacher", steps: 1000, batch: 128, demonstrations: None, seed: 1 },
-    Recipe { name: "student", steps: 500, batch: 64, demonstrations: Some(400), seed: 2 },
+    Recipe { name: "student", steps: 500, batch: 64, demonstrations: Some(392), seed: 2 },
 ];
 
 fn main() -> Result<()> {

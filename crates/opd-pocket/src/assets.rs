@@ -7,10 +7,12 @@ pub(crate) type Asset = (&'static str, &'static [u8]);
 pub(crate) const ASSETS: &[Asset] = &[
     ("student/config.json", include_bytes!("../assets/student/config.json")),
     ("student/generation_config.json", include_bytes!("../assets/student/generation_config.json")),
+    ("student/model.safetensors", include_bytes!("../assets/student/model.safetensors")),
     ("student/tokenizer.json", include_bytes!("../assets/student/tokenizer.json")),
     ("student/tokenizer_config.json", include_bytes!("../assets/student/tokenizer_config.json")),
     ("teacher/config.json", include_bytes!("../assets/teacher/config.json")),
     ("teacher/generation_config.json", include_bytes!("../assets/teacher/generation_config.json")),
+    ("teacher/model.safetensors", include_bytes!("../assets/teacher/model.safetensors")),
     ("teacher/tokenizer.json", include_bytes!("../assets/teacher/tokenizer.json")),
     ("teacher/tokenizer_config.json", include_bytes!("../assets/teacher/tokenizer_config.json")),
 ];
