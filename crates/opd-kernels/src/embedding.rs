@@ -21,6 +21,7 @@ pub fn embedding(weight: &Tensor, ids: &Tensor) -> Result<Tensor> {
     by_dtype!(OP, weight, T => {
         let (table, ids) = (cpu::view::<T>(OP, &weight)?, cpu::view::<u32>(OP, &ids)?);
         cpu::check_ids(OP, &ids, vocab)?;
+        let (table, ids): (&[T], &[u32]) = (&table, &ids);
         let mut out = vec![T::ZERO; ids.len() * width];
         cpu::for_rows(&mut out, width, |first, rows| {
             for (i, row) in rows.chunks_exact_mut(width).enumerate() {

@@ -24,11 +24,12 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
     by_dtype!(OP, x, T => {
         let (input, weight) = (cpu::view::<T>(OP, &x)?, cpu::view::<T>(OP, &weight)?);
+        let (input, weight): (&[T], &[T]) = (&input, &weight);
         let mut out = vec![T::ZERO; input.len()];
         cpu::for_rows(&mut out, width, |first, rows| dispatch(|| {
             let input = &input[first * width..][..rows.len()];
             for (y, x) in rows.chunks_exact_mut(width).zip(input.chunks_exact(width)) {
-                normalise(y, x, &weight, T::of(eps));
+                normalise(y, x, weight, T::of(eps));
             }
         }));
         cpu::tensor(out, x.shape())
@@ -56,15 +57,17 @@ pub fn add_rms_norm(
     by_dtype!(OP, x, T => {
         let (a, b) = (cpu::view::<T>(OP, &x)?, cpu::view::<T>(OP, &delta)?);
         let weight = cpu::view::<T>(OP, &weight)?;
+        let (a, b, weight): (&[T], &[T], &[T]) = (&a, &b, &weight);
         let mut sum = vec![T::ZERO; a.len()];
         let mut out = vec![T::ZERO; a.len()];
         cpu::for_rows_of_two((&mut sum, width), (&mut out, width), |first, sums, outs| dispatch(|| {
             let from = first * width;
-            for (i, sum) in sums.iter_mut().enumerate() {
-                *sum = a[from + i] + b[from + i];
+            let inputs = a[from..].iter().zip(&b[from..]);
+            for (sum, (a, b)) in sums.iter_mut().zip(inputs) {
+                *sum = *a + *b;
             }
             for (y, x) in outs.chunks_exact_mut(width).zip(sums.chunks_exact(width)) {
-                normalise(y, x, &weight, T::of(eps));
+                normalise(y, x, weight, T::of(eps));
             }
         }));
         Ok((cpu::tensor(sum, x.shape())?, cpu::tensor(out, x.shape())?))
@@ -106,13 +109,14 @@ pub fn rms_norm_backward(
         let dy = cpu::view::<T>(OP, &dy)?;
         let residual = residual.as_ref().map(|tensor| cpu::view::<T>(OP, tensor)).transpose()?;
         let residual = residual.as_deref();
+        let (input, scale, dy): (&[T], &[T], &[T]) = (&input, &scale, &dy);
         let mut dx = vec![T::ZERO; input.len()];
         let partial = cpu::map_rows(&mut dx, width, |first, rows| dispatch(|| {
             let mut dweight = vec![T::ZERO; width];
             for (i, dx) in rows.chunks_exact_mut(width).enumerate() {
                 let at = (first + i) * width..(first + i + 1) * width;
                 let (x, dy) = (&input[at.clone()], &dy[at.clone()]);
-                row_backward(dx, &mut dweight, x, &scale, dy, T::of(eps));
+                row_backward(dx, &mut dweight, x, scale, dy, T::of(eps));
                 if let Some(residual) = residual {
                     vector::axpy(dx, T::ONE, &residual[at]);
                 }

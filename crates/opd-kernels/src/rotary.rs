@@ -116,6 +116,8 @@ pub fn rotate_heads(
         let norms = norms.as_ref().map(Contiguous::view::<T>).transpose()?;
         let norms = norms.as_ref().map(|(q, k, eps)| (&**q, &**k, *eps));
         let (dim, width) = (heads.head_dim, heads.total() * heads.head_dim);
+        let (input, cos, sin): (&[T], &[T], &[T]) = (&input, &cos, &sin);
+        let positions: &[u32] = &positions;
         let mut out = vec![T::ZERO; rows * width];
         cpu::for_rows(&mut out, width, |first, rows| dispatch(|| {
             for (i, row) in rows.chunks_exact_mut(width).enumerate() {
@@ -165,6 +167,8 @@ pub fn rotate_heads_backward(
         check_positions(&positions, table)?;
         let views = norms.as_ref().map(Contiguous::view::<T>).transpose()?;
         let norms = views.as_ref().map(|(q, k, eps)| (&**q, &**k, *eps));
+        let (input, dy): (&[T], &[T]) = (&input, &dy);
+        let (cos, sin, positions): (&[T], &[T], &[u32]) = (&cos, &sin, &positions);
         let mut out = vec![T::ZERO; rows * width];
         let partial = cpu::map_rows(&mut out, width, |first, rows| dispatch(|| {
             let mut dweights = vec![T::ZERO; 2 * dim];

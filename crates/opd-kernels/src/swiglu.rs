@@ -22,6 +22,7 @@ pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
     let gate_up = gate_up.contiguous()?;
     by_dtype!(OP, gate_up, T => {
         let input = cpu::view::<T>(OP, &gate_up)?;
+        let input: &[T] = &input;
         let mut out = vec![T::ZERO; rows * width];
         cpu::for_rows(&mut out, width, |first, rows| dispatch(|| {
             for (i, y) in rows.chunks_exact_mut(width).enumerate() {
@@ -47,6 +48,7 @@ pub fn swiglu_backward(gate_up: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let (gate_up, dy) = (gate_up.contiguous()?, dy.contiguous()?);
     by_dtype!(OP, gate_up, T => {
         let (input, dy) = (cpu::view::<T>(OP, &gate_up)?, cpu::view::<T>(OP, &dy)?);
+        let (input, dy): (&[T], &[T]) = (&input, &dy);
         let mut out = vec![T::ZERO; rows * 2 * width];
         cpu::for_rows(&mut out, 2 * width, |first, rows| dispatch(|| {
             for (i, out) in rows.chunks_exact_mut(2 * width).enumerate() {

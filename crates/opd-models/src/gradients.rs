@@ -1,6 +1,6 @@
 use candle_core::Tensor;
 use opd_kernels::{
-    add_assign, linear_grad_weight, scatter_add_rows, sum_of_squares,
+    add_assign, linear_grad_weight, linear_grad_weight_acc, scatter_add_rows, sum_of_squares,
 };
 
 use crate::{Error, Parameters, Result, parameters::ParameterId};
@@ -62,7 +62,11 @@ impl Gradients {
 
     /// Adds `dy^T x`.
     pub(crate) fn add_product(&mut self, id: ParameterId, dy: &Tensor, x: &Tensor) -> Result<()> {
-        self.add_tensor(id, linear_grad_weight(dy, x)?)
+        match &self.0[id.0] {
+            Some(sum) => linear_grad_weight_acc(dy, x, sum)?,
+            None => self.0[id.0] = Some(linear_grad_weight(dy, x)?),
+        }
+        Ok(())
     }
 
     /// Adds row `t` of `rows` to row `ids[t]` of a gradient of shape `like`.

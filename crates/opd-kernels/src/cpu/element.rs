@@ -32,7 +32,6 @@ pub(crate) trait Element:
     fn exp(self) -> Self;
     fn ln(self) -> Self;
     fn sqrt(self) -> Self;
-    fn max(self, other: Self) -> Self;
     fn is_nan(self) -> bool;
     /// The values of a storage of this dtype, or `None` for another dtype.
     fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
@@ -92,11 +91,6 @@ impl Element for f32 {
     }
 
     #[inline(always)]
-    fn max(self, other: Self) -> Self {
-        if self > other { self } else { other }
-    }
-
-    #[inline(always)]
     fn is_nan(self) -> bool {
         f32::is_nan(self)
     }
@@ -137,11 +131,6 @@ impl Element for f64 {
     #[inline(always)]
     fn sqrt(self) -> Self {
         f64::sqrt(self)
-    }
-
-    #[inline(always)]
-    fn max(self, other: Self) -> Self {
-        if self > other { self } else { other }
     }
 
     #[inline(always)]
