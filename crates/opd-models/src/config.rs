@@ -110,9 +110,13 @@ impl ModelConfig {
         if fields.flag("use_sliding_window")?.unwrap_or(false) {
             return fields.bad("use_sliding_window is not supported".into());
         }
-        match fields.json.get("hidden_act").and_then(Value::as_str) {
-            Some("silu") | None => {}
-            Some(other) => return fields.bad(format!("hidden_act must be `silu`, got `{other}`")),
+        if let Some(other) = fields.value("hidden_act").filter(|act| *act != "silu") {
+            return fields.bad(format!("hidden_act must be \"silu\", got {other}"));
+        }
+        if let Some(Value::Array(layers)) = fields.value("layer_types")
+            && let Some(other) = layers.iter().find(|layer| *layer != "full_attention")
+        {
+            return fields.bad(format!("layer_types must all be \"full_attention\", got {other}"));
         }
         let (rope_theta, rope) = fields.rope()?;
         let attention_bias = fields.flag("attention_bias")?.unwrap_or(false);
@@ -232,10 +236,19 @@ impl Fields<'_> {
                 return self.bad(format!("rope settings must be an object, got {other}"));
             }
         };
-        let theta = match scaling.get("rope_theta").and_then(Value::as_f64) {
-            Some(theta) => theta,
+        let theta = match scaling.get("rope_theta") {
             None => self.positive("rope_theta")?.unwrap_or(10_000.0),
+            Some(theta) => match theta.as_f64() {
+                Some(number) if number > 0.0 => number,
+                _ => {
+                    return self.bad(format!("`rope_theta` must be a number above 0, got {theta}"));
+                }
+            },
         };
+        let partial = scaling.get("partial_rotary_factor").or(self.value("partial_rotary_factor"));
+        if let Some(other) = partial.filter(|factor| factor.as_f64() != Some(1.0)) {
+            return self.bad(format!("partial_rotary_factor must be 1, got {other}"));
+        }
         match Rope::from_json(scaling) {
             Ok(rope) => Ok((theta, rope)),
             Err(what) => self.bad(what),

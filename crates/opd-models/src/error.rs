@@ -136,6 +136,31 @@ pub enum Error {
         vocab: usize,
     },
 
+    /// A cache that was made for another model.
+    #[error("the cache has {got} layers, the model {expected}; make it from the model's config")]
+    Cache {
+        /// Layers of the model.
+        expected: usize,
+        /// Layers of the cache.
+        got: usize,
+    },
+
+    /// A loss of more than one value.
+    #[error("the loss must be a scalar, got shape {got:?}; sum or average it")]
+    NotScalar {
+        /// Its shape.
+        got: Vec<usize>,
+    },
+
+    /// There is no memory for what a config asks for.
+    #[error("tensor `{name}` {shape:?} does not fit into memory; check the sizes in config.json")]
+    TooLarge {
+        /// Name of the tensor.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+
     /// The loss does not depend on the model.
     #[error(
         "the loss has no gradient for the hidden states; compute it from the tensors that the closure is given"

@@ -22,6 +22,10 @@ impl KvCache {
         Ok(Self { layers: layers.collect::<candle_core::Result<_>>()?, n_rows })
     }
 
+    pub(crate) fn n_layers(&self) -> usize {
+        self.layers.len()
+    }
+
     /// Number of rows.
     pub fn n_rows(&self) -> usize {
         self.n_rows

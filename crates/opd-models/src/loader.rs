@@ -53,7 +53,11 @@ impl WeightSource {
                 Self::Random { rng, std } => {
                     let unit = Normal::new(0.0, *std).map_err(candle_core::Error::wrap)?;
                     let n = shape.iter().product();
-                    let values: Vec<f64> = unit.sample_iter(&mut **rng).take(n).collect();
+                    let mut values: Vec<f64> = Vec::new();
+                    if values.try_reserve_exact(n).is_err() {
+                        return Err(Error::TooLarge { name: name.clone(), shape });
+                    }
+                    values.extend(unit.sample_iter(&mut **rng).take(n));
                     Ok(Tensor::from_vec(values, shape, device)?.to_dtype(dtype)?)
                 }
             }

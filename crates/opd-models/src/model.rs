@@ -42,8 +42,9 @@ impl CausalLm {
     /// Every fault of the files, naming the file and the field or tensor.
     pub fn load(dir: impl AsRef<Path>, dtype: DType, device: &Device) -> Result<Self> {
         let dir = dir.as_ref();
+        let config = ModelConfig::load(dir)?;
         let source = WeightSource::Files(WeightFiles::open(dir)?);
-        Loader::new(ModelConfig::load(dir)?, source, dtype, device).load(dir)
+        Loader::new(config, source, dtype, device).load(dir)
     }
 
     /// A model of random weights from `config.json` alone: matrices normal with the config's
@@ -139,7 +140,8 @@ impl CausalLm {
     ///
     /// # Errors
     ///
-    /// If a row, position or token id is out of range.
+    /// If a row, position or token id is out of range; [`Error::Cache`] if the cache was made
+    /// for another model.
     pub fn hidden_cached(
         &self,
         tokens: &[u32],
@@ -148,6 +150,9 @@ impl CausalLm {
         spans: &Spans,
         cache: &KvCache,
     ) -> Result<Tensor> {
+        if cache.n_layers() != self.blocks.len() {
+            return Err(Error::Cache { expected: self.blocks.len(), got: cache.n_layers() });
+        }
         let n_positions = positions.iter().max().map_or(0, |&last| last as usize + 1);
         let rotary = self.rotary(n_positions)?;
         let vector = |ids: &[u32]| Tensor::from_slice(ids, ids.len(), self.device());
@@ -169,8 +174,8 @@ impl CausalLm {
     ///
     /// # Errors
     ///
-    /// What `loss` returns; [`Error::NoGradient`] if its result does not depend on the hidden
-    /// states.
+    /// What `loss` returns; [`Error::NotScalar`]; [`Error::NoGradient`] if its result does not
+    /// depend on the hidden states.
     pub fn differentiate<R, E: From<Error>>(
         &self,
         packed: &Packed,
@@ -184,6 +189,9 @@ impl CausalLm {
         let head = self.head_vector();
         let head_var = self.parameters.get(head.id).var();
         let (value, result) = loss(rows.as_tensor(), head_var.as_tensor())?;
+        if value.rank() != 0 {
+            return Err(Error::NotScalar { got: value.dims().to_vec() }.into());
+        }
         let mut store = value.backward().map_err(Error::from)?;
         drop(value);
         let drows = store.remove(rows.as_tensor()).ok_or(Error::NoGradient)?;

@@ -36,8 +36,8 @@ impl Packed {
         let mut builder = Builder::default();
         let mut families: Vec<(&[u32], Vec<usize>)> = Vec::new();
         let mut family_of: HashMap<&[u32], usize> = HashMap::new();
+        config.check_sequences(sequences)?;
         for (index, sequence) in sequences.iter().enumerate() {
-            check(index, sequence, config)?;
             let family = *family_of.entry(sequence.prompt).or_insert(families.len());
             if family == families.len() {
                 families.push((sequence.prompt, Vec::new()));
@@ -111,6 +111,17 @@ impl Builder {
             self.spans.push(Span { queries: rows.clone(), prefix, keys: rows.clone() });
         }
         rows
+    }
+}
+
+impl ModelConfig {
+    /// Passes if a model of this config can take each of these sequences.
+    ///
+    /// # Errors
+    ///
+    /// As [`Packed::new`].
+    pub fn check_sequences(&self, sequences: &[ScoredSequence<'_>]) -> Result<()> {
+        sequences.iter().enumerate().try_for_each(|(index, sequence)| check(index, sequence, self))
     }
 }
 

@@ -33,18 +33,27 @@ impl Rope {
         let number = |name: &str| match fields.get(name).and_then(Value::as_f64) {
             Some(value) if value > 0.0 => Ok(value),
             _ => {
-                Err(format!("rope: `{name}` must be a number above 0, got {:?}", fields.get(name)))
+                let got = fields.get(name).map_or("none".to_owned(), Value::to_string);
+                Err(format!("rope: `{name}` must be a number above 0, got {got}"))
             }
         };
         match kind.and_then(Value::as_str) {
             None | Some("default") => Ok(Self::Default),
             Some("linear") => Ok(Self::Linear { factor: number("factor")? }),
-            Some("llama3") => Ok(Self::Llama3 {
-                factor: number("factor")?,
-                low_freq_factor: number("low_freq_factor")?,
-                high_freq_factor: number("high_freq_factor")?,
-                original_context: number("original_max_position_embeddings")?,
-            }),
+            Some("llama3") => {
+                let (low, high) = (number("low_freq_factor")?, number("high_freq_factor")?);
+                if high <= low {
+                    return Err(format!(
+                        "rope: `high_freq_factor` ({high}) must be above `low_freq_factor` ({low})"
+                    ));
+                }
+                Ok(Self::Llama3 {
+                    factor: number("factor")?,
+                    low_freq_factor: low,
+                    high_freq_factor: high,
+                    original_context: number("original_max_position_embeddings")?,
+                })
+            }
             Some(other) => Err(format!(
                 "rope type `{other}` is not supported; supported: default, linear, llama3"
             )),

@@ -1,4 +1,9 @@
-use std::{borrow::Cow, collections::HashMap, fs, path::Path};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    fs::{self, File},
+    path::Path,
+};
 
 use candle_core::{DType, Tensor};
 use safetensors::{Dtype, tensor::View};
@@ -41,17 +46,20 @@ impl CausalLm {
         })?;
         let path = dir.join("config.json");
         fs::write(&path, text + "\n").map_err(Error::io(&path, "write"))?;
+        sync(&path)?;
         for name in COMPANIONS {
-            let from = self.source().join(name);
-            if from.exists() {
-                let to = dir.join(name);
+            let (from, to) = (self.source().join(name), dir.join(name));
+            // Copying a file onto itself would empty it.
+            if from.exists() && fs::canonicalize(&from).ok() != fs::canonicalize(&to).ok() {
                 fs::copy(&from, &to).map_err(Error::io(&to, "write"))?;
+                sync(&to)?;
             }
         }
-        Ok(())
+        sync(dir)
     }
 
-    /// Writes all weights, under their Hugging Face names, as one safetensors file in f32.
+    /// Writes all weights, under their Hugging Face names, as one safetensors file in f32, and
+    /// syncs it.
     ///
     /// # Errors
     ///
@@ -64,8 +72,14 @@ impl CausalLm {
                 tensors.push((name.to_owned(), Bytes::new(&part?)?));
             }
         }
-        write_safetensors(path, tensors)
+        write_safetensors(path, tensors)?;
+        sync(path)
     }
+}
+
+/// Waits until a file or directory is on the disk.
+fn sync(path: &Path) -> Result<()> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(Error::io(path, "write"))
 }
 
 fn write_safetensors(path: &Path, tensors: Vec<(String, Bytes)>) -> Result<()> {

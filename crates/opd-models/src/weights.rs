@@ -103,7 +103,7 @@ impl WeightFile {
         file.read_exact(&mut header).map_err(Error::io(&path, "read"))?;
         let metadata: Metadata = serde_json::from_slice(&header)
             .map_err(|error| bad(format!("damaged header: {error}")))?;
-        let expected = 8 + length + metadata.data_len() as u64;
+        let expected = (metadata.data_len() as u64).saturating_add(8 + length);
         if size != expected {
             return Err(bad(format!("truncated: expected {expected} bytes, got {size}")));
         }

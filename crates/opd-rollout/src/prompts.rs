@@ -54,17 +54,14 @@ impl PromptSet {
         let io = |source| Error::Io { path: path.into(), source };
         let file = BufReader::new(File::open(path).map_err(io)?);
         let mut examples = Vec::new();
-        for (i, line) in file.lines().enumerate() {
+        for (i, line) in file.split(b'\n').enumerate() {
             let line = line.map_err(io)?;
-            if line.trim().is_empty() {
-                continue;
+            let bad = |what| Error::Line { path: path.into(), line: i + 1, what };
+            let line =
+                String::from_utf8(line).map_err(|error| bad(format!("not UTF-8: {error}")))?;
+            if !line.trim().is_empty() {
+                examples.push(parse(&line, fields).map_err(bad)?);
             }
-            let example = parse(&line, fields).map_err(|what| Error::Line {
-                path: path.into(),
-                line: i + 1,
-                what,
-            })?;
-            examples.push(example);
         }
         match examples.is_empty() {
             true => Err(Error::NoPrompts { path: path.into() }),

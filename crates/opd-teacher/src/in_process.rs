@@ -64,17 +64,28 @@ impl InProcessTeacher {
             return Err(Error::Context { teacher: teacher(), context, needed: longest });
         }
         let has_tokenizer = |model: &CausalLm| model.source().join("tokenizer.json").exists();
-        if has_tokenizer(&self.model) || has_tokenizer(student) {
+        let with_tokenizer = has_tokenizer(&self.model) || has_tokenizer(student);
+        if with_tokenizer {
             Tokenizer::load(student.source())?
                 .check_same(&Tokenizer::load(self.model.source())?)
                 .map_err(|source| Error::Tokenizer { teacher: teacher(), source })?;
         }
         let (teacher_vocab, student_vocab) =
             (self.model.config().vocab_size, student.config().vocab_size);
-        if teacher_vocab < student_vocab {
+        if teacher_vocab < student_vocab || (!with_tokenizer && teacher_vocab != student_vocab) {
             return Err(Error::Vocabulary { teacher: teacher(), teacher_vocab, student_vocab });
         }
         Ok(())
+    }
+
+    /// Log-probs of every response token, in forwards of at most the token budget.
+    fn all_logprobs(&self, request: &ScoreRequest<'_>) -> Result<Vec<f32>> {
+        self.model.config().check_sequences(&request.sequences)?;
+        let mut logprobs = Vec::new();
+        for chunk in chunks(&request.sequences, self.token_budget) {
+            logprobs.extend(self.logprobs(chunk, f64::from(request.temperature))?);
+        }
+        Ok(logprobs)
     }
 
     fn logprobs(&self, sequences: &[ScoredSequence<'_>], temperature: f64) -> Result<Vec<f32>> {
@@ -105,14 +116,10 @@ impl Teacher for InProcessTeacher {
                 remedy: "ask for `Wanted::Sampled`".into(),
             });
         }
-        let mut logprobs = Vec::new();
-        for chunk in chunks(&request.sequences, self.token_budget) {
-            let scores = self.logprobs(chunk, f64::from(request.temperature));
-            logprobs.extend(scores.map_err(|source| opd_batch::Error::Teacher {
-                teacher: self.name.clone(),
-                source: Box::new(source),
-            })?);
-        }
+        let logprobs = self.all_logprobs(request).map_err(|source| opd_batch::Error::Teacher {
+            teacher: self.name.clone(),
+            source: Box::new(source),
+        })?;
         TeacherScores::complete(Ragged::new("teacher_logprobs", request.rows(), logprobs)?)
     }
 }

@@ -50,6 +50,8 @@ fn borrow<'a, T: WithDType>(
     };
     let len = T::cpu_storage_as_slice(cpu)?.len();
     let range = range.unwrap_or(layout.start_offset()..len);
+    // A view without values may start beyond the end of its storage.
+    let range = if layout.shape().elem_count() == 0 { 0..0 } else { range };
     Ok(View { storage, range, dtype: PhantomData })
 }
 
