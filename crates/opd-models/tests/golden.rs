@@ -79,11 +79,8 @@ fn ppo_gradient(
     let advantages = vector(column(golden, |case| &case.advantages));
     let [below, above] = golden.eps_clip;
     let mut gradients = Gradients::new(model.parameters());
-    let loss = model.differentiate::<_, Error>(
-        &packed,
-        checkpointing,
-        &mut gradients,
-        |hidden, head| {
+    let loss =
+        model.differentiate::<_, Error>(&packed, checkpointing, &mut gradients, |hidden, head| {
             let scores = linear_token_logprobs(hidden, head, packed.targets(), 1.0)?;
             let ratio = (scores.logprobs - &old)?.exp()?;
             let plain = (&ratio * &advantages)?;
@@ -91,8 +88,7 @@ fn ppo_gradient(
             let loss = (plain.minimum(&clipped)?.neg()? * &weights)?.sum_all()?;
             let value = loss.to_dtype(DType::F64)?.to_scalar::<f64>()?;
             Ok((loss, value))
-        },
-    );
+        });
     (loss.unwrap(), gradients)
 }
 
@@ -102,7 +98,10 @@ fn norms(model: &CausalLm, gradients: &Gradients) -> BTreeMap<String, f64> {
         let gradient = gradient.unwrap_or_else(|| panic!("{} has no gradient", parameter.name()));
         for (name, part) in parameter.split(gradient) {
             let squares = part.unwrap().to_dtype(DType::F64).unwrap().sqr().unwrap();
-            norms.insert(name.to_owned(), squares.sum_all().unwrap().to_scalar::<f64>().unwrap().sqrt());
+            norms.insert(
+                name.to_owned(),
+                squares.sum_all().unwrap().to_scalar::<f64>().unwrap().sqrt(),
+            );
         }
     }
     norms
@@ -120,7 +119,10 @@ fn loss_gradient_norms_and_adamw_step() {
             let (loss, gradients) = ppo_gradient(&model, &golden, checkpointing);
             assert_close(&[loss], &[golden.ppo_loss_sum_of_sample_means], 1e-4);
             let norms = norms(&model, &gradients);
-            assert_eq!(norms.keys().collect::<Vec<_>>(), golden.grad_norms.keys().collect::<Vec<_>>());
+            assert_eq!(
+                norms.keys().collect::<Vec<_>>(),
+                golden.grad_norms.keys().collect::<Vec<_>>()
+            );
             for (name, expected) in &golden.grad_norms {
                 let got = norms[name];
                 assert!((got - expected).abs() <= 1e-3 * expected, "{name}: {got}, not {expected}");

@@ -5,6 +5,7 @@
 mod close;
 mod differences;
 mod golden_model;
+mod model_dir;
 mod numbers;
 mod tensors;
 mod threads;
@@ -12,6 +13,7 @@ mod threads;
 pub use close::assert_close;
 pub use differences::assert_gradient;
 pub use golden_model::{GoldenCase, GoldenModel};
+pub use model_dir::ModelDir;
 pub use numbers::numbers;
 pub use tensors::{host, tensor};
 pub use threads::same_on_any_number_of_threads;

@@ -178,3 +178,14 @@ fn a_shared_prefix_has_the_bits_of_a_copy() {
     assert_eq!(shared[..29 * 40], copied[..29 * 40]);
     assert_eq!(shared[29 * 40..], copied[50 * 40..]);
 }
+
+#[test]
+fn no_rows_give_no_rows() {
+    let empty = t64(&[], (0, 8, 5));
+    let [q, k, v] = parts(&empty, HEADS);
+    let spans = Spans::causal([]);
+    let output = attention(&q, &k, &v, &spans).unwrap();
+    assert_eq!((output.out.dims(), output.lse.dims()), (&[0, 4, 5][..], &[0, 4][..]));
+    let gradient = attention_backward(&empty, HEADS, &spans, &output, &q).unwrap();
+    assert_eq!(gradient.dims(), [0, 8, 5]);
+}

@@ -1,0 +1,107 @@
+use opd_batch::ScoredSequence;
+use opd_kernels::linear;
+use opd_models::CausalLm;
+use opd_rollout::{Request, Sampling, Strategy};
+use opd_testkit::{GoldenModel, host};
+
+use super::{generate, load, requests, sampling, tokens};
+
+#[test]
+fn sampler_log_probs_are_the_training_forwards() {
+    let mut lengths = Vec::new();
+    for name in GoldenModel::NAMES {
+        let model = load(name);
+        for temperature in [1.0, 0.7] {
+            let requests = requests();
+            // Fewer slots than requests: finished ones are refilled.
+            let generations = generate(&model, 4, &requests, &sampling(temperature));
+            let sequences: Vec<_> = requests
+                .iter()
+                .zip(&generations)
+                .map(|(request, g)| ScoredSequence { prompt: &request.prompt, response: &g.tokens })
+                .collect();
+            let packed = model.pack(&sequences).unwrap();
+            let student = host(&model.token_logprobs(&packed, temperature).unwrap().logprobs);
+            let sampler = generations.iter().flat_map(|g| &g.logprobs);
+            for (student, sampler) in student.iter().zip(sampler) {
+                let off = (student - f64::from(*sampler)).exp_m1().abs();
+                assert!(off < 1e-5, "{name} at {temperature}: {student} and {sampler}");
+            }
+            assert!(generations.iter().all(|g| g.truncated_logprobs.is_none()));
+            assert_eq!(student.len(), packed.rows().n_tokens());
+            lengths.extend(generations.iter().map(|g| g.tokens.len()));
+        }
+    }
+    // Some ended at once, some in between, some at the limit.
+    assert!([1, 5, 12].iter().all(|n| lengths.contains(n)), "{lengths:?}");
+}
+
+#[test]
+fn greedy_tokens_are_those_of_transformers() {
+    for golden in GoldenModel::all() {
+        let model = CausalLm::load(&golden.dir, candle_core::DType::F32, &candle_core::Device::Cpu);
+        let sampling = Sampling {
+            strategy: Strategy::Greedy,
+            max_new_tokens: golden.greedy_from_sequence_0.len(),
+            eos_token_ids: vec![],
+            seed: 0,
+        };
+        let request = Request { prompt: golden.sequences[0].clone(), stream: 0 };
+        let generations = generate(&model.unwrap(), 1, &[request], &sampling);
+        assert_eq!(generations[0].tokens, golden.greedy_from_sequence_0);
+    }
+}
+
+/// Probabilities of the token behind `prompt`.
+fn probabilities(model: &CausalLm, prompt: &[u32], temperature: f64) -> Vec<f64> {
+    let sequence = ScoredSequence { prompt, response: &[0] };
+    let hidden = model.hidden(&model.pack(&[sequence]).unwrap()).unwrap();
+    let logits = host(&linear(&hidden, model.head()).unwrap());
+    let weights: Vec<f64> = logits.iter().map(|logit| (logit / temperature).exp()).collect();
+    let total: f64 = weights.iter().sum();
+    weights.into_iter().map(|weight| weight / total).collect()
+}
+
+/// Pearson's statistic has the mean `df` and the standard deviation `sqrt(2 df)`: 5 of them
+/// above is one chance in a million, and the seed is fixed.
+#[test]
+fn tokens_are_drawn_as_often_as_their_probability_says() {
+    const DRAWS: usize = 6000;
+    let model = load("qwen3_tied");
+    let prompt = tokens(5, 1);
+    let requests: Vec<Request> =
+        (0..DRAWS).map(|i| Request { prompt: prompt.clone(), stream: i as u64 }).collect();
+    for (temperature, top_k, top_p) in
+        [(1.0, None, None), (0.1, None, None), (0.3, Some(12), None), (0.3, None, Some(0.6))]
+    {
+        let sampling = Sampling {
+            strategy: Strategy::Random { temperature, top_k, top_p },
+            ..Sampling::at_temperature(1.0, 1, &[])
+        };
+        let mut counts = vec![0usize; 320];
+        for generation in generate(&model, 512, &requests, &sampling) {
+            counts[generation.tokens[0] as usize] += 1;
+        }
+        let p = super::truncation::kept(&probabilities(&model, &prompt, temperature), top_k, top_p);
+        // Tokens expected less than 8 times are counted together.
+        let (mut statistic, mut cells, mut rare) = (0.0, 0.0, (0.0, 0.0));
+        for (count, p) in counts.into_iter().zip(p) {
+            let (got, want) = (count as f64, p * DRAWS as f64);
+            if want == 0.0 {
+                assert_eq!(count, 0);
+            } else if want < 8.0 {
+                rare = (rare.0 + got, rare.1 + want);
+            } else {
+                statistic += (got - want).powi(2) / want;
+                cells += 1.0;
+            }
+        }
+        if rare.1 > 0.0 {
+            statistic += (rare.0 - rare.1).powi(2) / rare.1;
+            cells += 1.0;
+        }
+        let freedom: f64 = cells - 1.0;
+        let limit = freedom + 5.0 * (2.0 * freedom).sqrt();
+        assert!(cells > 5.0 && statistic < limit, "{statistic} with {freedom} at {temperature}");
+    }
+}

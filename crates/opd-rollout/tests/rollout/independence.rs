@@ -1,0 +1,65 @@
+//! A sequence is a function of the seed, its prompt and its stream.
+
+use opd_rollout::{Generation, Request, Sampling, Strategy};
+use opd_testkit::same_on_any_number_of_threads;
+
+use super::{generate, load, requests, sampling};
+
+#[test]
+fn a_sequence_has_the_same_bits_alone_and_in_any_batch() {
+    for name in ["qwen3_tied", "qwen2_tied", "llama3_rope_untied"] {
+        let model = load(name);
+        for strategy in [
+            Strategy::Random { temperature: 0.9, top_k: None, top_p: None },
+            Strategy::Random { temperature: 0.9, top_k: Some(40), top_p: Some(0.9) },
+            Strategy::Greedy,
+        ] {
+            let sampling = Sampling { strategy, seed: 5, ..sampling(1.0) };
+            let requests = requests();
+            let together = generate(&model, requests.len(), &requests, &sampling);
+            for max_sequences in [0, 1, 3, 100] {
+                assert!(generate(&model, max_sequences, &requests, &sampling) == together);
+            }
+            let alone: Vec<Generation> = requests
+                .iter()
+                .flat_map(|request| generate(&model, 1, std::slice::from_ref(request), &sampling))
+                .collect();
+            assert!(alone == together, "{name}, {strategy:?}");
+            let mut reversed = requests.clone();
+            reversed.reverse();
+            let mut backwards = generate(&model, 4, &reversed, &sampling);
+            backwards.reverse();
+            assert!(backwards == together, "{name}, {strategy:?}");
+        }
+    }
+}
+
+#[test]
+fn seed_and_stream_each_make_another_sequence() {
+    let model = load("qwen3_tied");
+    let request = |stream| Request { prompt: vec![1, 2, 3], stream };
+    let run = |seed, stream| {
+        let sampling = Sampling { seed, ..Sampling::at_temperature(1.0, 20, &[]) };
+        generate(&model, 1, &[request(stream)], &sampling).remove(0).tokens
+    };
+    assert_eq!(run(1, 1), run(1, 1));
+    assert_ne!(run(1, 1), run(2, 1));
+    assert_ne!(run(1, 1), run(1, 2));
+    assert_ne!(run(0, 1), run(1, 0));
+}
+
+#[test]
+fn sampling_has_the_same_bits_on_any_number_of_threads() {
+    let model = load("qwen3_tied");
+    let requests: Vec<Request> =
+        (0..40).map(|i| Request { prompt: super::tokens(9, i / 4), stream: i }).collect();
+    same_on_any_number_of_threads(|| {
+        generate(&model, 32, &requests, &sampling(1.0))
+            .into_iter()
+            .flat_map(|generation| {
+                let tokens = generation.tokens.iter().map(|&id| f64::from(id)).collect();
+                [tokens, generation.logprobs.iter().map(|&x| f64::from(x)).collect()]
+            })
+            .collect()
+    });
+}
