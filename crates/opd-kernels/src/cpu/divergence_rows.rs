@@ -69,16 +69,18 @@ impl DivergenceRows<'_> {
             let from = task * per_task;
             let pairs = student.chunks_exact(width).zip(teacher.chunks_exact(width));
             let pairs = pairs.enumerate().skip(from).take(per_task);
+            let mut statistics = Vec::with_capacity(per_task);
+            // A loop: the closures of iterator adaptors would be compiled for the baseline.
             dispatch(
                 #[inline(always)]
                 || {
-                    let rows = pairs.map(|(i, (student, teacher))| {
+                    for (i, (student, teacher)) in pairs {
                         let id = self.ids[first + i] as usize;
-                        self.statistics(id, student, teacher)
-                    });
-                    rows.collect::<Vec<_>>()
+                        statistics.push(self.statistics(id, student, teacher));
+                    }
                 },
-            )
+            );
+            statistics
         });
         out.set(first, parts.into_iter().flatten());
     }

@@ -81,16 +81,20 @@ impl RowStats {
                 }
                 continue;
             }
-            let [ties, rest, weighted] = sum_over([block], |[x]| {
-                let d = (x - max) * inverse;
-                let e = d.exp();
-                let tie = d == T::ZERO;
-                [
-                    if tie { T::ONE } else { T::ZERO },
-                    if tie { T::ZERO } else { e },
-                    if e == T::ZERO { T::ZERO } else { e * d },
-                ]
-            });
+            let [ties, rest, weighted] = sum_over(
+                [block],
+                #[inline(always)]
+                |[x]| {
+                    let d = (x - max) * inverse;
+                    let e = d.exp();
+                    let tie = d == T::ZERO;
+                    [
+                        if tie { T::ONE } else { T::ZERO },
+                        if tie { T::ZERO } else { e },
+                        if e == T::ZERO { T::ZERO } else { e * d },
+                    ]
+                },
+            );
             sums.merge(Sums { max: max.as_f64(), ties, rest, weighted }, temperature);
         }
         sums.finish()

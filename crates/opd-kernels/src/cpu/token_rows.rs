@@ -39,13 +39,17 @@ impl TokenRows<'_> {
         let parts = map_chunks(tasks, logits.len(), |task| {
             let rows = logits.chunks_exact(width).skip(task * per_task).take(per_task);
             let ids = &self.ids[first + task * per_task..];
+            let mut statistics = Vec::with_capacity(per_task);
+            // A loop: the closures of iterator adaptors would be compiled for the baseline.
             dispatch(
                 #[inline(always)]
                 || {
-                    let rows = rows.zip(ids);
-                    rows.map(|(row, id)| self.statistics(row, *id)).collect::<Vec<_>>()
+                    for (row, id) in rows.zip(ids) {
+                        statistics.push(self.statistics(row, *id));
+                    }
                 },
-            )
+            );
+            statistics
         });
         out.set(first, parts.into_iter().flatten());
     }
