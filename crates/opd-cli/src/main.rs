@@ -1,4 +1,73 @@
-//! `opd`: on-policy distillation from the command line.
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod compute;
+mod config;
+mod eval;
+mod failure;
+mod flags;
+mod generate;
+mod interrupt;
+mod log;
+mod model;
+mod number;
+mod progress;
+mod records;
+mod sampling;
+mod score;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::{
+    eval::EvalArgs, failure::Failure, flags::TrainArgs, generate::GenerateArgs, score::ScoreArgs,
+};
+
+/// On-policy distillation: a student learns from a teacher's scores of what it writes itself.
+#[derive(Debug, Parser)]
+#[command(
+    name = "opd",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    after_help = "`opd train` without flags runs the bundled default job.\n\
+                  Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 130 interrupted."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Train(Box<TrainArgs>),
+    Eval(EvalArgs),
+    Generate(GenerateArgs),
+    Score(ScoreArgs),
+}
+
+fn main() -> ExitCode {
+    let matches = flags::with_keys_and_defaults(Cli::command()).get_matches();
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    match run(cli.command, &matches) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => Failure::report(&error),
+    }
+}
+
+fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<()> {
+    match command {
+        Command::Train(args) => {
+            let given = matches.subcommand_matches("train").map(flags::given).unwrap_or_default();
+            train::train(&args, &given)
+        }
+        Command::Eval(args) => eval::eval(&args),
+        Command::Generate(args) => generate::generate(&args),
+        Command::Score(args) => score::score(&args),
+    }
+}

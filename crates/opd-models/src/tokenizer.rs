@@ -42,6 +42,18 @@ impl Tokenizer {
             .map_err(self.bad())
     }
 
+    /// Token ids of a text that goes on after another one: no special tokens are added.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`].
+    pub fn encode_continuation(&self, text: &str) -> Result<Vec<u32>> {
+        self.inner
+            .encode(text, false)
+            .map(|encoding| encoding.get_ids().to_vec())
+            .map_err(self.bad())
+    }
+
     /// Text of token ids, without special tokens.
     ///
     /// # Errors

@@ -70,7 +70,7 @@ impl Evaluator<'_> {
             }
             progress(answers.end, of);
         }
-        let (pass_at_1, interval) = wilson(&right, self.samples_per_prompt);
+        let (pass_at_1, interval) = wilson_interval(&right, self.samples_per_prompt);
         let (prompts, samples_per_prompt) = (n as u64, self.samples_per_prompt as u64);
         Ok(Evaluation { who, pass_at_1, interval, prompts, samples_per_prompt })
     }
@@ -89,14 +89,14 @@ impl Evaluator<'_> {
     }
 }
 
-/// Mean of the prompts' success rates and its 95% Wilson interval.
+/// Mean of the prompts' success rates (0 to 1) and its 95% Wilson interval, `[low, high]`.
 ///
 /// With several answers per prompt the number of trials is the one that a binomial of the same
 /// mean would need for the observed spread between prompts, so that answers to one prompt do
 /// not count as independent.
 ///
 /// Source: Wilson 1927, <https://doi.org/10.1080/01621459.1927.10502953>.
-fn wilson(rates: &[f64], samples_per_prompt: usize) -> (f64, [f64; 2]) {
+pub fn wilson_interval(rates: &[f64], samples_per_prompt: usize) -> (f64, [f64; 2]) {
     const Z: f64 = 1.959_963_984_540_054;
     let n = rates.len() as f64;
     if rates.is_empty() {
@@ -118,12 +118,12 @@ fn wilson(rates: &[f64], samples_per_prompt: usize) -> (f64, [f64; 2]) {
 
 #[cfg(test)]
 mod tests {
-    use super::wilson;
+    use super::wilson_interval;
 
     #[test]
     fn interval_is_wilsons() {
         let rates: Vec<f64> = (0..100).map(|i| f64::from(u8::from(i < 80))).collect();
-        let (mean, [low, high]) = wilson(&rates, 1);
+        let (mean, [low, high]) = wilson_interval(&rates, 1);
         // statsmodels.stats.proportion.proportion_confint(80, 100, method="wilson")
         assert!((mean - 0.8).abs() < 1e-12);
         assert!((low - 0.711_170_83).abs() < 1e-7, "{low}");
@@ -135,7 +135,7 @@ mod tests {
         let alike: Vec<f64> = (0..100).map(|i| f64::from(u8::from(i < 50))).collect();
         let mixed = vec![0.5; 100];
         let width = |rates: &[f64]| {
-            let (_, [low, high]) = wilson(rates, 8);
+            let (_, [low, high]) = wilson_interval(rates, 8);
             high - low
         };
         assert!(width(&alike) > 0.18);

@@ -207,6 +207,9 @@ impl Job {
         });
         if self.resumes {
             observer.event(Event::Resumed { step: self.state.step });
+            for evaluation in &self.state.evaluations {
+                observer.event(Event::Evaluated { who: evaluation.who, evaluation });
+            }
         }
     }
 

@@ -23,7 +23,7 @@ mod trainer;
 pub use self::{
     adamw::AdamW,
     error::{Error, Result},
-    evaluate::Evaluator,
+    evaluate::{Evaluator, wilson_interval},
     job::{Job, Outcome},
     learning_rate::LearningRate,
     micro_batches::micro_batches,

@@ -63,6 +63,19 @@ fn overwriting_removes_the_run() {
 }
 
 #[test]
+fn inputs_alone_are_a_run_that_never_began() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run");
+    drop(RunDir::create(&path, Existing::Refuse).unwrap());
+    fs::create_dir(path.join("inputs")).unwrap();
+    drop(RunDir::create(&path, Existing::Refuse).unwrap());
+    fs::write(path.join("config.toml"), "seed = 1\n").unwrap();
+    RunDir::create(&path, Existing::Refuse).unwrap_err();
+    let run = RunDir::create(&path, Existing::Overwrite).unwrap();
+    assert!(!run.path().join("inputs").exists());
+}
+
+#[test]
 fn overwriting_spares_a_run_with_something_foreign_in_it() {
     let dir = tempfile::tempdir().unwrap();
     old_run(dir.path());

@@ -32,8 +32,8 @@ pub struct OptimizerConfig {
     pub eps: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Gradients are scaled down to this norm; none without.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Gradients are scaled down to this norm; none without, which is 0 in the file.
+    #[serde(with = "zero_for_none")]
     pub clip_grad: Option<f64>,
     /// Updates over which the learning rate rises from 0.
     pub warmup: u64,
@@ -83,5 +83,37 @@ impl OptimizerConfig {
         check((0.0..=1.0).contains(&ratio), "optimizer.min_lr_ratio", "from 0 to 1", ratio)?;
         at_least_one("optimizer.updates_per_batch", self.updates_per_batch as u64)?;
         at_least_one("optimizer.token_budget", self.token_budget as u64)
+    }
+}
+
+/// TOML leaves out what is `None`, and what is left out has its default.
+mod zero_for_none {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<f64>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(value.unwrap_or(0.0))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<f64>, D::Error> {
+        f64::deserialize(deserializer).map(|value| (value != 0.0).then_some(value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_clipping_survives_the_file() {
+        for clip_grad in [None, Some(1.0), Some(0.25)] {
+            let config = OptimizerConfig { clip_grad, ..OptimizerConfig::default() };
+            let text = toml::to_string(&config).unwrap();
+            assert_eq!(toml::from_str::<OptimizerConfig>(&text).unwrap(), config, "{text}");
+        }
     }
 }

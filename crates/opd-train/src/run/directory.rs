@@ -11,10 +11,14 @@ use crate::run::{
 
 const CONFIG: &str = "config.toml";
 
+/// What a run of bundled models and prompts unpacks before its configuration is written.
+const INPUTS: &str = "inputs";
+
 /// All that a run writes into its directory; what `--overwrite` may remove.
-const ENTRIES: [&str; 8] = [
+const ENTRIES: [&str; 9] = [
     lock::NAME,
     CONFIG,
+    INPUTS,
     "metrics.jsonl",
     "summary.json",
     "report.html",
@@ -46,7 +50,8 @@ impl RunDir {
     /// A new run in `path`, which is created if need be.
     ///
     /// [`Existing::Overwrite`] removes a run, never anything else: a directory that holds
-    /// one entry that no run writes is refused before the first removal.
+    /// one entry that no run writes is refused before the first removal. Inputs alone, with a
+    /// lock, are what a run leaves that was killed before it began: they may stay.
     ///
     /// # Errors
     ///
@@ -70,6 +75,7 @@ impl RunDir {
         let held = self::held(&path)?;
         match (existing, held.first()) {
             (_, None) => {}
+            (_, Some(entry)) if held.len() == 1 && entry == INPUTS => {}
             (Existing::Refuse, Some(_)) => {
                 return Err(Error::InUse { path, entry: "a run".to_owned() });
             }

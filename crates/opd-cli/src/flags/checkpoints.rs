@@ -1,0 +1,26 @@
+use clap::Args;
+use opd_train::config::{StopAction, TrainConfig};
+
+use crate::{config::choices, flags::set};
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Checkpoints and stop rules")]
+pub(super) struct CheckpointFlags {
+    /// Steps between checkpoints; 0 for none but the last
+    #[arg(long, value_name = "N")]
+    save_interval: Option<u64>,
+    /// Checkpoints that are kept, beside the best
+    #[arg(long, value_name = "N")]
+    keep_last: Option<usize>,
+    /// What to do when the KL explodes, or the entropy or the length collapses
+    #[arg(long, value_name = "ACTION", value_parser = choices::<StopAction>())]
+    stop_action: Option<StopAction>,
+}
+
+impl CheckpointFlags {
+    pub(super) fn apply(&self, config: &mut TrainConfig) {
+        set(&mut config.checkpoints.interval, &self.save_interval);
+        set(&mut config.checkpoints.keep_last, &self.keep_last);
+        set(&mut config.stop.action, &self.stop_action);
+    }
+}

@@ -1,0 +1,98 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use opd_train::config::{DistillationConfig, TeacherKind};
+
+use crate::{
+    config::choices,
+    failure::Failure,
+    flags::{set, set_some},
+};
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Distillation")]
+pub(super) struct DistillationFlags {
+    /// Learn from a teacher: --opd-type says where it is
+    #[arg(long)]
+    use_opd: bool,
+    /// Where the teacher is: `in-process` (--opd-teacher-load) or `sglang` (--rm-url);
+    /// `megatron` is another name of in-process
+    #[arg(long, value_name = "TYPE", value_parser = choices::<TeacherKind>())]
+    opd_type: Option<TeacherKind>,
+    /// Weight of the reverse KL to the teacher
+    #[arg(long, value_name = "X")]
+    opd_kl_coef: Option<f64>,
+    /// How much a token answers for the KL of those after it, from 0 (not at all) to 1
+    #[arg(long, value_name = "X")]
+    opd_kl_discount: Option<f64>,
+    /// The teacher of type in-process: a Hugging Face model directory with the student's
+    /// tokenizer
+    #[arg(long, value_name = "DIR")]
+    opd_teacher_load: Option<PathBuf>,
+    /// Take checkpoints/step-N of --opd-teacher-load, which is then one of our own run
+    /// directories
+    #[arg(long, value_name = "N")]
+    opd_teacher_ckpt_step: Option<u64>,
+    /// The teacher of type sglang: URL of a server; repeat it for several
+    #[arg(long, value_name = "URL")]
+    rm_url: Vec<String>,
+}
+
+impl DistillationFlags {
+    pub(super) fn any(&self) -> bool {
+        self.use_opd || !self.settings().is_empty()
+    }
+
+    /// The given flags, but for `--use-opd`.
+    fn settings(&self) -> Vec<&'static str> {
+        let given = [
+            ("--opd-type", self.opd_type.is_some()),
+            ("--opd-kl-coef", self.opd_kl_coef.is_some()),
+            ("--opd-kl-discount", self.opd_kl_discount.is_some()),
+            ("--opd-teacher-load", self.opd_teacher_load.is_some()),
+            ("--opd-teacher-ckpt-step", self.opd_teacher_ckpt_step.is_some()),
+            ("--rm-url", !self.rm_url.is_empty()),
+        ];
+        given.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect()
+    }
+
+    /// `distillation` is that of the file, if it has one.
+    pub(super) fn apply(
+        &self,
+        distillation: &mut Option<DistillationConfig>,
+    ) -> anyhow::Result<()> {
+        let settings = self.settings();
+        if distillation.is_none() && !self.use_opd {
+            return match settings.first() {
+                None => Ok(()),
+                Some(flag) => Err(Failure::usage(format!(
+                    "{flag} without --use-opd: there is no distillation to set; add --use-opd, \
+                     or drop {}",
+                    settings.join(", ")
+                ))),
+            };
+        }
+        if distillation.is_none() && self.opd_type.is_none() {
+            return Err(Failure::usage(
+                "--use-opd without --opd-type: say where the teacher is, with --opd-type \
+                 in-process --opd-teacher-load DIR or with --opd-type sglang --rm-url URL",
+            ));
+        }
+        let config = distillation.get_or_insert_default();
+        if let Some(kind) = self.opd_type.filter(|&kind| kind != config.kind) {
+            // What the file says of the other kind of teacher does not hold for this one.
+            (config.teacher, config.teacher_step, config.urls) = (None, None, Vec::new());
+            config.kind = kind;
+        }
+        set(&mut config.kl_coef, &self.opd_kl_coef);
+        set(&mut config.discount, &self.opd_kl_discount);
+        if let Some(teacher) = &self.opd_teacher_load {
+            (config.teacher, config.teacher_step) = (Some(teacher.clone()), None);
+        }
+        set_some(&mut config.teacher_step, &self.opd_teacher_ckpt_step);
+        if !self.rm_url.is_empty() {
+            config.urls.clone_from(&self.rm_url);
+        }
+        Ok(())
+    }
+}

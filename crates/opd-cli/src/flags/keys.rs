@@ -1,0 +1,156 @@
+/// Keys of the TOML file and the flags that set them.
+pub(super) const KEYS: [(&str, &str); 57] = [
+    ("name", "name"),
+    ("steps", "steps"),
+    ("seed", "seed"),
+    ("student.path", "hf-checkpoint"),
+    ("data.train", "prompt-data"),
+    ("data.validation", "validation-prompt-data"),
+    ("data.test", "eval-prompt-data"),
+    ("data.input_key", "input-key"),
+    ("data.label_key", "label-key"),
+    ("rollout.prompts", "rollout-batch-size"),
+    ("rollout.samples_per_prompt", "n-samples-per-prompt"),
+    ("rollout.max_response_tokens", "rollout-max-response-len"),
+    ("rollout.temperature", "rollout-temperature"),
+    ("rollout.top_p", "rollout-top-p"),
+    ("rollout.top_k", "rollout-top-k"),
+    ("rollout.max_sequences", "rollout-max-sequences"),
+    ("distillation.type", "opd-type"),
+    ("distillation.kl_coef", "opd-kl-coef"),
+    ("distillation.discount", "opd-kl-discount"),
+    ("distillation.teacher", "opd-teacher-load"),
+    ("distillation.teacher_step", "opd-teacher-ckpt-step"),
+    ("distillation.urls", "rm-url"),
+    ("objective.estimator", "advantage-estimator"),
+    ("objective.whiten", "normalize-advantages"),
+    ("objective.loss", "loss"),
+    ("objective.aggregation", "loss-aggregation"),
+    ("objective.old_logprobs", "old-logprobs"),
+    ("objective.clip.below", "eps-clip"),
+    ("objective.clip.above", "eps-clip-high"),
+    ("objective.clip.dual", "eps-clip-c"),
+    ("objective.jsd_beta", "jsd-beta"),
+    ("objective.entropy_coef", "entropy-coef"),
+    ("objective.kl_loss_coef", "kl-loss-coef"),
+    ("objective.kl_loss_type", "kl-loss-type"),
+    ("objective.kl_coef", "kl-coef"),
+    ("objective.gamma", "gamma"),
+    ("optimizer.lr", "lr"),
+    ("optimizer.warmup", "lr-warmup"),
+    ("optimizer.schedule", "lr-schedule"),
+    ("optimizer.min_lr_ratio", "min-lr-ratio"),
+    ("optimizer.beta1", "adam-beta1"),
+    ("optimizer.beta2", "adam-beta2"),
+    ("optimizer.eps", "adam-eps"),
+    ("optimizer.weight_decay", "weight-decay"),
+    ("optimizer.clip_grad", "clip-grad"),
+    ("optimizer.updates_per_batch", "updates-per-batch"),
+    ("optimizer.token_budget", "token-budget"),
+    ("optimizer.activation_checkpointing", "activation-checkpointing"),
+    ("evaluation.interval", "eval-interval"),
+    ("evaluation.validation_prompts", "validation-prompts"),
+    ("evaluation.test_prompts", "eval-prompts"),
+    ("evaluation.samples_per_prompt", "n-samples-per-eval-prompt"),
+    ("evaluation.temperature", "eval-temperature"),
+    ("evaluation.teacher", "eval-teacher"),
+    ("checkpoints.interval", "save-interval"),
+    ("checkpoints.keep_last", "keep-last"),
+    ("stop.action", "stop-action"),
+];
+
+/// The flag of a key, `--lr` of `optimizer.lr`.
+pub(crate) fn flag_of(key: &str) -> Option<String> {
+    KEYS.iter().find(|(held, _)| *held == key).map(|(_, flag)| format!("--{flag}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, FromArgMatches};
+    use opd_train::config::{DistillationConfig, TrainConfig};
+    use toml::Value;
+
+    use super::*;
+    use crate::{Cli, Command, config::Shape};
+
+    /// A value of each flag that is not its default, as flag and as TOML.
+    fn sample(shape: &Shape, default: Option<&Value>) -> (String, Value) {
+        match shape {
+            Shape::Integer => ("37".into(), Value::Integer(37)),
+            Shape::Number => ("0.375".into(), Value::Float(0.375)),
+            Shape::Bool => ("false".into(), Value::Boolean(false)),
+            Shape::OneOf(names) => {
+                let other = |name: &&&str| default != Some(&Value::from(**name));
+                let name = names.iter().filter(|name| **name != "megatron").find(other).unwrap();
+                ((*name).to_owned(), Value::from(*name))
+            }
+            Shape::List => ("http://h".into(), Value::Array(vec!["http://h".into()])),
+            _ => ("text".into(), Value::from("text")),
+        }
+    }
+
+    fn at<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
+        key.split('.').try_fold(value, |value, name| value.get(name))
+    }
+
+    fn shape_at<'a>(shape: &'a Shape, key: &str) -> &'a Shape {
+        key.split('.').fold(shape, |shape, name| {
+            let Shape::Table(fields) = shape else { panic!("{key}") };
+            fields.iter().find(|(field, _)| *field == name).map(|(_, shape)| shape).unwrap()
+        })
+    }
+
+    #[test]
+    fn every_flag_sets_its_key_and_no_other() {
+        let shape = Shape::of::<TrainConfig>();
+        let mut start = TrainConfig {
+            distillation: Some(DistillationConfig::default()),
+            ..TrainConfig::default()
+        };
+        start.evaluation.teacher = true;
+        start.objective.whiten = true;
+        start.optimizer.activation_checkpointing = true;
+        let before = Value::try_from(&start).unwrap();
+        for (key, flag) in KEYS {
+            let (text, expected) = sample(shape_at(&shape, key), at(&before, key));
+            assert_ne!(at(&before, key), Some(&expected), "{key}");
+            let line = ["opd", "train", &format!("--{flag}={text}")];
+            let matches = Cli::command().try_get_matches_from(line).unwrap();
+            let Command::Train(args) = Cli::from_arg_matches(&matches).unwrap().command else {
+                panic!("not train")
+            };
+            let mut config = start.clone();
+            args.apply(&mut config).unwrap();
+            let after = Value::try_from(&config).unwrap();
+            assert_eq!(at(&after, key), Some(&expected), "--{flag}");
+            for (other, _) in KEYS.iter().filter(|(other, _)| *other != key) {
+                let with_it = flag == "eps-clip" && *other == "objective.clip.above";
+                let same = at(&after, other) == at(&before, other);
+                assert!(same || with_it, "--{flag} changed {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_flag_of_a_setting_is_in_the_table() {
+        let cli = Cli::command();
+        let flags = cli.find_subcommand("train").unwrap().get_arguments();
+        let no_setting = [
+            "config",
+            "output",
+            "overwrite",
+            "resume",
+            "print-config",
+            "device",
+            "threads",
+            "quiet",
+            "use-opd",
+            "help",
+            "version",
+        ];
+        for flag in flags.filter_map(|flag| flag.get_long()) {
+            let listed = KEYS.iter().any(|(_, held)| *held == flag);
+            assert_ne!(listed, no_setting.contains(&flag), "--{flag}");
+        }
+    }
+}

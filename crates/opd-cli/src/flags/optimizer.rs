@@ -1,0 +1,73 @@
+use clap::Args;
+use opd_train::config::{OptimizerConfig, Schedule};
+
+use crate::{
+    config::choices,
+    flags::{positive, set},
+};
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Optimizer")]
+pub(super) struct OptimizerFlags {
+    /// Peak learning rate of AdamW
+    #[arg(long, value_name = "X", value_parser = positive)]
+    lr: Option<f64>,
+    /// Updates over which the learning rate rises from 0
+    #[arg(long, value_name = "N")]
+    lr_warmup: Option<u64>,
+    /// What the learning rate does after that
+    #[arg(long, value_name = "NAME", value_parser = choices::<Schedule>())]
+    lr_schedule: Option<Schedule>,
+    /// The schedule ends at this fraction of --lr
+    #[arg(long, value_name = "X")]
+    min_lr_ratio: Option<f64>,
+    /// Decay of AdamW's first moment
+    #[arg(long, value_name = "X")]
+    adam_beta1: Option<f64>,
+    /// Decay of AdamW's second moment
+    #[arg(long, value_name = "X")]
+    adam_beta2: Option<f64>,
+    /// Added to the root of AdamW's second moment
+    #[arg(long, value_name = "X", value_parser = positive)]
+    adam_eps: Option<f64>,
+    /// Decoupled weight decay
+    #[arg(long, value_name = "X")]
+    weight_decay: Option<f64>,
+    /// Scale gradients down to this norm; 0 leaves them as they are
+    #[arg(long, value_name = "NORM")]
+    clip_grad: Option<f64>,
+    /// Updates per step, each on an equal part of the batch
+    #[arg(long, value_name = "N")]
+    updates_per_batch: Option<usize>,
+    /// Tokens of one forward and backward, prompts included; bounds the memory
+    #[arg(long, value_name = "TOKENS")]
+    token_budget: Option<usize>,
+    /// Compute each layer twice and keep less of it
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    activation_checkpointing: Option<bool>,
+}
+
+impl OptimizerFlags {
+    pub(super) fn apply(&self, optimizer: &mut OptimizerConfig) {
+        set(&mut optimizer.lr, &self.lr);
+        set(&mut optimizer.warmup, &self.lr_warmup);
+        set(&mut optimizer.schedule, &self.lr_schedule);
+        set(&mut optimizer.min_lr_ratio, &self.min_lr_ratio);
+        set(&mut optimizer.beta1, &self.adam_beta1);
+        set(&mut optimizer.beta2, &self.adam_beta2);
+        set(&mut optimizer.eps, &self.adam_eps);
+        set(&mut optimizer.weight_decay, &self.weight_decay);
+        if let Some(norm) = self.clip_grad {
+            optimizer.clip_grad = (norm != 0.0).then_some(norm);
+        }
+        set(&mut optimizer.updates_per_batch, &self.updates_per_batch);
+        set(&mut optimizer.token_budget, &self.token_budget);
+        set(&mut optimizer.activation_checkpointing, &self.activation_checkpointing);
+    }
+}

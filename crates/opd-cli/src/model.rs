@@ -1,0 +1,56 @@
+use std::{cell::OnceCell, path::PathBuf};
+
+use anyhow::Context;
+use candle_core::{DType, Device};
+use clap::Args;
+use opd_models::{CausalLm, Tokenizer};
+
+/// Which model a command asks.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ModelFlag {
+    /// A Hugging Face model directory (Qwen3, Qwen2 or Llama); text needs its tokenizer.json,
+    /// token ids do not
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: PathBuf,
+}
+
+/// A model, and its tokenizer once text asks for it.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(crate) lm: CausalLm,
+    dir: PathBuf,
+    tokenizer: OnceCell<Tokenizer>,
+}
+
+impl Model {
+    pub(crate) fn load(flag: &ModelFlag, device: &Device) -> anyhow::Result<Self> {
+        let lm = CausalLm::load(&flag.model, DType::F32, device)?;
+        Ok(Self { lm, dir: flag.model.clone(), tokenizer: OnceCell::new() })
+    }
+
+    pub(crate) fn tokenizer(&self) -> anyhow::Result<&Tokenizer> {
+        if let Some(tokenizer) = self.tokenizer.get() {
+            return Ok(tokenizer);
+        }
+        let loaded = Tokenizer::load(&self.dir)
+            .context("text needs the model's tokenizer (token ids do not)")?;
+        Ok(self.tokenizer.get_or_init(|| loaded))
+    }
+
+    /// Passes if the model has an embedding for every token and a context that holds them.
+    pub(crate) fn check(&self, tokens: &[u32]) -> Result<(), String> {
+        let config = self.lm.config();
+        let (vocab, context) = (config.vocab_size, config.context);
+        if let Some(place) = tokens.iter().position(|&id| id as usize >= vocab) {
+            let id = tokens[place];
+            return Err(format!(
+                "token id {id} (token {place} from 0) is outside the vocabulary of {vocab}"
+            ));
+        }
+        if tokens.len() > context {
+            let length = tokens.len();
+            return Err(format!("{length} tokens; the model's context holds {context}"));
+        }
+        Ok(())
+    }
+}

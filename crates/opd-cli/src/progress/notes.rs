@@ -1,0 +1,25 @@
+use opd_train::Event;
+
+use crate::{
+    number::{count, percent},
+    progress::name,
+};
+
+/// The line that an event is worth on any screen.
+pub(super) fn note(event: &Event<'_>) -> Option<String> {
+    match event {
+        Event::Loaded { student, teacher, parameters } => {
+            let teacher = teacher.map_or(String::new(), |teacher| format!("\nteacher: {teacher}"));
+            let parameters = count(*parameters as u64);
+            Some(format!("student: {student} ({parameters} parameters){teacher}"))
+        }
+        Event::Resumed { step } => Some(format!("going on after step {}", count(*step))),
+        Event::Evaluated { who, evaluation } => {
+            let [low, high] = evaluation.interval.map(percent);
+            let pass = percent(evaluation.pass_at_1);
+            Some(format!("{}: pass@1 {pass} ({low} to {high})", name(*who)))
+        }
+        Event::Warning { message } => Some(format!("warning: {message}")),
+        _ => None,
+    }
+}

@@ -1,0 +1,97 @@
+//! What `opd generate` and `opd eval` share: how tokens are drawn, and in what portions.
+
+use clap::{Args, value_parser};
+use opd_models::ModelConfig;
+use opd_rollout::{Generation, InProcess, Request, RolloutEngine, Sampling, Strategy};
+
+use crate::{failure::Failure, flags::positive, interrupt, log, model::Model, progress::bar};
+
+/// Sequences side by side at most.
+const MAX_SEQUENCES: usize = 256;
+
+/// Memory of keys and values, in bytes, that a batch is fitted into.
+const CACHE_BYTES: usize = 2 << 30;
+
+const BAR: &str = "{prefix} {bar:24} {human_pos}/{human_len}  {per_sec}  {eta} left";
+
+/// How tokens are drawn.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Sampling")]
+pub(crate) struct SamplingFlags {
+    /// Take the likeliest token; ties go to the lowest id
+    #[arg(long, conflicts_with = "temperature")]
+    greedy: bool,
+    /// Draw from softmax(logits / T); above 0 [default: 1]
+    #[arg(long, value_name = "T", value_parser = positive)]
+    temperature: Option<f64>,
+    /// Fixes the draws: those of a line depend on the seed and its number alone
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u64))]
+    seed: u64,
+    /// Sequences side by side [default: what 2 GiB of keys and values hold, at most 256];
+    /// results do not depend on it
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    max_sequences: Option<u32>,
+}
+
+impl SamplingFlags {
+    pub(crate) fn sampling(&self, max_new_tokens: usize, eos_token_ids: &[u32]) -> Sampling {
+        let strategy = match self.greedy {
+            true => Strategy::Greedy,
+            false => Strategy::Random {
+                temperature: self.temperature.unwrap_or(1.0),
+                top_k: None,
+                top_p: None,
+            },
+        };
+        let eos_token_ids = eos_token_ids.to_vec();
+        Sampling { strategy, max_new_tokens, eos_token_ids, seed: self.seed }
+    }
+
+    /// `greedy` or `temperature 0.7`.
+    pub(crate) fn describe(&self) -> String {
+        match self.greedy {
+            true => "greedy".to_owned(),
+            false => format!("temperature {}", self.temperature.unwrap_or(1.0)),
+        }
+    }
+
+    /// Generates portion by portion; `take` gets each request's index and generation, in order.
+    pub(crate) fn generate(
+        &self,
+        model: &Model,
+        requests: &[Request],
+        sampling: &Sampling,
+        quiet: bool,
+        mut take: impl FnMut(usize, Generation) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let longest = requests.iter().map(|request| request.prompt.len()).max().unwrap_or(0);
+        let config = model.lm.config();
+        let rows = (longest + sampling.max_new_tokens).min(config.context);
+        let at_once = self.max_sequences.map_or_else(|| fitting(config, rows), |n| n as usize);
+        let engine = InProcess::new(&model.lm, at_once);
+        let portion = 16 * at_once;
+        let bar = (!quiet).then(|| bar(requests.len() as u64, BAR, "sampling"));
+        for (i, requests) in requests.chunks(portion).enumerate() {
+            if interrupt::pressed() {
+                return Err(Failure::Interrupted("nothing was written".to_owned()).into());
+            }
+            for (j, generation) in engine.generate(requests, sampling)?.into_iter().enumerate() {
+                take(i * portion + j, generation)?;
+            }
+            if let Some(bar) = &bar {
+                bar.inc(requests.len() as u64);
+            }
+        }
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+            log::bars().remove(&bar);
+        }
+        Ok(())
+    }
+}
+
+/// How many sequences of `rows` tokens have room in [`CACHE_BYTES`].
+fn fitting(config: &ModelConfig, rows: usize) -> usize {
+    let row = 2 * config.n_layers * config.n_kv_heads * config.head_dim * size_of::<f32>();
+    (CACHE_BYTES / (row * rows).max(1)).clamp(1, MAX_SEQUENCES)
+}

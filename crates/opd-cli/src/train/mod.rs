@@ -1,0 +1,49 @@
+//! `opd train`: settings, run directory, job, progress, table.
+
+mod bundled;
+mod preflight;
+mod resolve;
+mod resume;
+mod start;
+mod table;
+
+use candle_core::Device;
+use opd_train::{Job, Outcome};
+
+pub(crate) use self::resolve::default_job;
+use crate::{failure::Failure, flags::TrainArgs, interrupt, progress::Progress};
+
+/// Runs the command; `given` are the flags on the command line.
+pub(crate) fn train(args: &TrainArgs, given: &[String]) -> anyhow::Result<()> {
+    if let Some(dir) = &args.run.resume {
+        return resume::resume(dir, args, given);
+    }
+    let config = resolve::resolve(args)?;
+    if args.run.print_config {
+        return crate::records::print(&toml::to_string(&config)?);
+    }
+    start::start(args, config)
+}
+
+/// Runs a job in the directory `shown` to its end and prints the table.
+fn drive(
+    job: impl FnOnce(&Device) -> anyhow::Result<Job>,
+    shown: &std::path::Path,
+    args: &TrainArgs,
+) -> anyhow::Result<()> {
+    let device = args.compute.start()?;
+    interrupt::watch()?;
+    let mut progress = Progress::new(args.compute.quiet);
+    let outcome = job(&device)?.run(&mut progress);
+    progress.clear();
+    match outcome? {
+        Outcome::Finished(summary) => {
+            crate::records::print(&table::table(&summary, progress.evaluations(), shown))
+        }
+        Outcome::Interrupted { step } => Err(Failure::Interrupted(format!(
+            "{step} steps are done and saved; go on with: opd train --resume {}",
+            shown.display()
+        ))
+        .into()),
+    }
+}

@@ -1,0 +1,74 @@
+use std::path::Path;
+
+use opd_train::config::{ConfigError, TeacherKind, TrainConfig};
+
+use crate::{
+    config,
+    failure::Failure,
+    flags::{TrainArgs, flag_of},
+    train::{bundled, preflight},
+};
+
+/// The settings of the bundled job.
+const DEFAULT_JOB: &str = include_str!("default_job.toml");
+
+/// The settings of the bundled job, read.
+pub(crate) fn default_job() -> anyhow::Result<TrainConfig> {
+    config::parse("default_job.toml", DEFAULT_JOB)
+}
+
+/// Defaults, then the file, then the flags; all that can be known to be wrong is refused.
+pub(super) fn resolve(args: &TrainArgs) -> anyhow::Result<TrainConfig> {
+    let mut config = match &args.run.config {
+        Some(path) => config::load(path)?,
+        None if args.names_own_job() => TrainConfig::default(),
+        None => default_job()?,
+    };
+    args.apply(&mut config)?;
+    if config.name.is_empty() {
+        config.name = name_of(&config.student.path);
+    }
+    check_name(&config.name)?;
+    config.validate().map_err(|error| Failure::usage(with_flag(&error)))?;
+    refuse_sglang(&config)?;
+    bundled::check(&config)?;
+    preflight::check(&config)?;
+    Ok(config)
+}
+
+/// The student's directory names a run that has no name.
+fn name_of(student: &Path) -> String {
+    let name = student.file_name().map(|name| name.to_string_lossy().into_owned());
+    name.unwrap_or_else(|| "run".to_owned())
+}
+
+fn check_name(name: &str) -> anyhow::Result<()> {
+    if name.contains(['/', '\\']) || name == ".." {
+        return Err(Failure::usage(format!(
+            "--name {name}: it names a directory, runs/{name}-N, and may hold no / or \\"
+        )));
+    }
+    Ok(())
+}
+
+fn with_flag(error: &ConfigError) -> String {
+    let key = match error {
+        ConfigError::Range { key, .. } | ConfigError::Missing { key, .. } => key,
+        _ => return error.to_string(),
+    };
+    let text = error.to_string();
+    match flag_of(key) {
+        Some(flag) if !text.contains(&flag) => format!("{text} (flag {flag})"),
+        _ => text,
+    }
+}
+
+fn refuse_sglang(config: &TrainConfig) -> anyhow::Result<()> {
+    match &config.distillation {
+        Some(distillation) if distillation.kind == TeacherKind::Sglang => Err(Failure::usage(
+            "--opd-type sglang: this version of opd cannot ask a server yet; use --opd-type \
+             in-process with --opd-teacher-load DIR",
+        )),
+        _ => Ok(()),
+    }
+}

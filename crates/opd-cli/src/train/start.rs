@@ -1,0 +1,53 @@
+use std::{ffi::OsString, fs, path::Path};
+
+use opd_train::{
+    Job,
+    config::TrainConfig,
+    run::{Existing, RunDir},
+};
+
+use crate::{
+    flags::TrainArgs,
+    train::{bundled, drive},
+};
+
+/// Runs without `--output` are kept here.
+const RUNS: &str = "runs";
+
+/// A new run.
+pub(super) fn start(args: &TrainArgs, mut config: TrainConfig) -> anyhow::Result<()> {
+    let run = directory(args, &config)?;
+    let shown = run.path().to_owned();
+    if !args.compute.quiet {
+        eprintln!("run directory: {}", shown.display());
+    }
+    let dir = shown.clone();
+    let create = |device: &_| {
+        let created = bundled::place(&mut config, &dir)
+            .and_then(|()| bundled::make_absolute(&mut config))
+            .and_then(|()| Ok(Job::create(config, run, device)?));
+        if created.is_err() && args.run.output.is_none() {
+            remove_stillborn(&dir);
+        }
+        created
+    };
+    drive(create, &shown, args)
+}
+
+fn directory(args: &TrainArgs, config: &TrainConfig) -> anyhow::Result<RunDir> {
+    let existing = if args.run.overwrite { Existing::Overwrite } else { Existing::Refuse };
+    match &args.run.output {
+        Some(path) => Ok(RunDir::create(path, existing)?),
+        None => Ok(RunDir::create_numbered(Path::new(RUNS), &config.name)?),
+    }
+}
+
+/// Removes a directory of ours in which nothing has happened yet.
+fn remove_stillborn(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    let names: Vec<OsString> = entries.flatten().map(|entry| entry.file_name()).collect();
+    if names.iter().all(|name| name == "lock" || name == bundled::INPUTS) {
+        // A leftover directory is a nuisance, not another error to report.
+        let _ = fs::remove_dir_all(dir);
+    }
+}

@@ -1,0 +1,14 @@
+//! The built `opd` as a user meets it: exit codes, messages, files.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod command;
+mod configuration;
+mod distillation;
+mod evaluation;
+mod generation;
+mod input_faults;
+mod models;
+mod resumption;
+mod scoring;
+mod training;
+mod usage;
