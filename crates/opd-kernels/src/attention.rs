@@ -92,7 +92,7 @@ pub fn attention_backward(
 }
 
 fn check_heads(heads: Heads) -> Result<()> {
-    if heads.kv_heads == 0 || heads.heads % heads.kv_heads != 0 {
+    if heads.kv_heads == 0 || !heads.heads.is_multiple_of(heads.kv_heads) {
         let (what, expected) = ("query heads", "a multiple of the key heads, which are above 0");
         return Err(Error::Setting { op: OP, what, expected, got: heads.heads as f64 });
     }

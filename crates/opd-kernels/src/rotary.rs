@@ -271,11 +271,11 @@ fn check(
 ) -> Result<usize> {
     let (rows, _) = shape::rows_of(OP, "qkv", qkv)?;
     let dim = heads.head_dim;
-    if dim == 0 || dim % 2 != 0 {
+    if dim == 0 || !dim.is_multiple_of(2) {
         let (what, expected) = ("head_dim", "even and above 0");
         return Err(Error::Setting { op: OP, what, expected, got: dim as f64 });
     }
-    if heads.kv_heads == 0 || heads.heads % heads.kv_heads != 0 {
+    if heads.kv_heads == 0 || !heads.heads.is_multiple_of(heads.kv_heads) {
         let (what, expected) = ("heads", "a multiple of kv_heads, which is above 0");
         return Err(Error::Setting { op: OP, what, expected, got: heads.heads as f64 });
     }

@@ -83,7 +83,8 @@ fn a_row_has_the_same_bits_in_any_batch() {
 fn gradients_flow_through_each_product() {
     type Product = fn(&Tensor, &Tensor) -> opd_kernels::Result<Tensor>;
     type Plain = fn(&Tensor, &Tensor) -> Tensor;
-    let forms: [(Product, Plain, [(usize, usize); 2]); 3] = [
+    type Form = (Product, Plain, [(usize, usize); 2]);
+    let forms: [Form; 3] = [
         (linear, |a, b| a.matmul(&b.t().unwrap()).unwrap(), [(4, 5), (3, 5)]),
         (linear_grad_input, |a, b| a.matmul(b).unwrap(), [(4, 3), (3, 5)]),
         (linear_grad_weight, |a, b| a.t().unwrap().matmul(b).unwrap(), [(4, 3), (4, 5)]),

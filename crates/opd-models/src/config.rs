@@ -99,12 +99,12 @@ impl ModelConfig {
         let hidden_size = fields.size("hidden_size")?;
         let n_kv_heads = fields.optional_size("num_key_value_heads")?.unwrap_or(n_heads);
         let head_dim = fields.optional_size("head_dim")?.unwrap_or(hidden_size / n_heads);
-        if n_heads % n_kv_heads != 0 {
+        if !n_heads.is_multiple_of(n_kv_heads) {
             return fields.bad(format!(
                 "num_attention_heads ({n_heads}) must be a multiple of num_key_value_heads ({n_kv_heads})"
             ));
         }
-        if head_dim == 0 || head_dim % 2 != 0 {
+        if head_dim == 0 || !head_dim.is_multiple_of(2) {
             return fields.bad(format!("head_dim must be even and above 0, got {head_dim}"));
         }
         if fields.flag("use_sliding_window")?.unwrap_or(false) {

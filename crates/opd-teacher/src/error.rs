@@ -11,7 +11,7 @@ pub enum Error {
         teacher: PathBuf,
         /// On which token they differ.
         #[source]
-        source: opd_models::Error,
+        source: Box<opd_models::Error>,
     },
 
     /// The teacher embeds fewer tokens than the student may sample.

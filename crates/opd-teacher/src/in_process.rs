@@ -68,7 +68,7 @@ impl InProcessTeacher {
         if with_tokenizer {
             Tokenizer::load(student.source())?
                 .check_same(&Tokenizer::load(self.model.source())?)
-                .map_err(|source| Error::Tokenizer { teacher: teacher(), source })?;
+                .map_err(|source| Error::Tokenizer { teacher: teacher(), source: Box::new(source) })?;
         }
         let (teacher_vocab, student_vocab) =
             (self.model.config().vocab_size, student.config().vocab_size);

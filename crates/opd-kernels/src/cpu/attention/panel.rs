@@ -70,9 +70,9 @@ pub(super) fn weighted_sum<T: Element>(
             out[at + lane] += sums[lane];
         }
     }
-    for at in whole..dim {
+    for (at, out) in out.iter_mut().enumerate().skip(whole) {
         for (j, weight) in weights.iter().enumerate() {
-            out[at] += *weight * source.head(span.key_row(j), head, dim)[at];
+            *out += *weight * source.head(span.key_row(j), head, dim)[at];
         }
     }
 }
