@@ -25,6 +25,11 @@ use crate::{
     eval::EvalArgs, failure::Failure, flags::TrainArgs, generate::GenerateArgs, score::ScoreArgs,
 };
 
+/// Training frees and takes the same large buffers at every step; the system's allocator gives
+/// them back to the kernel each time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// On-policy distillation: a student learns from a teacher's scores of what it writes itself.
 #[derive(Debug, Parser)]
 #[command(
