@@ -101,7 +101,7 @@ impl Trainer {
             .with(key::RATIO_MAX, updates.ratio.max)
             .with("generated_tokens", tokens)
             .with(MISSING, missing);
-        for metric in &updates.metrics {
+        for metric in updates.metrics.iter().filter(|metric| metric.name != "ratio") {
             let name = if metric.name == "kl_teacher" { key::REVERSE_KL } else { metric.name };
             metrics = metrics.with(name, metric.mean());
         }
