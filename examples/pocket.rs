@@ -35,8 +35,9 @@ fn main() -> Result<()> {
     let teacher = Arc::new(InProcessTeacher::load(&job.teacher, DType::F32, &Device::Cpu)?);
     teacher.check_student(&student, 9 + LONGEST)?;
     let tokenizer = Tokenizer::load(&job.student)?;
-    let read = |path: &std::path::Path| {
-        TokenizedPrompts::load(path, &Fields::default(), &tokenizer, student.config(), LONGEST)
+    let read = |path: &std::path::Path| -> Result<TokenizedPrompts> {
+        let fields = Fields::default();
+        Ok(TokenizedPrompts::load(path, &fields, &tokenizer, student.config(), LONGEST)?)
     };
     let (train, validation) = (read(&job.train)?, read(&job.validation)?);
     let before = pass_at_1(&student, &tokenizer, &validation)?;

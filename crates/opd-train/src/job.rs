@@ -202,7 +202,7 @@ impl Job {
     fn announce(&self, observer: &mut dyn Observer) {
         observer.event(Event::Loaded {
             student: &self.trainer.config.student.path.display().to_string(),
-            teacher: self.teacher.as_ref().map(|teacher| opd_batch::Teacher::name(teacher)),
+            teacher: self.teacher.as_ref().map(opd_batch::Teacher::name),
             parameters: self.trainer.student.parameters().n_values(),
         });
         if self.resumes {
