@@ -12,7 +12,7 @@ const MAX_SEQUENCES: usize = 256;
 /// Memory of keys and values, in bytes, that a batch is fitted into.
 const CACHE_BYTES: usize = 2 << 30;
 
-const BAR: &str = "{prefix} {bar:24} {human_pos}/{human_len}  {per_sec}  {eta} left";
+const BAR: &str = "{prefix} {bar:24} {human_pos}/{human_len}  {rate}  {eta} left";
 
 /// How tokens are drawn.
 #[derive(Args, Clone, Debug)]

