@@ -23,8 +23,11 @@ impl Compute {
     pub(crate) fn start(&self) -> anyhow::Result<Device> {
         crate::log::start(self.quiet);
         let device = device(&self.device)?;
-        if let Some(threads) = self.threads {
-            rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
+        // This thread is one of the pool's: otherwise every kernel would wake another and wait.
+        let pool = rayon::ThreadPoolBuilder::new().use_current_thread();
+        match self.threads {
+            Some(threads) => pool.num_threads(threads.into()).build_global()?,
+            None => pool.build_global()?,
         }
         Ok(device)
     }

@@ -85,7 +85,12 @@ fn run<T: Element>(p: &mut [T], g: &[T], m: &mut [T], v: &mut [T], settings: &Ad
         .zip(g.par_chunks(CHUNK_VALUES))
         .zip(m.par_chunks_mut(CHUNK_VALUES))
         .zip(v.par_chunks_mut(CHUNK_VALUES));
-    chunks.for_each(|(((p, g), m), v)| dispatch(|| chunk(p, g, m, v, settings)));
+    chunks.for_each(|(((p, g), m), v)| {
+        dispatch(
+            #[inline(always)]
+            || chunk(p, g, m, v, settings),
+        )
+    });
 }
 
 #[inline(always)]
@@ -122,7 +127,7 @@ pub fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
         let n_chunks = values.len().div_ceil(CHUNK_VALUES);
         let parts = cpu::map_chunks(n_chunks, values.len(), |i| {
             let chunk = &values[i * CHUNK_VALUES..values.len().min((i + 1) * CHUNK_VALUES)];
-            dispatch(|| cpu::vector::sum_by(chunk.len(), |j| {
+            dispatch(#[inline(always)] || cpu::vector::sum_by(chunk.len(), #[inline(always)] |j| {
                 let value = chunk[j].as_f64();
                 value * value
             }))

@@ -26,7 +26,7 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
         let (input, weight) = (cpu::view::<T>(OP, &x)?, cpu::view::<T>(OP, &weight)?);
         let (input, weight): (&[T], &[T]) = (&input, &weight);
         let mut out = vec![T::ZERO; input.len()];
-        cpu::for_rows(&mut out, width, |first, rows| dispatch(|| {
+        cpu::for_rows(&mut out, width, |first, rows| dispatch(#[inline(always)] || {
             let input = &input[first * width..][..rows.len()];
             for (y, x) in rows.chunks_exact_mut(width).zip(input.chunks_exact(width)) {
                 normalise(y, x, weight, T::of(eps));
@@ -60,7 +60,7 @@ pub fn add_rms_norm(
         let (a, b, weight): (&[T], &[T], &[T]) = (&a, &b, &weight);
         let mut sum = vec![T::ZERO; a.len()];
         let mut out = vec![T::ZERO; a.len()];
-        cpu::for_rows_of_two((&mut sum, width), (&mut out, width), |first, sums, outs| dispatch(|| {
+        cpu::for_rows_of_two((&mut sum, width), (&mut out, width), |first, sums, outs| dispatch(#[inline(always)] || {
             let from = first * width;
             let inputs = a[from..].iter().zip(&b[from..]);
             for (sum, (a, b)) in sums.iter_mut().zip(inputs) {
@@ -111,7 +111,7 @@ pub fn rms_norm_backward(
         let residual = residual.as_deref();
         let (input, scale, dy): (&[T], &[T], &[T]) = (&input, &scale, &dy);
         let mut dx = vec![T::ZERO; input.len()];
-        let partial = cpu::map_rows(&mut dx, width, |first, rows| dispatch(|| {
+        let partial = cpu::map_rows(&mut dx, width, |first, rows| dispatch(#[inline(always)] || {
             let mut dweight = vec![T::ZERO; width];
             for (i, dx) in rows.chunks_exact_mut(width).enumerate() {
                 let at = (first + i) * width..(first + i + 1) * width;
@@ -155,7 +155,11 @@ pub(crate) fn row_backward<T: Element>(
     let n = x.len();
     let (dx, dweight, weight, dy) = (&mut dx[..n], &mut dweight[..n], &weight[..n], &dy[..n]);
     let r = inverse_rms(x, eps);
-    let gx = vector::sum_by(n, |i| dy[i] * weight[i] * x[i]);
+    let gx = vector::sum_by(
+        n,
+        #[inline(always)]
+        |i| dy[i] * weight[i] * x[i],
+    );
     let pull = r * r * r * gx / T::of(n as f64);
     for i in 0..n {
         dx[i] = r * dy[i] * weight[i] - x[i] * pull;

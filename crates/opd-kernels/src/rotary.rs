@@ -119,7 +119,7 @@ pub fn rotate_heads(
         let (input, cos, sin): (&[T], &[T], &[T]) = (&input, &cos, &sin);
         let positions: &[u32] = &positions;
         let mut out = vec![T::ZERO; rows * width];
-        cpu::for_rows(&mut out, width, |first, rows| dispatch(|| {
+        cpu::for_rows(&mut out, width, |first, rows| dispatch(#[inline(always)] || {
             for (i, row) in rows.chunks_exact_mut(width).enumerate() {
                 let row_in = &input[(first + i) * width..][..width];
                 let at = positions[first + i] as usize * (dim / 2);
@@ -170,7 +170,7 @@ pub fn rotate_heads_backward(
         let (input, dy): (&[T], &[T]) = (&input, &dy);
         let (cos, sin, positions): (&[T], &[T], &[u32]) = (&cos, &sin, &positions);
         let mut out = vec![T::ZERO; rows * width];
-        let partial = cpu::map_rows(&mut out, width, |first, rows| dispatch(|| {
+        let partial = cpu::map_rows(&mut out, width, |first, rows| dispatch(#[inline(always)] || {
             let mut dweights = vec![T::ZERO; 2 * dim];
             let mut unrotated = vec![T::ZERO; dim];
             for (i, row) in rows.chunks_exact_mut(width).enumerate() {

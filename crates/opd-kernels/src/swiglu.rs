@@ -24,7 +24,7 @@ pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
         let input = cpu::view::<T>(OP, &gate_up)?;
         let input: &[T] = &input;
         let mut out = vec![T::ZERO; rows * width];
-        cpu::for_rows(&mut out, width, |first, rows| dispatch(|| {
+        cpu::for_rows(&mut out, width, |first, rows| dispatch(#[inline(always)] || {
             for (i, y) in rows.chunks_exact_mut(width).enumerate() {
                 let (gate, up) = input[(first + i) * 2 * width..][..2 * width].split_at(width);
                 for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
@@ -50,7 +50,7 @@ pub fn swiglu_backward(gate_up: &Tensor, dy: &Tensor) -> Result<Tensor> {
         let (input, dy) = (cpu::view::<T>(OP, &gate_up)?, cpu::view::<T>(OP, &dy)?);
         let (input, dy): (&[T], &[T]) = (&input, &dy);
         let mut out = vec![T::ZERO; rows * 2 * width];
-        cpu::for_rows(&mut out, 2 * width, |first, rows| dispatch(|| {
+        cpu::for_rows(&mut out, 2 * width, |first, rows| dispatch(#[inline(always)] || {
             for (i, out) in rows.chunks_exact_mut(2 * width).enumerate() {
                 let (gate, up) = input[(first + i) * 2 * width..][..2 * width].split_at(width);
                 let dy = &dy[(first + i) * width..][..width];

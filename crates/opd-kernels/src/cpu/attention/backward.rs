@@ -25,7 +25,10 @@ pub(crate) fn backward<T: Element>(
         let kv_head = task % heads.kv_heads;
         let context = Context { qkv, heads, kv_head, scale, out, lse, dout };
         for span in families[task / heads.kv_heads] {
-            dispatch(|| context.span(span, &dqkv));
+            dispatch(
+                #[inline(always)]
+                || context.span(span, &dqkv),
+            );
         }
     });
 }

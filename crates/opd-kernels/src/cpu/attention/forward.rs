@@ -25,7 +25,10 @@ pub(crate) fn forward<T: Element>(
     let n_tasks = spans.spans().len() * heads.kv_heads;
     (0..n_tasks).into_par_iter().with_min_len(TASKS).for_each(|task| {
         let span = &spans.spans()[task / heads.kv_heads];
-        dispatch(|| one(q, k, v, span, task % heads.kv_heads, heads, scale, &out, &lse));
+        dispatch(
+            #[inline(always)]
+            || one(q, k, v, span, task % heads.kv_heads, heads, scale, &out, &lse),
+        );
     });
 }
 
@@ -77,5 +80,12 @@ fn softmax_numerators<T: Element>(scores: &mut [T], visible: usize) -> (T, T) {
     for score in scores.iter_mut() {
         *score = (*score - max).exp();
     }
-    (vector::sum_by(scores.len(), |i| scores[i]), max)
+    (
+        vector::sum_by(
+            scores.len(),
+            #[inline(always)]
+            |i| scores[i],
+        ),
+        max,
+    )
 }
