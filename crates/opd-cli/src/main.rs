@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
+// Doc comments of commands and flags are their help texts, where brackets are brackets.
+#![allow(rustdoc::broken_intra_doc_links)]
 
 mod compute;
 mod config;
