@@ -1,21 +1,10 @@
 //! Numbers for a reader.
 
+pub(crate) use opd_train::report::count;
+
 /// A fraction as per cent: `94.55%`.
 pub(crate) fn percent(fraction: f64) -> String {
     format!("{:.2}%", 100.0 * fraction)
-}
-
-/// A count with its thousands set apart: `12,345`.
-pub(crate) fn count(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A duration: `41.5 s`, `3 min 20 s`, `2 h 05 min`.

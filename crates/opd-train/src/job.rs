@@ -8,7 +8,7 @@ use std::{
 
 use candle_core::{DType, Device};
 use opd_models::{CausalLm, Tokenizer};
-use opd_rollout::{ExactMatch, Fields};
+use opd_rollout::Fields;
 use opd_teacher::InProcessTeacher;
 
 use crate::{
@@ -252,7 +252,7 @@ impl Job {
         let config = &self.trainer.config;
         Evaluator {
             tokenizer: &self.trainer.tokenizer,
-            reward: &ExactMatch,
+            reward: self.trainer.parts.reward.as_ref(),
             samples_per_prompt: config.evaluation.samples_per_prompt,
             temperature: config.evaluation.temperature,
             max_response_tokens: config.rollout.max_response_tokens,

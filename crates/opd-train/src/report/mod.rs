@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::{
     data::{Evaluation, ReportData, Sample, TokenKl, Who},
+    number::count,
     page::html,
     position::{PositionKl, kl_by_position},
 };

@@ -25,8 +25,8 @@ pub(super) fn percent(fraction: f64, decimals: usize) -> String {
     format!("{:.decimals$}%", 100.0 * fraction)
 }
 
-/// A count with its thousands set apart.
-pub(super) fn count(value: u64) -> String {
+/// A count with its thousands set apart: `12,345`.
+pub fn count(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
