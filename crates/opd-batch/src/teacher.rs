@@ -12,11 +12,18 @@ pub struct ScoredSequence<'a> {
 /// What a teacher is asked for beside the log-probs of the tokens themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Wanted {
+pub enum Wanted<'a> {
     /// Nothing more.
     Sampled,
     /// The teacher's `k` likeliest ids at every scored position, with their log-probs.
     TopK(usize),
+    /// Log-probs of ids that the caller names, the same number at every scored position.
+    Ids {
+        /// Ids per position.
+        k: usize,
+        /// `[T * k]` ids, position after position, in the order of the response tokens.
+        ids: &'a [u32],
+    },
 }
 
 /// What to score, and how.
@@ -27,7 +34,7 @@ pub struct ScoreRequest<'a> {
     /// Logits are divided by this before the softmax; above 0.
     pub temperature: f32,
     /// What to return beside the log-probs of the response tokens.
-    pub wanted: Wanted,
+    pub wanted: Wanted<'a>,
 }
 
 impl<'a> ScoreRequest<'a> {
@@ -44,7 +51,8 @@ impl<'a> ScoreRequest<'a> {
     }
 }
 
-/// The likeliest ids of each position: `k` of them, likeliest first.
+/// `k` ids of each position with their log-probs: likeliest first for [`Wanted::TopK`], in the
+/// caller's order for [`Wanted::Ids`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct TopLogprobs {
     /// Ids per position.
@@ -62,7 +70,7 @@ pub struct TeacherScores {
     ///
     /// A missing score is data: it leaves both numerator and denominator of the loss.
     pub logprobs: Ragged<Option<f32>>,
-    /// The likeliest ids, if [`Wanted::TopK`] was asked for.
+    /// What [`Wanted::TopK`] or [`Wanted::Ids`] asked for.
     pub top: Option<TopLogprobs>,
 }
 
