@@ -1,4 +1,4 @@
-use crate::{Error, Ragged, Result, RolloutBatch, Rows, logprob::check_row};
+use crate::{Error, Ragged, Result, RolloutBatch, Rows, Source, logprob::check_row};
 
 /// A sequence to be scored: log-probs are wanted for the tokens of `response`.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +35,9 @@ pub struct ScoreRequest<'a> {
     pub temperature: f32,
     /// What to return beside the log-probs of the response tokens.
     pub wanted: Wanted<'a>,
+    /// Where each sequence's prompt came from, which routes it to one of several teachers;
+    /// empty where there is one teacher.
+    pub sources: &'a [Source],
 }
 
 impl<'a> ScoreRequest<'a> {
@@ -42,7 +45,12 @@ impl<'a> ScoreRequest<'a> {
     pub fn for_batch(batch: &'a RolloutBatch, temperature: f32) -> Self {
         let pairs = batch.prompts().iter().zip(batch.responses().iter());
         let sequences = pairs.map(|(prompt, response)| ScoredSequence { prompt, response });
-        Self { sequences: sequences.collect(), temperature, wanted: Wanted::Sampled }
+        Self {
+            sequences: sequences.collect(),
+            temperature,
+            wanted: Wanted::Sampled,
+            sources: batch.sources(),
+        }
     }
 
     /// Row boundaries that the answer must have.
@@ -59,7 +67,7 @@ pub struct TopLogprobs {
     pub k: usize,
     /// `[T * k]` ids.
     pub ids: Vec<u32>,
-    /// `[T * k]` log-probs (nats).
+    /// `[T * k]` log-probs (nats); NaN at tokens without a score.
     pub logprobs: Vec<f32>,
 }
 
@@ -118,8 +126,20 @@ impl TeacherScores {
 /// thread. So this crate needs no async runtime, and a loop of one request at a time cannot
 /// be written against it.
 pub trait Teacher: Send + Sync {
-    /// Identity for logs, errors and caches, e.g. `"qwen3-32b@localhost:8001"`.
+    /// Name for logs and errors, e.g. `"qwen3-32b@localhost:8001"`.
     fn name(&self) -> &str;
+
+    /// What the scores depend on beside the request: the model and the version of its weights.
+    ///
+    /// Two teachers of one identity give one score, so that stored scores may be used again.
+    /// A remote backend asks its server, whose weights may have changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Teacher`] if it cannot be known.
+    fn identity(&self) -> Result<String> {
+        Ok(self.name().to_owned())
+    }
 
     /// Log-prob (nats) of every response token, given its prompt and the response before it.
     ///
@@ -137,6 +157,10 @@ macro_rules! forward_teacher {
         impl<T: Teacher + ?Sized> Teacher for $pointer {
             fn name(&self) -> &str {
                 (**self).name()
+            }
+
+            fn identity(&self) -> Result<String> {
+                (**self).identity()
             }
 
             fn score(&self, request: &ScoreRequest<'_>) -> Result<TeacherScores> {

@@ -34,7 +34,12 @@ fn score(
     wanted: Wanted,
 ) -> opd_batch::Result<TeacherScores> {
     let sequences = pairs.iter().map(|(prompt, response)| ScoredSequence { prompt, response });
-    teacher.score(&ScoreRequest { sequences: sequences.collect(), temperature, wanted })
+    teacher.score(&ScoreRequest {
+        sequences: sequences.collect(),
+        temperature,
+        wanted,
+        sources: &[],
+    })
 }
 
 #[test]

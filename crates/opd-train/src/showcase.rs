@@ -44,13 +44,14 @@ impl Showcase {
             ScoredSequence { prompt, response: &generation.tokens }
         });
         let sequences: Vec<_> = sequences.collect();
+        let sources: Vec<_> = asked.iter().map(|(example, _)| example.source.clone()).collect();
         let rows = Rows::from_lengths(generations.iter().map(|g| g.tokens.len()));
         let scores = match teacher {
             None => Ragged::filled(rows, None),
             Some(teacher) => {
                 let temperature = sampling.temperature() as f32;
-                let wanted = Wanted::Sampled;
-                teacher.score(&ScoreRequest { sequences, temperature, wanted })?.logprobs
+                let (wanted, sources) = (Wanted::Sampled, sources.as_slice());
+                teacher.score(&ScoreRequest { sequences, temperature, wanted, sources })?.logprobs
             }
         };
         let mut samples = Vec::new();
