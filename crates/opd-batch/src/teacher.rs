@@ -1,3 +1,5 @@
+use std::fmt;
+
 use crate::{Error, Ragged, Result, RolloutBatch, Rows, Source, logprob::check_row};
 
 /// A sequence to be scored: log-probs are wanted for the tokens of `response`.
@@ -10,7 +12,7 @@ pub struct ScoredSequence<'a> {
 }
 
 /// What a teacher is asked for beside the log-probs of the tokens themselves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Wanted<'a> {
     /// Nothing more.
@@ -24,6 +26,27 @@ pub enum Wanted<'a> {
         /// `[T * k]` ids, position after position, in the order of the response tokens.
         ids: &'a [u32],
     },
+}
+
+impl fmt::Display for Wanted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sampled => write!(f, "log-probs of the sampled tokens"),
+            Self::TopK(k) => write!(f, "the {k} likeliest ids per position"),
+            Self::Ids { k, .. } => write!(f, "log-probs of {k} named ids per position"),
+        }
+    }
+}
+
+impl fmt::Debug for Wanted<'_> {
+    /// Says how many ids there are, not which: they may be millions.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sampled => write!(f, "Sampled"),
+            Self::TopK(k) => write!(f, "TopK({k})"),
+            Self::Ids { k, ids } => write!(f, "Ids {{ k: {k}, ids: [{} ids] }}", ids.len()),
+        }
+    }
 }
 
 /// What to score, and how.
@@ -171,3 +194,17 @@ macro_rules! forward_teacher {
 }
 
 forward_teacher!(&T, Box<T>, std::sync::Arc<T>);
+
+#[cfg(test)]
+mod tests {
+    use super::Wanted;
+
+    #[test]
+    fn what_is_wanted_is_said_without_the_ids() {
+        let ids = vec![7; 100_000];
+        let wanted = Wanted::Ids { k: 100, ids: &ids };
+        assert_eq!(wanted.to_string(), "log-probs of 100 named ids per position");
+        assert_eq!(format!("{wanted:?}"), "Ids { k: 100, ids: [100000 ids] }");
+        assert_eq!(Wanted::TopK(3).to_string(), "the 3 likeliest ids per position");
+    }
+}

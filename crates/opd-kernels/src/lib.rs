@@ -9,6 +9,7 @@ mod embedding;
 mod error;
 mod linear_divergence;
 mod linear_logprob;
+mod linear_rows;
 mod logprob;
 mod matmul;
 mod projection;
@@ -28,6 +29,7 @@ pub use self::{
     error::{Error, Result},
     linear_divergence::linear_divergence,
     linear_logprob::linear_token_logprobs,
+    linear_rows::{RowLogprobs, RowQuery, linear_row_logprobs},
     logprob::{TokenLogprobs, token_logprobs},
     matmul::{
         PackedWeight, linear, linear_grad_input, linear_grad_weight, linear_grad_weight_acc,

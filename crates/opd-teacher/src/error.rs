@@ -42,6 +42,55 @@ pub enum Error {
         needed: usize,
     },
 
+    /// More likeliest ids are wanted than there are.
+    #[error(
+        "the {k} likeliest ids per position: the vocabulary holds {vocab}; ask for at most {vocab}"
+    )]
+    TopK {
+        /// Ids wanted.
+        k: usize,
+        /// The teacher's `vocab_size`.
+        vocab: usize,
+    },
+
+    /// The named ids are not `k` for each response token.
+    #[error("named ids: expected {expected}, {k} for each of {tokens} response tokens, got {got}")]
+    NamedIds {
+        /// Ids per position.
+        k: usize,
+        /// Response tokens in all.
+        tokens: usize,
+        /// `k * tokens`.
+        expected: usize,
+        /// How many there are.
+        got: usize,
+    },
+
+    /// A named id that the teacher has no logit for.
+    #[error(
+        "named id {id} (number {place}) at token {token} of response {sequence} is outside the vocabulary of {vocab}"
+    )]
+    NamedId {
+        /// Index of the sequence.
+        sequence: usize,
+        /// Token of its response.
+        token: usize,
+        /// Place among the position's ids.
+        place: usize,
+        /// The id.
+        id: u32,
+        /// The teacher's `vocab_size`.
+        vocab: usize,
+    },
+
+    /// The scores are no log-probs.
+    #[error(transparent)]
+    Batch(#[from] opd_batch::Error),
+
+    /// A kernel refused its input.
+    #[error(transparent)]
+    Kernel(#[from] opd_kernels::Error),
+
     /// The model cannot be loaded or run.
     #[error(transparent)]
     Model(#[from] opd_models::Error),

@@ -1,18 +1,19 @@
 use std::path::Path;
 
 use candle_core::{DType, Device};
-use opd_batch::{Ragged, ScoreRequest, ScoredSequence, Teacher, TeacherScores, Wanted};
-use opd_models::{CausalLm, Tokenizer};
+use opd_batch::{Ragged, ScoreRequest, ScoredSequence, Teacher, TeacherScores};
+use opd_models::{CausalLm, Packed, Tokenizer};
 
-use crate::{DistributionTeacher, Error, Result, States};
+use crate::{DistributionTeacher, Error, Result, States, candidates::Candidates};
 
 /// Tokens that one forward computes at most, unless told otherwise.
 const TOKEN_BUDGET: usize = 4096;
 
 /// A frozen model in this process: any architecture that `opd-models` loads; no graph is kept.
 ///
-/// Temperature is honoured exactly, and a prompt that several sequences share is computed
-/// once.
+/// Temperature is honoured exactly, every [`Wanted`](opd_batch::Wanted) is given exactly, and a
+/// prompt that several sequences share is computed once. `[T, V]` logits exist for a chunk of
+/// positions at a time.
 #[derive(Debug)]
 pub struct InProcessTeacher {
     name: String,
@@ -78,19 +79,35 @@ impl InProcessTeacher {
         Ok(())
     }
 
-    /// Log-probs of every response token, in forwards of at most the token budget.
-    fn all_logprobs(&self, request: &ScoreRequest<'_>) -> Result<Vec<f32>> {
-        self.model.config().check_sequences(&request.sequences)?;
+    fn all_scores(&self, request: &ScoreRequest<'_>) -> Result<TeacherScores> {
+        let config = self.model.config();
+        config.check_sequences(&request.sequences)?;
+        let mut candidates = Candidates::of(request, config.vocab_size)?;
         let mut logprobs = Vec::new();
         for chunk in chunks(&request.sequences, self.token_budget) {
-            logprobs.extend(self.logprobs(chunk, f64::from(request.temperature))?);
+            let packed = self.model.pack(chunk)?;
+            let temperature = f64::from(request.temperature);
+            match &mut candidates {
+                None => logprobs.extend(self.logprobs(&packed, temperature)?),
+                Some(candidates) => {
+                    let hidden = self.model.hidden(&packed)?;
+                    candidates.score(
+                        &hidden,
+                        self.model.head(),
+                        chunk,
+                        temperature,
+                        &mut logprobs,
+                    )?;
+                }
+            }
         }
-        Ok(logprobs)
+        let logprobs = Ragged::new("teacher_logprobs", request.rows(), logprobs)?;
+        let scores = TeacherScores::complete(logprobs)?;
+        Ok(TeacherScores { top: candidates.map(Candidates::finish), ..scores })
     }
 
-    fn logprobs(&self, sequences: &[ScoredSequence<'_>], temperature: f64) -> Result<Vec<f32>> {
-        let packed = self.model.pack(sequences)?;
-        let scores = self.model.token_logprobs(&packed, temperature)?;
+    fn logprobs(&self, packed: &Packed, temperature: f64) -> Result<Vec<f32>> {
+        let scores = self.model.token_logprobs(packed, temperature)?;
         let values = scores.logprobs.to_dtype(DType::F32).and_then(|t| t.to_vec1::<f32>());
         Ok(values.map_err(opd_models::Error::from)?)
     }
@@ -109,18 +126,12 @@ impl Teacher for InProcessTeacher {
     }
 
     fn score(&self, request: &ScoreRequest<'_>) -> opd_batch::Result<TeacherScores> {
-        if request.wanted != Wanted::Sampled {
-            return Err(opd_batch::Error::Unsupported {
-                teacher: self.name.clone(),
-                wanted: format!("{:?}", request.wanted),
-                remedy: "ask for `Wanted::Sampled`".into(),
-            });
-        }
-        let logprobs = self.all_logprobs(request).map_err(|source| opd_batch::Error::Teacher {
-            teacher: self.name.clone(),
-            source: Box::new(source),
-        })?;
-        TeacherScores::complete(Ragged::new("teacher_logprobs", request.rows(), logprobs)?)
+        self.all_scores(request).map_err(|error| match error {
+            Error::Batch(error) => error,
+            source => {
+                opd_batch::Error::Teacher { teacher: self.name.clone(), source: Box::new(source) }
+            }
+        })
     }
 }
 

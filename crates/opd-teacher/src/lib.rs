@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod candidates;
 mod distribution;
 mod error;
 mod in_process;

@@ -4,7 +4,7 @@
 use candle_core::{DType, Device};
 use opd_batch::{ScoreRequest, ScoredSequence, Teacher, TeacherScores, Wanted};
 use opd_models::CausalLm;
-use opd_teacher::{DistributionTeacher, InProcessTeacher};
+use opd_teacher::{DistributionTeacher, InProcessTeacher, States};
 use opd_testkit::{GoldenModel, ModelDir, assert_close, host, numbers};
 
 fn load(dir: impl AsRef<std::path::Path>) -> CausalLm {
@@ -98,16 +98,104 @@ fn states_are_the_distributions_that_score() {
     assert_close(&got, &direct, 1e-5);
 }
 
+/// `log softmax(hidden head^T / temperature)` in f64, one row per response token.
+fn distributions(
+    teacher: &InProcessTeacher,
+    pairs: &[(Vec<u32>, Vec<u32>)],
+    temperature: f64,
+) -> Vec<Vec<f64>> {
+    let sequences: Vec<_> =
+        pairs.iter().map(|(prompt, response)| ScoredSequence { prompt, response }).collect();
+    let States { hidden, head, .. } = teacher.states(&sequences).unwrap();
+    let vocab = head.dims()[0];
+    let double = |t: &candle_core::Tensor| t.to_dtype(DType::F64).unwrap();
+    let logits = double(&hidden).matmul(&double(&head).t().unwrap()).unwrap();
+    let row = |row: &[f64]| {
+        let max = row.iter().copied().fold(f64::MIN, f64::max);
+        let sum: f64 = row.iter().map(|x| ((x - max) / temperature).exp()).sum();
+        row.iter().map(|x| (x - max) / temperature - sum.ln()).collect()
+    };
+    host(&logits).chunks(vocab).map(row).collect()
+}
+
+#[test]
+fn the_likeliest_ids_are_those_of_the_whole_distribution() {
+    let pairs = pairs();
+    for (name, k) in [("qwen3_untied", 1), ("llama3_rope_untied", 7), ("qwen2_tied", 320)] {
+        for temperature in [1.0f32, 0.6, 2.5] {
+            let teacher = teacher(name);
+            let scores = score(&teacher, &pairs, temperature, Wanted::TopK(k)).unwrap();
+            let sampled = score(&teacher, &pairs, temperature, Wanted::Sampled).unwrap();
+            assert_eq!(scores.logprobs, sampled.logprobs);
+            let top = scores.top.unwrap();
+            assert_eq!((top.k, top.ids.len(), top.logprobs.len()), (k, 34 * k, 34 * k));
+            let expected = distributions(&teacher, &pairs, temperature.into());
+            let positions = top.ids.chunks(k).zip(top.logprobs.chunks(k));
+            for ((ids, logprobs), row) in positions.zip(expected) {
+                assert!(logprobs.is_sorted_by(|a, b| a >= b));
+                let mut distinct = ids.to_vec();
+                distinct.sort_unstable();
+                distinct.dedup();
+                assert_eq!(distinct.len(), k);
+                let got: Vec<f64> = logprobs.iter().map(|&x| x.into()).collect();
+                let named: Vec<f64> = ids.iter().map(|&id| row[id as usize]).collect();
+                assert_close(&got, &named, 2e-5);
+                // Nothing outside is likelier than the last one inside.
+                let outside = (0..320u32).filter(|id| !ids.contains(id));
+                let best = outside.map(|id| row[id as usize]).fold(f64::MIN, f64::max);
+                assert!(best <= got[k - 1] + 2e-5, "{best} {}", got[k - 1]);
+            }
+        }
+    }
+}
+
+#[test]
+fn named_ids_get_their_exact_log_probs_in_the_callers_order() {
+    let pairs = pairs();
+    let k = 3;
+    let ids: Vec<u32> = (0..34 * k as u32).map(|i| i * 7919 % 320).collect();
+    let wanted = Wanted::Ids { k, ids: &ids };
+    for temperature in [1.0f32, 0.8] {
+        let teacher = teacher("qwen3_tied");
+        let scores = score(&teacher, &pairs, temperature, wanted).unwrap();
+        let top = scores.top.unwrap();
+        assert_eq!((top.k, &top.ids), (k, &ids));
+        let rows = distributions(&teacher, &pairs, temperature.into());
+        let expected: Vec<f64> = ids
+            .chunks(k)
+            .zip(rows)
+            .flat_map(|(ids, row)| ids.iter().map(move |&id| row[id as usize]).collect::<Vec<_>>())
+            .collect();
+        let got: Vec<f64> = top.logprobs.iter().map(|&x| x.into()).collect();
+        assert_close(&got, &expected, 2e-5);
+        // Named or sampled, an id has one log-prob, bit for bit.
+        let sampled: Vec<u32> = pairs.iter().flat_map(|(_, response)| response.clone()).collect();
+        let own = score(&teacher, &pairs, temperature, Wanted::Ids { k: 1, ids: &sampled });
+        let own = own.unwrap();
+        let named: Vec<Option<f32>> = own.top.unwrap().logprobs.into_iter().map(Some).collect();
+        assert_eq!(own.logprobs.values(), named);
+        assert_eq!(own.logprobs, scores.logprobs);
+    }
+}
+
+#[test]
+fn candidates_do_not_depend_on_the_token_budget() {
+    let pairs = pairs();
+    let ids: Vec<u32> = (0..68).map(|i| i * 31 % 320).collect();
+    for wanted in [Wanted::TopK(5), Wanted::TopK(0), Wanted::Ids { k: 2, ids: &ids }] {
+        let want = score(&teacher("llama_tied"), &pairs, 0.7, wanted).unwrap();
+        for budget in [1, 20, 31] {
+            let teacher = teacher("llama_tied").with_token_budget(budget);
+            assert_eq!(score(&teacher, &pairs, 0.7, wanted).unwrap(), want);
+        }
+    }
+}
+
 #[test]
 fn what_it_cannot_score_is_said_with_its_name() {
     let teacher = teacher("llama_tied");
     let name = GoldenModel::load("llama_tied").dir.display().to_string();
     assert_eq!(teacher.name(), name);
-    let top = score(&teacher, &pairs(), 1.0, Wanted::TopK(3)).unwrap_err();
-    assert_eq!(
-        top.to_string(),
-        format!("teacher `{name}` cannot give TopK(3); ask for `Wanted::Sampled`")
-    );
     let failed = |pairs: &[(Vec<u32>, Vec<u32>)], temperature| {
         let error = score(&teacher, pairs, temperature, Wanted::Sampled).unwrap_err();
         assert_eq!(error.to_string(), format!("teacher `{name}` failed"));
@@ -119,6 +207,24 @@ fn what_it_cannot_score_is_said_with_its_name() {
     );
     let cold = failed(&[(vec![1], vec![2])], 0.0);
     assert!(cold.contains("temperature must be"), "{cold}");
+    let cause = |wanted| {
+        let error = score(&teacher, &pairs(), 1.0, wanted).unwrap_err();
+        std::error::Error::source(&error).unwrap().to_string()
+    };
+    assert_eq!(
+        cause(Wanted::TopK(321)),
+        "the 321 likeliest ids per position: the vocabulary holds 320; ask for at most 320"
+    );
+    assert_eq!(
+        cause(Wanted::Ids { k: 2, ids: &[1; 67] }),
+        "named ids: expected 68, 2 for each of 34 response tokens, got 67"
+    );
+    let mut ids = vec![1; 68];
+    ids[2 * (5 + 9 + 1 + 12 + 3) + 1] = 320;
+    assert_eq!(
+        cause(Wanted::Ids { k: 2, ids: &ids }),
+        "named id 320 (number 1) at token 3 of response 5 is outside the vocabulary of 320"
+    );
     // The sequence keeps its number, whichever forward it came to.
     let cut = teacher.with_token_budget(8);
     let pairs: Vec<_> = vec![(vec![1], vec![2; 7]), (vec![1], vec![2; 7]), (vec![], vec![2])];

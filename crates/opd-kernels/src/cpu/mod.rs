@@ -12,7 +12,7 @@ pub(crate) mod projection;
 mod shared;
 mod simd;
 mod slices;
-mod softmax;
+pub(crate) mod softmax;
 pub(crate) mod token_rows;
 pub(crate) mod vector;
 

@@ -7,6 +7,7 @@ mod edges;
 mod golden;
 mod gradient;
 mod refusal;
+mod rows;
 mod threads;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
