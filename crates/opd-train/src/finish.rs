@@ -6,19 +6,27 @@ use crate::{
     Job, Result,
     job::to_toml,
     report::{self, Evaluation, ReportData, Who},
-    run::{Error as RunError, PassAt1, Seconds, Summary},
+    run::{Error as RunError, Intervals, PassAt1, Seconds, Summary},
 };
 
 pub(crate) fn write(job: &Job, after: Option<Evaluation>) -> Result<Summary> {
     save_model(job)?;
     let (state, config) = (&job.state, &job.trainer.config);
     let evaluations: Vec<Evaluation> = state.evaluations.iter().copied().chain(after).collect();
-    let of = |who| evaluations.iter().find(|e| e.who == who).map(|e| e.pass_at_1);
+    let of = |who| evaluations.iter().find(|e| e.who == who);
+    let [before, after_training, teacher] = [Who::Before, Who::After, Who::Teacher].map(of);
+    let pass_at_1 = |e: Option<&Evaluation>| e.map(|e| e.pass_at_1);
+    let interval = |e: Option<&Evaluation>| e.map(|e| e.interval);
     let summary = Summary {
         pass_at_1: PassAt1 {
-            before: of(Who::Before),
-            after: of(Who::After),
-            teacher: of(Who::Teacher),
+            before: pass_at_1(before),
+            after: pass_at_1(after_training),
+            teacher: pass_at_1(teacher),
+        },
+        interval: Intervals {
+            before: interval(before),
+            after: interval(after_training),
+            teacher: interval(teacher),
         },
         seconds: Seconds { training: state.seconds_training, total: job.seconds_total() },
         generated_tokens: state.generated_tokens,

@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::{borrow::Cow, time::Instant};
 
 use candle_core::DType;
 use opd_batch::{Finish, Ragged, Rollout, RolloutBatch, ScoreRequest, ScoredBatch, ScoredSequence};
@@ -200,10 +200,9 @@ impl Trainer {
         let mut updates = Updates::default();
         for part in 0..parts {
             let rows: Vec<usize> = (n * part / parts..n * (part + 1) / parts).collect();
-            let weighted = if parts == 1 {
-                whole.clone()
-            } else {
-                whole.part(&rows, &self.parts.aggregation)?
+            let weighted = match parts {
+                1 => Cow::Borrowed(whole),
+                _ => Cow::Owned(whole.part(&rows, &self.parts.aggregation)?),
             };
             let mut gradients = Gradients::new(self.student.parameters());
             for run in micro_batches(batch, &rows, self.config.optimizer.token_budget) {

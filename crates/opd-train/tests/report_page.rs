@@ -34,6 +34,7 @@ fn data(text: &str) -> ReportData {
             seed: 11,
             steps: 60,
             eval_prompts: 10_000,
+            ..Summary::default()
         },
         evaluations: vec![
             evaluation(Who::Before, 0.76, [0.7512, 0.7688]),

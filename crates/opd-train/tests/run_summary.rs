@@ -3,13 +3,18 @@
 
 use std::fs;
 
-use opd_train::run::{Error, PassAt1, Seconds, Summary, write_atomically};
+use opd_train::run::{Error, Intervals, PassAt1, Seconds, Summary, write_atomically};
 
 mod run_mounts;
 
 fn summary() -> Summary {
     Summary {
         pass_at_1: PassAt1 { before: Some(0.7612), after: Some(0.9455), teacher: None },
+        interval: Intervals {
+            before: Some([0.7528, 0.7695]),
+            after: Some([0.9409, 0.9498]),
+            teacher: None,
+        },
         seconds: Seconds { training: 41.5, total: 60.25 },
         generated_tokens: 1_234_567,
         seed: 3,
@@ -26,6 +31,7 @@ fn the_fields_are_those_that_are_promised() {
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
     let expected = serde_json::json!({
         "pass_at_1": {"before": 0.7612, "after": 0.9455, "teacher": null},
+        "interval": {"before": [0.7528, 0.7695], "after": [0.9409, 0.9498], "teacher": null},
         "seconds": {"training": 41.5, "total": 60.25},
         "generated_tokens": 1_234_567,
         "seed": 3,

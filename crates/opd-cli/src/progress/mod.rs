@@ -9,10 +9,7 @@ use std::{
     io::{self, IsTerminal},
 };
 
-use opd_train::{
-    Event, Observer,
-    report::{Evaluation, Who},
-};
+use opd_train::{Event, Observer, report::Who};
 
 pub(crate) use self::bars::bar;
 use self::{bars::Bars, lines::Lines};
@@ -21,7 +18,6 @@ use crate::interrupt;
 /// Follows a job; Ctrl-C makes it leave.
 pub(crate) struct Progress {
     screen: Screen,
-    evaluations: Vec<Evaluation>,
     told: Cell<bool>,
 }
 
@@ -39,12 +35,7 @@ impl Progress {
             false if io::stderr().is_terminal() => Screen::Bars(Bars::new()),
             false => Screen::Lines(Lines::new()),
         };
-        Self { screen, evaluations: Vec::new(), told: Cell::new(false) }
-    }
-
-    /// The latest evaluation of each model that this process has made.
-    pub(crate) fn evaluations(&self) -> &[Evaluation] {
-        &self.evaluations
+        Self { screen, told: Cell::new(false) }
     }
 
     /// Takes the bars away.
@@ -65,10 +56,6 @@ impl Progress {
 
 impl Observer for Progress {
     fn event(&mut self, event: Event<'_>) {
-        if let Event::Evaluated { evaluation, .. } = event {
-            self.evaluations.retain(|held| held.who != evaluation.who);
-            self.evaluations.push(*evaluation);
-        }
         if let Some(note) = notes::note(&event) {
             self.say(&note);
         }

@@ -37,9 +37,7 @@ fn drive(
     let outcome = job(&device)?.run(&mut progress);
     progress.clear();
     match outcome? {
-        Outcome::Finished(summary) => {
-            crate::records::print(&table::table(&summary, progress.evaluations(), shown))
-        }
+        Outcome::Finished(summary) => crate::records::print(&table::table(&summary, shown)),
         Outcome::Interrupted { step } => Err(Failure::Interrupted(format!(
             "{step} steps are done and saved; go on with: opd train --resume {}",
             shown.display()

@@ -1,8 +1,11 @@
 //! Faults of the paths, found before a run directory is made.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
-use opd_train::config::{DistillationConfig, TrainConfig};
+use opd_train::{
+    config::{DistillationConfig, TrainConfig},
+    run::RunDir,
+};
 
 use crate::{failure::Failure, flags::flag_of, train::bundled};
 
@@ -23,22 +26,24 @@ fn teacher(config: &DistillationConfig) -> anyhow::Result<()> {
     let (Some(dir), step) = (&config.teacher, config.teacher_step) else { return Ok(()) };
     let Some(step) = step else { return model("distillation.teacher", dir) };
     let shown = dir.display();
-    if !is_run(dir) {
+    if !RunDir::is_run(dir) {
         return Err(Failure::usage(format!(
             "--opd-teacher-ckpt-step {step}: {shown} is not a run directory, which would hold \
              config.toml and checkpoints/; drop --opd-teacher-ckpt-step to take a plain model \
              directory as it is"
         )));
     }
-    let checkpoints = dir.join("checkpoints");
-    if checkpoints.join(format!("step-{step}")).is_dir() {
+    if RunDir::checkpoint_of(dir, step).is_dir() {
         return Ok(());
     }
-    let held = steps(&checkpoints);
-    let held = if held.is_empty() { "no checkpoint".to_owned() } else { held.join(", ") };
+    let steps = RunDir::checkpoint_steps(dir)?;
+    let held: Vec<String> = steps.iter().map(u64::to_string).collect();
+    let held = match held.is_empty() {
+        true => "has no checkpoint".to_owned(),
+        false => format!("has checkpoints of step {}", held.join(", ")),
+    };
     Err(Failure::usage(format!(
-        "--opd-teacher-ckpt-step {step}: {} holds {held}; choose a step that is there",
-        checkpoints.display()
+        "--opd-teacher-ckpt-step {step}: {shown} {held}; choose a step that is there"
     )))
 }
 
@@ -47,7 +52,7 @@ fn model(key: &str, dir: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     let what = match dir {
-        _ if is_run(dir) => format!(
+        _ if RunDir::is_run(dir) => format!(
             "is a run directory; its final model is {}, and a checkpoint is one of {}",
             dir.join("model").display(),
             dir.join("checkpoints/step-N").display()
@@ -69,20 +74,4 @@ fn file(key: &str, path: &Path) -> anyhow::Result<()> {
 /// `--hf-checkpoint DIR (student.path):`.
 fn place(key: &str, path: &Path) -> String {
     format!("{} (key {key}): {}", flag_of(key).unwrap_or_default(), path.display())
-}
-
-fn is_run(dir: &Path) -> bool {
-    dir.join("config.toml").is_file() && dir.join("checkpoints").is_dir()
-}
-
-/// Names of the checkpoints, `step-50`, in order.
-fn steps(checkpoints: &Path) -> Vec<String> {
-    let entries = fs::read_dir(checkpoints).into_iter().flatten().flatten();
-    let steps = entries.filter_map(|entry| {
-        let name = entry.file_name().to_str()?.to_owned();
-        Some((name.strip_prefix("step-")?.parse::<u64>().ok()?, name))
-    });
-    let mut steps: Vec<(u64, String)> = steps.collect();
-    steps.sort_unstable();
-    steps.into_iter().map(|(_, name)| name).collect()
 }

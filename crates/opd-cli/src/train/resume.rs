@@ -31,7 +31,7 @@ pub(super) fn resume(dir: &Path, args: &TrainArgs, given: &[String]) -> anyhow::
         if !args.compute.quiet {
             eprintln!("the run is finished: all {} steps are done", summary.steps);
         }
-        return crate::records::print(&table::table(&summary, &[], dir));
+        return crate::records::print(&table::table(&summary, dir));
     }
     let run = RunDir::resume(dir)?;
     drive(|device| Ok(Job::resume(run, device)?), dir, args)

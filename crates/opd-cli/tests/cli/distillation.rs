@@ -100,7 +100,7 @@ fn a_checkpoint_that_a_run_does_not_have() {
     let flags = "--use-opd --opd-type in-process --opd-teacher-load old";
     train(&work, &format!("{flags} --opd-teacher-ckpt-step 75")).fails(
         2,
-        &["error: --opd-teacher-ckpt-step 75: old/checkpoints holds step-50, step-100; choose"],
+        &["error: --opd-teacher-ckpt-step 75: old has checkpoints of step 50, 100; choose"],
     );
     train(&work, flags).fails(
         2,

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use crate::run::{Error, Result, manifest::Manifest};
 
 /// What the name of a checkpoint's directory starts with.
-pub(super) const PREFIX: &str = "step-";
+const PREFIX: &str = "step-";
 
 /// A checkpoint whose files are those that were saved.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +44,11 @@ impl Checkpoint {
     pub fn score(&self) -> Option<f64> {
         self.score
     }
+}
+
+/// The name of a checkpoint's directory.
+pub(super) fn name_of(step: u64) -> String {
+    format!("{PREFIX}{step}")
 }
 
 /// The step in the name of a checkpoint's directory.

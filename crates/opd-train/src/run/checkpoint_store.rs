@@ -7,7 +7,7 @@ use std::{
 
 use crate::run::{
     Checkpoint, Error, Result, RunDir,
-    checkpoint::{PREFIX, step_of},
+    checkpoint::{name_of, step_of},
     durable::{aside, names, parent, remove, remove_unfinished, sync_dir},
     error::is_full,
     manifest::{self, Manifest},
@@ -68,7 +68,7 @@ impl CheckpointStore {
             let what = "the score of a checkpoint";
             return Err(Error::Range { what, value, expected: "a finite number" });
         }
-        let path = self.dir.join(format!("{PREFIX}{step}"));
+        let path = self.path(step);
         let partial = aside(&path);
         let saved = self.save_aside(&partial, step, score, write);
         let renamed = saved.and_then(|()| self.rename(&partial, &path));
@@ -128,10 +128,7 @@ impl CheckpointStore {
     ///
     /// [`Error::Io`] if the directory cannot be read.
     pub fn steps(&self) -> Result<Vec<u64>> {
-        let names = names(&self.dir)?;
-        let mut steps: Vec<_> = names.iter().filter_map(|name| step_of(name.as_ref())).collect();
-        steps.sort_unstable();
-        Ok(steps)
+        steps_in(&self.dir)
     }
 
     /// Removes the checkpoints of later steps, which a run that goes on after `step` makes
@@ -148,7 +145,7 @@ impl CheckpointStore {
     }
 
     fn path(&self, step: u64) -> PathBuf {
-        self.dir.join(format!("{PREFIX}{step}"))
+        self.dir.join(name_of(step))
     }
 
     fn save_aside<E>(
@@ -224,4 +221,12 @@ impl CheckpointStore {
         fs::rename(path, &doomed).map_err(|source| Error::writing(path, source))?;
         remove(&doomed)
     }
+}
+
+/// Steps with a checkpoint in a directory of checkpoints, in order.
+pub(super) fn steps_in(dir: &Path) -> Result<Vec<u64>> {
+    let names = names(dir)?;
+    let mut steps: Vec<_> = names.iter().filter_map(|name| step_of(name.as_ref())).collect();
+    steps.sort_unstable();
+    Ok(steps)
 }

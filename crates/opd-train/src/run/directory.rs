@@ -5,11 +5,16 @@ use std::{
 };
 
 use crate::run::{
-    Error, Result, Summary, durable,
+    Error, Result, Summary,
+    checkpoint::name_of,
+    checkpoint_store::steps_in,
+    durable,
     lock::{self, Lock},
 };
 
 const CONFIG: &str = "config.toml";
+
+const CHECKPOINTS: &str = "checkpoints";
 
 /// What a run of bundled models and prompts unpacks before its configuration is written.
 const INPUTS: &str = "inputs";
@@ -23,7 +28,7 @@ const ENTRIES: [&str; 9] = [
     "summary.json",
     "report.html",
     "tensorboard",
-    "checkpoints",
+    CHECKPOINTS,
     "model",
 ];
 
@@ -149,12 +154,26 @@ impl RunDir {
 
     /// `checkpoints/`, of [`CheckpointStore`](crate::run::CheckpointStore).
     pub fn checkpoints(&self) -> PathBuf {
-        self.path.join("checkpoints")
+        self.path.join(CHECKPOINTS)
     }
 
     /// `checkpoints/step-N` of any run's directory.
     pub fn checkpoint_of(run: &Path, step: u64) -> PathBuf {
-        run.join("checkpoints").join(format!("step-{step}"))
+        run.join(CHECKPOINTS).join(name_of(step))
+    }
+
+    /// Steps with a checkpoint, good or damaged, in any run's directory, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if `checkpoints/` cannot be read.
+    pub fn checkpoint_steps(run: &Path) -> Result<Vec<u64>> {
+        steps_in(&run.join(CHECKPOINTS))
+    }
+
+    /// Whether a directory looks like a run's: `config.toml` and `checkpoints/` are there.
+    pub fn is_run(dir: &Path) -> bool {
+        dir.join(CONFIG).is_file() && dir.join(CHECKPOINTS).is_dir()
     }
 
     /// The final model, `model/`.

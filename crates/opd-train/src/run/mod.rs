@@ -38,6 +38,6 @@ pub use self::{
     error::{Error, Result},
     metrics::Metrics,
     step_metrics::StepMetrics,
-    summary::{PassAt1, Seconds, Summary},
+    summary::{Intervals, PassAt1, Seconds, Summary},
     tensorboard::TensorBoard,
 };

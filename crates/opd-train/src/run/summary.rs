@@ -11,6 +11,9 @@ const NAME: &str = "summary.json";
 pub struct Summary {
     /// How often the first answer is right, on held-out prompts.
     pub pass_at_1: PassAt1,
+    /// How sure that is.
+    #[serde(default)]
+    pub interval: Intervals,
     /// How long the run took.
     pub seconds: Seconds,
     /// Response tokens that the student sampled for training.
@@ -32,6 +35,18 @@ pub struct PassAt1 {
     pub after: Option<f64>,
     /// The teacher.
     pub teacher: Option<f64>,
+}
+
+/// Bounds of the 95% confidence intervals of [`PassAt1`], `[low, high]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Intervals {
+    /// The student before training.
+    pub before: Option<[f64; 2]>,
+    /// The student after training.
+    pub after: Option<[f64; 2]>,
+    /// The teacher.
+    pub teacher: Option<[f64; 2]>,
 }
 
 /// Seconds, summed over all resumes of the run.
