@@ -5,7 +5,7 @@
 //! fresh examples at every step; the student sees 392, again and again, and so learns the task
 //! in part.
 
-use std::path::Path;
+use std::{ops::ControlFlow, path::Path};
 
 use anyhow::Result;
 use candle_core::{DType, Device};
@@ -57,7 +57,9 @@ fn main() -> Result<()> {
             max_sequences: 512,
             seed: 0,
         };
-        let result = evaluator.evaluate(Who::Before, &model, &prompts, prompts.len(), |_, _| ())?;
+        let result = evaluator.evaluate(Who::Before, &model, &prompts, prompts.len(), |_, _| {
+            ControlFlow::Continue(())
+        })?;
         println!("{}: pass@1 on validation prompts {:.1}%", recipe.name, 100.0 * result.pass_at_1);
         model.save_weights(&dir.join("model.safetensors"))?;
     }

@@ -3,7 +3,7 @@
 //! `cargo run --release --example pocket` distils the bundled teacher into the bundled student
 //! for 40 steps (a tenth of the job; give another number to change that).
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device};
@@ -124,6 +124,7 @@ fn pass_at_1(model: &CausalLm, tokenizer: &Tokenizer, prompts: &TokenizedPrompts
         max_sequences: 512,
         seed: 0,
     };
-    let evaluation = evaluator.evaluate(Who::After, model, prompts, prompts.len(), |_, _| ())?;
+    let evaluation = evaluator
+        .evaluate(Who::After, model, prompts, prompts.len(), |_, _| ControlFlow::Continue(()))?;
     Ok(evaluation.pass_at_1)
 }

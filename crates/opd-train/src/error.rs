@@ -56,6 +56,10 @@ pub enum Error {
         source: Box<Self>,
     },
 
+    /// The observer asked to leave while prompts were being answered.
+    #[error("interrupted during an evaluation")]
+    Interrupted,
+
     /// A stop rule fired.
     #[error("step {step}: {what}; the run is stopped because stop.action is `stop`")]
     Stopped {

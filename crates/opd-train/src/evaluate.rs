@@ -1,8 +1,13 @@
+use std::{
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
+
 use opd_models::{CausalLm, Tokenizer};
 use opd_rollout::{InProcess, Request, Reward, RolloutEngine, Sampling, Strategy};
 
 use crate::{
-    Result, TokenizedPrompts,
+    Error, Result, TokenizedPrompts,
     report::{Evaluation, Who},
 };
 
@@ -10,8 +15,11 @@ use crate::{
 /// so that both answer with the same random numbers.
 const STREAMS: u64 = 1 << 63;
 
-/// Answers asked for at once.
+/// Answers asked for at once, at most.
 const CHUNK: usize = 2048;
+
+/// A chunk that takes less may be followed by one of twice its size.
+const PATIENCE: Duration = Duration::from_millis(400);
 
 /// Asks a model held-out prompts and counts the right answers.
 #[allow(missing_debug_implementations)]
@@ -33,25 +41,28 @@ pub struct Evaluator<'a> {
 }
 
 impl Evaluator<'_> {
-    /// pass@1 of `model` on the first `n` of `prompts`; `progress` hears of answers given.
+    /// pass@1 of `model` on the first `n` of `prompts`; `progress` hears of answers given, every
+    /// second or so where answers are quick, and may end the evaluation.
     ///
     /// # Errors
     ///
-    /// Those of sampling.
+    /// Those of sampling; [`Error::Interrupted`] if `progress` breaks.
     pub fn evaluate(
         &self,
         who: Who,
         model: &CausalLm,
         prompts: &TokenizedPrompts,
         n: usize,
-        mut progress: impl FnMut(usize, usize),
+        mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Evaluation> {
         let sampling = self.sampling(model);
         let engine = InProcess::new(model, self.max_sequences);
         let of = n * self.samples_per_prompt;
         let mut right = vec![0.0; n];
-        for start in (0..of).step_by(CHUNK) {
-            let answers = start..of.min(start + CHUNK);
+        let (mut start, mut chunk) = (0, self.max_sequences.clamp(1, CHUNK));
+        while start < of {
+            let began = Instant::now();
+            let answers = start..of.min(start + chunk);
             let requests: Vec<Request> = answers
                 .clone()
                 .filter_map(|i| {
@@ -68,7 +79,14 @@ impl Evaluator<'_> {
                     right[index] += 1.0 / self.samples_per_prompt as f64;
                 }
             }
-            progress(answers.end, of);
+            start = answers.end;
+            if progress(start, of).is_break() {
+                return Err(Error::Interrupted);
+            }
+            if began.elapsed() < PATIENCE {
+                // Answers do not depend on how many are asked for at once.
+                chunk = CHUNK.min(2 * chunk);
+            }
         }
         let (pass_at_1, interval) = wilson_interval(&right, self.samples_per_prompt);
         let (prompts, samples_per_prompt) = (n as u64, self.samples_per_prompt as u64);

@@ -1,6 +1,7 @@
 use std::{
     fs,
     num::NonZeroUsize,
+    ops::ControlFlow,
     path::Path,
     sync::Arc,
     time::{Instant, SystemTime},
@@ -76,6 +77,7 @@ impl Job {
         let bad = |what: String| Error::State { path: path.clone(), what };
         let text = fs::read_to_string(&path).map_err(|error| bad(error.to_string()))?;
         let config: TrainConfig = toml::from_str(&text).map_err(|error| bad(error.to_string()))?;
+        let config = config.read_from(dir.path());
         let mut job = Self::load(config, dir, device)?;
         job.resumes = true;
         let store = job.store()?;
@@ -132,6 +134,15 @@ impl Job {
     ///
     /// [`Error::Step`] naming step and phase; [`Error::Stopped`] if a stop rule ends the run.
     pub fn run(mut self, observer: &mut dyn Observer) -> Result<Outcome> {
+        match self.work(observer) {
+            Ok(summary) => Ok(Outcome::Finished(summary)),
+            Err(Error::Interrupted) => Ok(Outcome::Interrupted { step: self.state.step }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The whole run; [`Error::Interrupted`] once everything is saved.
+    fn work(&mut self, observer: &mut dyn Observer) -> Result<Summary> {
         self.announce(observer);
         let store = self.store()?;
         store.discard_after(self.state.step)?;
@@ -142,9 +153,6 @@ impl Job {
         }
         if self.state.step == 0 {
             self.evaluate_before(observer)?;
-            if observer.interrupted() {
-                return Ok(Outcome::Interrupted { step: 0 });
-            }
             if let Some(pass_at_1) = self.validate(observer)? {
                 let line = StepMetrics::new(0).with(key::PASS_AT_1, pass_at_1);
                 metrics.write(&line)?;
@@ -152,19 +160,21 @@ impl Job {
             }
         }
         let steps = self.trainer.config.steps;
-        while self.state.step < steps {
-            let mut line = self.trainer.step(self.state.step)?;
-            self.state.step += 1;
-            self.state.updates = self.trainer.optimizer.updates();
-            self.state.generated_tokens += line.get("generated_tokens").unwrap_or(0.0) as u64;
-            self.state.seconds_training += line.get(key::SECONDS_STEP).unwrap_or(0.0);
-            let interval = self.trainer.config.evaluation.interval;
-            if interval > 0
-                && self.state.step.is_multiple_of(interval)
-                && let Some(pass_at_1) = self.validate(observer)?
-            {
-                line = line.with(key::PASS_AT_1, pass_at_1);
-            }
+        loop {
+            let line = match self.state.unevaluated.take() {
+                Some(line) => line,
+                None if self.state.step < steps => self.step()?,
+                None => break,
+            };
+            let line = match self.with_evaluation(&line, observer) {
+                Err(Error::Interrupted) => {
+                    self.state.unevaluated = Some(line);
+                    metrics.sync()?;
+                    self.save(&store, None, observer)?;
+                    return Err(Error::Interrupted);
+                }
+                line => line?,
+            };
             metrics.write(&line)?;
             board.write(&line, SystemTime::now())?;
             observer.event(Event::Step { metrics: &line, steps });
@@ -178,20 +188,45 @@ impl Job {
             let due = interval > 0 && self.state.step.is_multiple_of(interval);
             if due || leaves || stops || self.state.step == steps {
                 metrics.sync()?;
-                let path = self.save(&store, line.get(key::PASS_AT_1))?;
-                observer.event(Event::Saved { path: &path });
+                self.save(&store, line.get(key::PASS_AT_1), observer)?;
             }
             if stops {
                 return Err(Error::Stopped { step: self.state.step, what: alarms.join("; ") });
             }
             if leaves {
-                return Ok(Outcome::Interrupted { step: self.state.step });
+                return Err(Error::Interrupted);
             }
         }
         drop((metrics, board));
         let after = self.evaluate(Who::After, observer)?;
-        let summary = finish::write(&self, after)?;
-        Ok(Outcome::Finished(summary))
+        finish::write(self, after)
+    }
+
+    /// The next step of training.
+    fn step(&mut self) -> Result<StepMetrics> {
+        let line = self.trainer.step(self.state.step)?;
+        self.state.step += 1;
+        self.state.updates = self.trainer.optimizer.updates();
+        self.state.generated_tokens += line.get("generated_tokens").unwrap_or(0.0) as u64;
+        self.state.seconds_training += line.get(key::SECONDS_STEP).unwrap_or(0.0);
+        Ok(line)
+    }
+
+    /// A step's metrics, with pass@1 on the validation prompts where that is due.
+    fn with_evaluation(
+        &self,
+        line: &StepMetrics,
+        observer: &mut dyn Observer,
+    ) -> Result<StepMetrics> {
+        let line = line.clone();
+        let interval = self.trainer.config.evaluation.interval;
+        if interval == 0 || !self.state.step.is_multiple_of(interval) {
+            return Ok(line);
+        }
+        Ok(match self.validate(observer)? {
+            Some(pass_at_1) => line.with(key::PASS_AT_1, pass_at_1),
+            None => line,
+        })
     }
 
     /// Seconds of work on this run, earlier processes' included.
@@ -225,6 +260,8 @@ impl Job {
             // Nothing of an attempt that never reached a checkpoint counts.
             return Ok((Metrics::create(path)?, self.first_board(&board, now)?, Vec::new()));
         }
+        // The line of a step that is yet to be evaluated is yet to be written.
+        let step = step - u64::from(self.state.unevaluated.is_some());
         let metrics = Metrics::resume(&path, step)?;
         let history = Metrics::read(&path)?;
         Ok((metrics, TensorBoard::resume(&board, step, now)?, history))
@@ -237,7 +274,12 @@ impl Job {
         }
     }
 
-    fn save(&mut self, store: &CheckpointStore, score: Option<f64>) -> Result<std::path::PathBuf> {
+    fn save(
+        &mut self,
+        store: &CheckpointStore,
+        score: Option<f64>,
+        observer: &mut dyn Observer,
+    ) -> Result<()> {
         self.state.seconds_total = self.seconds_total();
         let (state, trainer) = (&self.state, &self.trainer);
         let path = store.save(state.step, score, |dir| -> Result<()> {
@@ -245,7 +287,8 @@ impl Job {
             trainer.optimizer.save(trainer.student.parameters(), &dir.join(OPTIMIZER))?;
             state.write(dir)
         })?;
-        Ok(path)
+        observer.event(Event::Saved { path: &path });
+        Ok(())
     }
 
     pub(crate) fn evaluator(&self) -> Evaluator<'_> {
@@ -284,8 +327,9 @@ impl Job {
         let n = self.trainer.config.evaluation.test_prompts.unwrap_or(prompts.len());
         let n = n.min(prompts.len());
         observer.event(Event::EvaluationStarted { who, prompts: n });
-        let progress = |done, of| observer.event(Event::EvaluationProgress { done, of });
-        let evaluation = self.evaluator().evaluate(who, model, prompts, n, progress)?;
+        let evaluation = self
+            .evaluator()
+            .evaluate(who, model, prompts, n, |done, of| told(observer, done, of))?;
         observer.event(Event::Evaluated { who, evaluation: &evaluation });
         Ok(Some(evaluation))
     }
@@ -298,7 +342,7 @@ impl Job {
         };
         let n = config.validation_prompts.min(prompts.len());
         let student = &self.trainer.student;
-        let progress = |done, of| observer.event(Event::EvaluationProgress { done, of });
+        let progress = |done, of| told(observer, done, of);
         let evaluation = self.evaluator().evaluate(Who::After, student, prompts, n, progress)?;
         Ok(Some(evaluation.pass_at_1))
     }
@@ -313,7 +357,18 @@ impl Job {
     }
 }
 
+/// Tells of answers given; breaks if the observer asks to leave.
+fn told(observer: &mut dyn Observer, done: usize, of: usize) -> ControlFlow<()> {
+    observer.event(Event::EvaluationProgress { done, of });
+    match observer.interrupted() {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    }
+}
+
+/// The text of `config.toml`.
 pub(crate) fn to_toml(config: &TrainConfig, dir: &RunDir) -> Result<String> {
-    toml::to_string(config)
-        .map_err(|error| Error::State { path: dir.config(), what: error.to_string() })
+    let bad = |what: String| Error::State { path: dir.config(), what };
+    let stored = config.stored_in(dir.path()).map_err(|error| bad(error.to_string()))?;
+    toml::to_string(&stored).map_err(|error| bad(error.to_string()))
 }

@@ -68,7 +68,8 @@ pub trait Observer {
     /// Called as things happen.
     fn event(&mut self, event: Event<'_>);
 
-    /// Whether the run is to save a checkpoint and leave; asked after every step.
+    /// Whether the run is to save a checkpoint and leave; asked after every step, and now and then
+    /// while prompts are answered.
     fn interrupted(&self) -> bool {
         false
     }

@@ -2,7 +2,7 @@ use std::{fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, report::Evaluation, showcase::Showcase};
+use crate::{Error, Result, report::Evaluation, run::StepMetrics, showcase::Showcase};
 
 /// File of a checkpoint that holds what is neither weights nor moments.
 pub(crate) const STATE: &str = "trainer_state.json";
@@ -24,6 +24,9 @@ pub(crate) struct TrainerState {
     /// What the table says of the student before training, and of the teacher.
     pub(crate) evaluations: Vec<Evaluation>,
     pub(crate) showcase_before: Showcase,
+    /// Metrics of the last step, if the run was left before the evaluation that belongs to them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unevaluated: Option<StepMetrics>,
 }
 
 impl TrainerState {

@@ -10,12 +10,23 @@ use crate::{
 
 /// Reads a configuration; what it leaves out has its default.
 ///
+/// A relative path that leads nowhere from here, but somewhere from the file's directory, is
+/// taken from there: so the `config.toml` of a run can be given as it is.
+///
 /// Errors are bad usage, and name file, line, key, what was expected and what was found.
 pub(crate) fn load(path: &Path) -> anyhow::Result<TrainConfig> {
     let name = path.display();
     let text = fs::read_to_string(path)
         .map_err(|error| Failure::usage(format!("--config {name}: cannot read it: {error}")))?;
-    parse(&name.to_string(), &text)
+    let mut config = parse(&name.to_string(), &text)?;
+    let beside = path.parent().unwrap_or(Path::new(""));
+    for path in config.paths_mut() {
+        let there = beside.join(&*path);
+        if !path.as_os_str().is_empty() && !path.exists() && there.exists() {
+            *path = there;
+        }
+    }
+    Ok(config)
 }
 
 /// As [`load`], from text that came from the file `name`.

@@ -12,7 +12,7 @@ const LARGEST: u64 = i64::MAX as u64;
 #[command(next_help_heading = "Run")]
 pub(crate) struct RunFlags {
     /// Read settings from this TOML file; flags win over it, and its paths start from the current
-    /// directory
+    /// directory, or else from the file's
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Directory of the run: configuration, metrics, checkpoints, report, final model

@@ -23,9 +23,8 @@ pub(super) fn start(args: &TrainArgs, mut config: TrainConfig) -> anyhow::Result
     }
     let dir = shown.clone();
     let create = |device: &_| {
-        let created = bundled::place(&mut config, &dir)
-            .and_then(|()| bundled::make_absolute(&mut config))
-            .and_then(|()| Ok(Job::create(config, run, device)?));
+        let created =
+            bundled::place(&mut config, &dir).and_then(|()| Ok(Job::create(config, run, device)?));
         if created.is_err() && args.run.output.is_none() {
             remove_stillborn(&dir);
         }

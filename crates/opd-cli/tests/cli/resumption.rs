@@ -54,7 +54,44 @@ fn ctrl_c_saves_and_resume_ends_as_if_nothing_had_happened() {
 
     let again = work.line("train --resume run").succeeds();
     assert!(again.stderr.contains("the run is finished"), "{}", again.stderr);
-    assert!(again.stdout.contains("student after"), "{}", again.stdout);
+    assert_eq!(again.stdout, ran.stdout, "the same table, intervals included");
+}
+
+#[test]
+fn ctrl_c_is_noticed_while_prompts_are_answered() {
+    for (word, steps) in [("student before: answering", 0), ("student after: answering", 2)] {
+        let work = Workplace::new();
+        let flags = "--steps 2 --n-samples-per-eval-prompt 2000 --eval-teacher=false --output run";
+        let (code, said) = interrupt(&work, flags, word);
+        assert_eq!(code, Some(130), "{said}");
+        let expected = format!("interrupted: {steps} steps are done and saved; go on with");
+        assert!(said.contains(&expected), "{said}");
+        assert_eq!(said.contains("step 1/2"), steps > 0, "{said}");
+        assert!(work.path("run/config.toml").exists() && !work.path("run/summary.json").exists());
+    }
+}
+
+#[test]
+fn a_run_may_be_moved() {
+    let work = Workplace::new();
+    let flags = "--rollout-batch-size 2 --n-samples-per-prompt 2 --eval-prompts 4 \
+                 --validation-prompts 4";
+    work.line(&format!("train --steps 2 {flags} --output a")).succeeds();
+    let config = fs::read_to_string(work.path("a/config.toml")).unwrap();
+    assert!(config.contains("path = \"inputs/student\""), "{config}");
+    fs::create_dir(work.path("elsewhere")).unwrap();
+    fs::rename(work.path("a"), work.path("elsewhere/b")).unwrap();
+
+    // As if it had been killed after its second step of three.
+    fs::remove_file(work.path("elsewhere/b/summary.json")).unwrap();
+    let config = config.replace("steps = 2", "steps = 3");
+    fs::write(work.path("elsewhere/b/config.toml"), config).unwrap();
+    let ran = work.line("train --resume elsewhere/b").succeeds();
+    assert!(ran.stderr.contains("going on after step 2"), "{}", ran.stderr);
+    assert_eq!(records(&work.path("elsewhere/b/metrics.jsonl")).len(), 4, "with step 0");
+
+    let settings = "train --config elsewhere/b/config.toml --steps 1 --output again";
+    work.line(settings).succeeds();
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod error;
 mod evaluation;
 mod objective;
 mod optimizer;
+mod paths;
 mod rollout;
 mod stop;
 mod student;
