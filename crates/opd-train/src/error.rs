@@ -56,6 +56,16 @@ pub enum Error {
         source: Box<Self>,
     },
 
+    /// Weights that are NaN or infinite are behind another error.
+    #[error("the weights of `{name}` are not finite: they are damaged, or training diverged")]
+    Weights {
+        /// The parameter.
+        name: String,
+        /// How it showed.
+        #[source]
+        source: Box<Self>,
+    },
+
     /// The observer asked to leave while prompts were being answered.
     #[error("interrupted during an evaluation")]
     Interrupted,

@@ -69,6 +69,30 @@ impl Trainer {
     /// [`Error::Step`] with the phase and what was found; weights and moments are then those
     /// before the update that failed.
     pub fn step(&mut self, step: u64) -> Result<StepMetrics> {
+        match self.attempt(step) {
+            Err(Error::Step { step, phase, source }) => {
+                let source = match self.bad_weights()? {
+                    Some(name) => Box::new(Error::Weights { name, source }),
+                    None => source,
+                };
+                Err(Error::Step { step, phase, source })
+            }
+            made => made,
+        }
+    }
+
+    /// The first parameter that holds a NaN or an infinity.
+    fn bad_weights(&self) -> Result<Option<String>> {
+        for parameter in self.student.parameters().iter() {
+            let values = parameter.tensor().flatten_all()?.to_dtype(DType::F64)?;
+            if values.to_vec1::<f64>()?.iter().any(|value| !value.is_finite()) {
+                return Ok(Some(parameter.name()));
+            }
+        }
+        Ok(None)
+    }
+
+    fn attempt(&mut self, step: u64) -> Result<StepMetrics> {
         let start = Instant::now();
         let (batch, rewards) = self.rollout(step).map_err(Error::at(step + 1, "rollout"))?;
         let rolled_out = Instant::now();

@@ -17,8 +17,6 @@ use tracing::{
     span::{Attributes, Id, Record},
 };
 
-mod run_mounts;
-
 fn open(run: &RunDir, keep_last: usize) -> CheckpointStore {
     CheckpointStore::open(run, NonZeroUsize::new(keep_last).unwrap()).unwrap()
 }
@@ -255,7 +253,7 @@ struct Wrapped(#[from] io::Error);
 
 #[test]
 fn a_full_disk_keeps_the_earlier_checkpoints() {
-    let Some(disk) = run_mounts::Mount::tmpfs("256k") else { return };
+    let Some(disk) = opd_testkit::Mount::tmpfs("256k") else { return };
     let run = new_run(&disk.path());
     let store = open(&run, 3);
     store.save(1, Some(0.5), weights(1, 20_000)).unwrap();
@@ -286,7 +284,7 @@ fn a_device_without_space_needs_no_mount_to_be_named() {
 
 #[test]
 fn a_disk_that_turned_read_only_is_named() {
-    let Some(disk) = run_mounts::Mount::tmpfs("256k") else { return };
+    let Some(disk) = opd_testkit::Mount::tmpfs("256k") else { return };
     let (path, message) = {
         let run = new_run(&disk.path());
         let store = open(&run, 3);

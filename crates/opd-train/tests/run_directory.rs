@@ -10,8 +10,6 @@ use std::{
 
 use opd_train::run::{Error, Existing, RunDir};
 
-mod run_mounts;
-
 /// A run that has written its configuration, and whose process is gone.
 fn old_run(path: &Path) {
     let run = RunDir::create(path, Existing::Refuse).unwrap();
@@ -164,7 +162,7 @@ fn a_killed_process_releases_its_lock() {
 
 #[test]
 fn a_read_only_disk_is_named() {
-    let Some(disk) = run_mounts::Mount::tmpfs("256k") else { return };
+    let Some(disk) = opd_testkit::Mount::tmpfs("256k") else { return };
     old_run(&disk.path().join("old"));
     disk.make_read_only();
     for (path, error) in [
@@ -185,7 +183,7 @@ fn a_directory_without_permission_is_named() {
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o555)).unwrap();
     if fs::write(dir.path().join("probe"), "").is_ok() {
-        eprintln!("SKIPPED: this user (root?) may write to any directory");
+        opd_testkit::skipped("this user (root?) may write to any directory");
         return;
     }
     let error = RunDir::create(dir.path(), Existing::Refuse).unwrap_err();

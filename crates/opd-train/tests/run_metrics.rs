@@ -6,8 +6,6 @@ use std::{fs, path::PathBuf};
 use opd_train::run::{Error, Metrics, StepMetrics, key};
 use proptest::prelude::*;
 
-mod run_mounts;
-
 fn step(step: u64) -> StepMetrics {
     StepMetrics::new(step)
         .with(key::REVERSE_KL, 1.0 / (step as f64 + 3.0))
@@ -128,7 +126,7 @@ fn a_step_is_never_written_twice() {
 
 #[test]
 fn a_full_disk_leaves_whole_lines() {
-    let Some(disk) = run_mounts::Mount::tmpfs("64k") else { return };
+    let Some(disk) = opd_testkit::Mount::tmpfs("64k") else { return };
     let path = disk.path().join("metrics.jsonl");
     let mut metrics = Metrics::create(&path).unwrap();
     let wide = |step| {

@@ -5,8 +5,6 @@ use std::fs;
 
 use opd_train::run::{Error, Intervals, PassAt1, Seconds, Summary, write_atomically};
 
-mod run_mounts;
-
 fn summary() -> Summary {
     Summary {
         pass_at_1: PassAt1 { before: Some(0.7612), after: Some(0.9455), teacher: None },
@@ -69,7 +67,7 @@ fn percentages_and_nan_are_refused() {
 
 #[test]
 fn on_a_full_disk_a_file_stays_as_it_was() {
-    let Some(disk) = run_mounts::Mount::tmpfs("64k") else { return };
+    let Some(disk) = opd_testkit::Mount::tmpfs("64k") else { return };
     let path = disk.path().join("config.toml");
     write_atomically(&path, b"seed = 1\n").unwrap();
     let error = write_atomically(&path, &[b'#'; 100_000]).unwrap_err();

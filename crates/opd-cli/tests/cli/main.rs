@@ -10,5 +10,6 @@ mod input_faults;
 mod models;
 mod resumption;
 mod scoring;
+mod spoiled_jobs;
 mod training;
 mod usage;
