@@ -26,14 +26,6 @@ impl Span {
     pub(crate) fn n_keys(&self) -> usize {
         self.prefix.len() + self.keys.len()
     }
-
-    /// Row of the key and value tensors of the span's `j`th key.
-    pub(crate) fn key_row(&self, j: usize) -> usize {
-        match j.checked_sub(self.prefix.len()) {
-            None => self.prefix.start + j,
-            Some(j) => self.keys.start + j,
-        }
-    }
 }
 
 /// The attention pattern of a packed ragged batch: no padding, no mask tensor.

@@ -1,5 +1,7 @@
 use std::{marker::PhantomData, ops::Range};
 
+use super::gemm::MatrixMut;
+
 /// A mutable slice that parallel tasks write to in places that never overlap.
 pub(crate) struct SharedMut<'a, T> {
     start: *mut T,
@@ -30,5 +32,25 @@ impl<'a, T> SharedMut<'a, T> {
         // SAFETY: the range lies inside the borrowed slice (checked above); the caller keeps
         // ranges apart.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
+    }
+
+    /// `rows x cols` values from `start`, rows `row_stride` apart.
+    ///
+    /// # Safety
+    ///
+    /// While the result lives, no other call may hand out any value of the matrix.
+    #[inline(always)]
+    pub(crate) unsafe fn matrix(
+        &self,
+        start: usize,
+        rows: usize,
+        cols: usize,
+        row_stride: usize,
+    ) -> MatrixMut<'_, T> {
+        assert!(start <= self.len, "matrix outside the slice");
+        // SAFETY: the caller keeps values apart; `from_raw` checks that they are inside.
+        unsafe {
+            MatrixMut::from_raw(self.start.add(start), self.len - start, rows, cols, row_stride)
+        }
     }
 }

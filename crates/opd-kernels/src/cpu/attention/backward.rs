@@ -2,16 +2,22 @@ use rayon::prelude::*;
 
 use super::{
     Strided,
-    panel::{LANES, Panel, weighted_sum},
+    keys::KeyHead,
+    rows::{LANES, ScoreRows},
 };
 use crate::{
-    cpu::{Element, dispatch, shared::SharedMut, vector},
+    cpu::{
+        dispatch,
+        gemm::{Blocks, Gemm, with_buffer},
+        shared::SharedMut,
+        vector,
+    },
     rotary::Heads,
     spans::{Span, Spans},
 };
 
 /// Writes the gradient of the fused rows `[T, heads + 2 kv_heads, dim]`; `dqkv` starts at zero.
-pub(crate) fn backward<T: Element>(
+pub(crate) fn backward<T: Gemm>(
     qkv: &[T],
     spans: &Spans,
     heads: Heads,
@@ -21,19 +27,20 @@ pub(crate) fn backward<T: Element>(
 ) {
     let dqkv = SharedMut::new(dqkv);
     let families: Vec<&[Span]> = spans.families().collect();
+    let blocks = Blocks::new();
     (0..families.len() * heads.kv_heads).into_par_iter().for_each(|task| {
         let kv_head = task % heads.kv_heads;
-        let context = Context { qkv, heads, kv_head, scale, out, lse, dout };
+        let context = Context { blocks, qkv, heads, kv_head, scale, out, lse, dout };
         for span in families[task / heads.kv_heads] {
-            dispatch(
-                #[inline(always)]
-                || context.span(span, &dqkv),
-            );
+            // SAFETY: query rows belong to one span and query heads to one key head; spans that
+            // share a key row are of one family, whose spans this task takes one after the other.
+            unsafe { context.span(span, &dqkv) };
         }
     });
 }
 
-struct Context<'a, T> {
+struct Context<'a, T: 'static> {
+    blocks: Blocks<T>,
     qkv: &'a [T],
     heads: Heads,
     kv_head: usize,
@@ -43,55 +50,72 @@ struct Context<'a, T> {
     dout: &'a [T],
 }
 
-impl<T: Element> Context<'_, T> {
-    /// Adds the gradient of one span's rows and of its prefix's keys and values.
-    #[inline(always)]
-    fn span(&self, span: &Span, dqkv: &SharedMut<'_, T>) {
+impl<T: Gemm> Context<'_, T> {
+    /// Adds the gradient of a span's rows of scores.
+    ///
+    /// # Safety
+    ///
+    /// Nothing else may touch the gradients of the span's queries, keys and values at this key
+    /// head meanwhile.
+    unsafe fn span(&self, span: &Span, dqkv: &SharedMut<'_, T>) {
         let Heads { heads, kv_heads, head_dim: dim } = self.heads;
         let row_stride = self.heads.total() * dim;
-        let part = |head: usize| Strided { values: &self.qkv[head * dim..], row_stride };
-        let (q, k, v) = (part(0), part(heads), part(heads + kv_heads));
-        let keys = Panel::new(k, self.kv_head, dim, span);
-        let values = Panel::new(v, self.kv_head, dim, span);
-        let mut p = vec![T::ZERO; keys.width()];
-        let mut ds = vec![T::ZERO; keys.width()];
-        let mut dk = vec![T::ZERO; span.n_keys() * dim];
-        let mut dv = vec![T::ZERO; span.n_keys() * dim];
-        let group = heads / kv_heads;
-        for (i, row) in span.queries.clone().enumerate() {
-            let visible = span.visible(i);
-            let whole = visible.next_multiple_of(LANES);
-            let (p, ds) = (&mut p[..whole], &mut ds[..whole]);
-            for head in self.kv_head * group..(self.kv_head + 1) * group {
-                let at = row * heads + head;
-                let query = q.head(row, head, dim);
-                let dout = &self.dout[at * dim..][..dim];
-                let delta = vector::dot(dout, &self.out[at * dim..][..dim]);
-                keys.products(query, self.scale, p);
-                values.products(dout, T::ONE, ds);
-                for (p, ds) in p.iter_mut().zip(ds.iter_mut()) {
-                    *p = (*p - self.lse[at]).exp();
-                    *ds = *p * (*ds - delta) * self.scale;
+        let qkv = Strided { values: self.qkv, row_stride };
+        let douts = Strided { values: self.dout, row_stride: heads * dim };
+        let keys = KeyHead { source: qkv, head: heads + self.kv_head, dim };
+        let values = KeyHead { head: keys.head + kv_heads, ..keys };
+        let width = span.n_keys().next_multiple_of(LANES);
+        let (len, scores_len) =
+            (keys.buffer_len(self.blocks, span), ScoreRows::most(span, self.heads) * width);
+        let right_len = self.blocks.packed_len(ScoreRows::most(span, self.heads), dim);
+        with_buffer(3 * len + 2 * scores_len + right_len, |buffer| {
+            let (columns_at, buffer) = buffer.split_at_mut(len);
+            let (rows_at, buffer) = buffer.split_at_mut(len);
+            let (values_at, buffer) = buffer.split_at_mut(len);
+            let (p, buffer) = buffer.split_at_mut(scores_len);
+            let (ds, right) = buffer.split_at_mut(scores_len);
+            let key_columns = keys.columns(self.blocks, span, columns_at);
+            let key_rows = keys.rows(self.blocks, span, rows_at);
+            let value_columns = values.columns(self.blocks, span, values_at);
+            for rows in ScoreRows::of(span, self.heads, self.kv_head) {
+                let n_keys = rows.n_keys();
+                let (query, dout) = (rows.matrix(qkv, dim), rows.matrix(douts, dim));
+                key_columns.products(query, n_keys, (p, width));
+                value_columns.products(dout, n_keys, (ds, width));
+                dispatch(
+                    #[inline(always)]
+                    || self.scores(&rows, width, p, ds),
+                );
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let dquery = rows.matrix_mut(dqkv, row_stride, dim);
+                    key_rows.add_weighted(dquery, (ds, width), n_keys);
+                    let query = self.blocks.right(query, right);
+                    keys.add_gradient(self.blocks, dqkv, span, n_keys, (ds, width), &query);
+                    let dout = self.blocks.right(dout, right);
+                    values.add_gradient(self.blocks, dqkv, span, n_keys, (p, width), &dout);
                 }
-                for j in 0..visible {
-                    vector::axpy(&mut dk[j * dim..][..dim], ds[j], query);
-                    vector::axpy(&mut dv[j * dim..][..dim], p[j], dout);
-                }
-                let from = row * row_stride + head * dim;
-                // SAFETY: query rows belong to one span and `head` to this task's key head.
-                let dq = unsafe { dqkv.slice(from..from + dim) };
-                weighted_sum(dq, &ds[..visible], k, self.kv_head, span);
             }
-        }
-        for j in 0..span.n_keys() {
-            let from = span.key_row(j) * row_stride + (heads + self.kv_head) * dim;
-            let gap = kv_heads * dim;
-            // SAFETY: spans that share a key row are of one family, whose spans this task
-            // takes one after the other; the key head is this task's alone.
-            let (dk_row, dv_row) =
-                unsafe { (dqkv.slice(from..from + dim), dqkv.slice(from + gap..from + gap + dim)) };
-            vector::axpy(dk_row, T::ONE, &dk[j * dim..][..dim]);
-            vector::axpy(dv_row, T::ONE, &dv[j * dim..][..dim]);
+        });
+    }
+
+    /// From `q . k` in `p` and `dout . v` in `ds` to probabilities and gradients of `q . k`; 0 for
+    /// keys that a row does not see.
+    #[inline(always)]
+    fn scores(&self, rows: &ScoreRows, width: usize, p: &mut [T], ds: &mut [T]) {
+        let dim = self.heads.head_dim;
+        for r in 0..rows.len() {
+            let at = rows.at(r, self.heads.heads);
+            let values = at * dim..(at + 1) * dim;
+            let delta = vector::dot(&self.dout[values.clone()], &self.out[values]);
+            let (visible, n_keys) = (rows.visible(r), rows.n_keys());
+            let (p, ds) = (&mut p[r * width..][..n_keys], &mut ds[r * width..][..n_keys]);
+            p[visible..].fill(T::ZERO);
+            ds[visible..].fill(T::ZERO);
+            for (p, ds) in p[..visible].iter_mut().zip(&mut ds[..visible]) {
+                *p = (*p * self.scale - self.lse[at]).exp();
+                *ds = *p * (*ds - delta) * self.scale;
+            }
         }
     }
 }

@@ -2,19 +2,25 @@ use rayon::prelude::*;
 
 use super::{
     Strided,
-    panel::{LANES, Panel, weighted_sum},
+    keys::KeyHead,
+    rows::{BLOCK, LANES, ScoreRows},
 };
 use crate::{
-    cpu::{Element, dispatch, shared::SharedMut, vector},
+    cpu::{
+        Element, dispatch,
+        gemm::{Blocks, Gemm, with_buffer},
+        shared::SharedMut,
+        vector,
+    },
     rotary::Heads,
-    spans::{Span, Spans},
+    spans::Spans,
 };
 
 /// Fewest tasks handed to a thread at once.
 const TASKS: usize = 8;
 
-/// Writes `out` `[Tq, heads, dim]` and `lse` `[Tq, heads]`.
-pub(crate) fn forward<T: Element>(
+/// Writes `out` `[Tq, heads, dim]`, which starts at zero, and `lse` `[Tq, heads]`.
+pub(crate) fn forward<T: Gemm>(
     (q, k, v): (Strided<'_, T>, Strided<'_, T>, Strided<'_, T>),
     spans: &Spans,
     heads: Heads,
@@ -22,70 +28,87 @@ pub(crate) fn forward<T: Element>(
     (out, lse): (&mut [T], &mut [T]),
 ) {
     let (out, lse) = (SharedMut::new(out), SharedMut::new(lse));
+    let blocks = Blocks::new();
+    let dim = heads.head_dim;
     let n_tasks = spans.spans().len() * heads.kv_heads;
     (0..n_tasks).into_par_iter().with_min_len(TASKS).for_each(|task| {
         let span = &spans.spans()[task / heads.kv_heads];
-        dispatch(
-            #[inline(always)]
-            || one(q, k, v, span, task % heads.kv_heads, heads, scale, &out, &lse),
-        );
+        let kv_head = task % heads.kv_heads;
+        let keys = KeyHead { source: k, head: kv_head, dim };
+        let values = KeyHead { source: v, ..keys };
+        let width = span.n_keys().next_multiple_of(LANES);
+        let len = keys.buffer_len(blocks, span);
+        with_buffer(2 * len + ScoreRows::most(span, heads) * width, |buffer| {
+            let (keys_at, buffer) = buffer.split_at_mut(len);
+            let (values_at, scores) = buffer.split_at_mut(len);
+            let keys = keys.columns(blocks, span, keys_at);
+            let values = values.rows(blocks, span, values_at);
+            for rows in ScoreRows::of(span, heads, kv_head) {
+                let n_keys = rows.n_keys();
+                keys.products(rows.matrix(q, dim), n_keys, (scores, width));
+                let mut sums = [T::ZERO; BLOCK];
+                dispatch(
+                    #[inline(always)]
+                    || numerators(&rows, scores, width, scale, &mut sums, &lse, heads),
+                );
+                // SAFETY: query rows belong to one span alone (`Spans::new`) and heads to this
+                // task's key head alone, so no other task touches these values.
+                let target = unsafe { rows.matrix_mut(&out, heads.heads * dim, dim) };
+                values.add_weighted(target, (scores, width), n_keys);
+                dispatch(
+                    #[inline(always)]
+                    || divide(&rows, &sums, &out, heads),
+                );
+            }
+        });
     });
 }
 
+/// Replaces each row's visible products by `exp(scale * product - max)` and the rest of its
+/// `n_keys` by 0; writes the rows' sums and log-sum-exps.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn one<T: Element>(
-    q: Strided<'_, T>,
-    k: Strided<'_, T>,
-    v: Strided<'_, T>,
-    span: &Span,
-    kv_head: usize,
-    heads: Heads,
+fn numerators<T: Element>(
+    rows: &ScoreRows,
+    scores: &mut [T],
+    width: usize,
     scale: T,
-    out: &SharedMut<'_, T>,
+    sums: &mut [T],
     lse: &SharedMut<'_, T>,
+    heads: Heads,
 ) {
-    let (dim, group) = (heads.head_dim, heads.heads / heads.kv_heads);
-    let keys = Panel::new(k, kv_head, dim, span);
-    let mut scores = vec![T::ZERO; keys.width()];
-    for (i, row) in span.queries.clone().enumerate() {
-        let visible = span.visible(i);
-        let scores = &mut scores[..visible.next_multiple_of(LANES)];
-        for head in kv_head * group..(kv_head + 1) * group {
-            keys.products(q.head(row, head, dim), scale, scores);
-            let at = row * heads.heads + head;
-            // SAFETY: `row` belongs to this span alone (`Spans::new`) and `head` to this
-            // task's key head alone, so no other task touches these values.
-            let (out, lse) =
-                unsafe { (out.slice(at * dim..(at + 1) * dim), lse.slice(at..at + 1)) };
-            let (sum, max) = softmax_numerators(scores, visible);
-            lse[0] = max + sum.ln();
-            weighted_sum(out, &scores[..visible], v, kv_head, span);
-            let inverse = T::ONE / sum;
-            for value in out {
-                *value *= inverse;
-            }
+    let whole = rows.n_keys().next_multiple_of(LANES);
+    for r in 0..rows.len() {
+        let scores = &mut scores[r * width..][..whole];
+        let (visible, hidden) = scores.split_at_mut(rows.visible(r));
+        for score in visible {
+            *score *= scale;
         }
-    }
-}
-
-/// Replaces the first `visible` scores by `exp(score - max)` and the rest by 0; returns their
-/// sum and the maximum.
-#[inline(always)]
-fn softmax_numerators<T: Element>(scores: &mut [T], visible: usize) -> (T, T) {
-    for score in &mut scores[visible..] {
-        *score = T::NEG_INFINITY;
-    }
-    let max = vector::max(scores);
-    for score in scores.iter_mut() {
-        *score = (*score - max).exp();
-    }
-    (
-        vector::sum_by(
+        hidden.fill(T::NEG_INFINITY);
+        let max = vector::max(scores);
+        for score in scores.iter_mut() {
+            *score = (*score - max).exp();
+        }
+        sums[r] = vector::sum_by(
             scores.len(),
             #[inline(always)]
             |i| scores[i],
-        ),
-        max,
-    )
+        );
+        let at = rows.at(r, heads.heads);
+        // SAFETY: as for `forward`: this row's head is this task's alone.
+        unsafe { lse.slice(at..at + 1)[0] = max + sums[r].ln() };
+    }
+}
+
+/// Divides each output row by its sum.
+#[inline(always)]
+fn divide<T: Element>(rows: &ScoreRows, sums: &[T], out: &SharedMut<'_, T>, heads: Heads) {
+    let dim = heads.head_dim;
+    for (r, sum) in sums.iter().enumerate().take(rows.len()) {
+        let at = rows.at(r, heads.heads);
+        let inverse = T::ONE / *sum;
+        // SAFETY: as for `forward`: this row's head is this task's alone.
+        for value in unsafe { out.slice(at * dim..(at + 1) * dim) } {
+            *value *= inverse;
+        }
+    }
 }

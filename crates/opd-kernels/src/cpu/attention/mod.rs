@@ -1,11 +1,13 @@
 //! Causal attention over packed spans, one task per span (or family) and key head.
 //!
-//! Keys and values of a task are first laid out with the keys along the fast axis, so that
-//! scores of neighbouring keys are computed side by side.
+//! A task takes blocks of query rows: scores, softmax and weighted values are small matrix
+//! products whose every element is one chain in order of the keys, so a row's result does not
+//! depend on the rows beside it.
 
 mod backward;
 mod forward;
-mod panel;
+mod keys;
+mod rows;
 
 pub(crate) use self::{backward::backward, forward::forward};
 
@@ -14,11 +16,4 @@ pub(crate) use self::{backward::backward, forward::forward};
 pub(crate) struct Strided<'a, T> {
     pub(crate) values: &'a [T],
     pub(crate) row_stride: usize,
-}
-
-impl<'a, T> Strided<'a, T> {
-    #[inline(always)]
-    fn head(&self, row: usize, head: usize, dim: usize) -> &'a [T] {
-        &self.values[row * self.row_stride + head * dim..][..dim]
-    }
 }

@@ -1,4 +1,4 @@
-use std::cell::Cell;
+use std::cell::RefCell;
 
 /// A cache line: the unit of the buffer, so that packed strips start at one.
 #[derive(Clone, Copy)]
@@ -11,16 +11,17 @@ impl Line {
 }
 
 thread_local! {
-    static BUFFER: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    /// Buffers that no call of this thread has now; the last was given back last.
+    static FREE: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Calls `work` with memory for `len` values that belongs to this call alone.
 ///
-/// The memory holds whatever the last call on this thread left, or 0. A call within `work` gets
+/// The memory holds whatever an earlier call on this thread left, or 0. A call within `work` gets
 /// memory of its own.
-pub(super) fn with_buffer<T: Number, R>(len: usize, work: impl FnOnce(&mut [T]) -> R) -> R {
+pub(crate) fn with_buffer<T: Number, R>(len: usize, work: impl FnOnce(&mut [T]) -> R) -> R {
     let lines = (len * size_of::<T>()).div_ceil(Line::BYTES);
-    let mut buffer = BUFFER.take();
+    let mut buffer = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
     if buffer.len() < lines {
         buffer.resize(lines, Line([0; Line::BYTES]));
     }
@@ -29,7 +30,7 @@ pub(super) fn with_buffer<T: Number, R>(len: usize, work: impl FnOnce(&mut [T]) 
     // this call's until it is put back.
     let values = unsafe { std::slice::from_raw_parts_mut(buffer.as_mut_ptr().cast::<T>(), len) };
     let result = work(values);
-    BUFFER.set(buffer);
+    FREE.with_borrow_mut(|free| free.push(buffer));
     result
 }
 

@@ -67,6 +67,12 @@ impl<'a, T> Matrix<'a, T> {
     pub(super) fn as_ptr(&self) -> *const T {
         self.values.as_ptr()
     }
+
+    /// What the matrix is cut from.
+    #[inline]
+    pub(super) fn values(&self) -> &'a [T] {
+        self.values
+    }
 }
 
 /// A matrix that is written: columns are adjacent, rows `row_stride` apart.
@@ -86,9 +92,37 @@ impl<'a, T> MatrixMut<'a, T> {
     /// If rows overlap, or the last element lies outside `values`: the kernels rely on it.
     #[inline]
     pub(crate) fn new(values: &'a mut [T], rows: usize, cols: usize, row_stride: usize) -> Self {
+        // SAFETY: the borrow is exclusive.
+        unsafe { Self::from_raw(values.as_mut_ptr(), values.len(), rows, cols, row_stride) }
+    }
+
+    /// [`MatrixMut::new`] within the `len` values at `values`, of which those between the rows may
+    /// be somebody else's.
+    ///
+    /// # Safety
+    ///
+    /// The matrix's own values may be written for as long as the result lives, by nobody else.
+    ///
+    /// # Panics
+    ///
+    /// As [`MatrixMut::new`].
+    #[inline]
+    pub(crate) unsafe fn from_raw(
+        values: *mut T,
+        len: usize,
+        rows: usize,
+        cols: usize,
+        row_stride: usize,
+    ) -> Self {
         assert!(rows <= 1 || row_stride >= cols, "rows overlap");
-        assert!(extent(rows, cols, row_stride, 1) <= values.len(), "matrix ends outside");
-        Self { values: values.as_mut_ptr(), rows, cols, row_stride, borrow: PhantomData }
+        assert!(extent(rows, cols, row_stride, 1) <= len, "matrix ends outside");
+        Self { values, rows, cols, row_stride, borrow: PhantomData }
+    }
+
+    /// The same matrix for a shorter time.
+    #[inline]
+    pub(crate) fn reborrow(&mut self) -> MatrixMut<'_, T> {
+        MatrixMut { borrow: PhantomData, ..*self }
     }
 
     /// Rows back to back.

@@ -9,6 +9,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod blocks;
 mod buffer;
 mod grid;
 mod kernels;
@@ -24,15 +25,17 @@ mod tile;
 
 use rayon::prelude::*;
 
+pub(crate) use self::{
+    blocks::{Accumulate, Blocks, RightBlock},
+    buffer::with_buffer,
+    kernels::Gemm,
+    matrix::{Matrix, MatrixMut},
+    packed::Packed,
+};
 use self::{
     grid::Grid,
     kernels::Level,
     product::{Product, Right},
-};
-pub(crate) use self::{
-    kernels::Gemm,
-    matrix::{Matrix, MatrixMut},
-    packed::Packed,
 };
 
 /// What happens to the values that the output holds.

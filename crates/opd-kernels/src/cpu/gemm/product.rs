@@ -6,7 +6,7 @@ use super::{
     kernels::Kernels,
     pack::Strip,
     packed::{BLOCK, Packed, Strips},
-    tile::{LeftBy, Tile},
+    tile::{LeftBy, Start, Tile},
 };
 
 /// Bytes of packed right operand per pass over the rows: a part of the second-level cache.
@@ -144,13 +144,16 @@ impl<T: Gemm> Product<'_, T> {
         right: &Block<T>,
     ) {
         let kernels = self.kernels;
-        let add = self.update == Update::Add || first > 0;
+        let start = match self.update {
+            Update::Set if first == 0 => Start::Zero,
+            Update::Set | Update::Add => Start::ZeroThenAdd,
+        };
         let n_strips = strips.cols.div_ceil(kernels.max_cols());
         for panel in 0..n_panels {
-            let start = rows.start + rows.len() * panel / n_panels;
+            let top = rows.start + rows.len() * panel / n_panels;
             let end = rows.start + rows.len() * (panel + 1) / n_panels;
-            // SAFETY: rows start..end and depths first..first + depth are inside `a`.
-            let (a, a_stride, by) = unsafe { self.left(start..end, first, depth, n_strips, left) };
+            // SAFETY: rows top..end and depths first..first + depth are inside `a`.
+            let (a, a_stride, by) = unsafe { self.left(top..end, first, depth, n_strips, left) };
             for col in (0..strips.cols).step_by(kernels.max_cols()) {
                 let width = strips.width(col);
                 let (b, b_stride) = match right.direct {
@@ -168,14 +171,14 @@ impl<T: Gemm> Product<'_, T> {
                     b,
                     b_stride,
                     // SAFETY: the tile is inside the part.
-                    c: unsafe { self.c.add(start * self.c_stride + origin + col) },
+                    c: unsafe { self.c.add(top * self.c_stride + origin + col) },
                     c_stride: self.c_stride,
                     cols: width.min(strips.cols - col),
-                    add,
+                    start,
                 };
                 // SAFETY: the operands cover the tile, the caller owns this part of `c` and has
                 // the instruction set.
-                unsafe { kernels.tile(end - start, width, by)(&tile) };
+                unsafe { kernels.tile(end - top, width, by)(&tile) };
             }
         }
     }

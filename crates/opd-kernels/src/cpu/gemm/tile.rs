@@ -14,8 +14,18 @@ pub(super) struct Tile<T> {
     pub(super) c_stride: usize,
     /// Columns that are written, at least 1, at most those of the vectors.
     pub(super) cols: usize,
-    /// Whether the products are added to `c`.
-    pub(super) add: bool,
+    pub(super) start: Start,
+}
+
+/// Where the sums of a tile start, and where they go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// At 0; they replace `c`.
+    Zero,
+    /// At 0; they are added to `c`.
+    ZeroThenAdd,
+    /// At `c`, which they replace.
+    Values,
 }
 
 /// Which index of the left operand is adjacent in memory.
@@ -43,8 +53,8 @@ macro_rules! unroll {
 
 /// Computes a tile of `ROWS` rows and `VECTORS` vectors of columns.
 ///
-/// Each output is one chain of multiply-adds from 0 in order of the depth, whatever the size of
-/// the tile; that is what makes an output independent of its neighbours.
+/// Each output is one chain of multiply-adds in order of the depth, whatever the size of the
+/// tile; that is what makes an output independent of its neighbours.
 ///
 /// # Safety
 ///
@@ -54,9 +64,10 @@ macro_rules! unroll {
 pub(super) unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, const BY_ROW: bool>(
     tile: &Tile<L::Scalar>,
 ) {
-    let &Tile { depth, a_stride, b_stride, c_stride, cols, add, mut a, mut b, c } = tile;
+    let &Tile { depth, a_stride, b_stride, c_stride, cols, start, mut a, mut b, c } = tile;
+    let add = start == Start::ZeroThenAdd;
     // SAFETY: k < depth, i < ROWS and v < VECTORS, so reads are those that the caller vouches
-    // for; writes go to rows i < ROWS and columns below `cols`, which the caller owns.
+    // for; rows i < ROWS and columns below `cols` of `c` belong to the caller.
     unsafe {
         unroll!(i < ROWS, {
             unroll!(v < VECTORS, {
@@ -64,6 +75,20 @@ pub(super) unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, con
             });
         });
         let mut sums = [[L::zero(); VECTORS]; ROWS];
+        if start == Start::Values {
+            unroll!(v < VECTORS, {
+                let n = cols.saturating_sub(v * L::COUNT);
+                let c = c.wrapping_add(v * L::COUNT);
+                unroll!(i < ROWS, {
+                    let at = c.wrapping_add(i * c_stride);
+                    if n >= L::COUNT {
+                        sums[i][v] = L::load(at);
+                    } else if n > 0 {
+                        sums[i][v] = L::load_head(at, n);
+                    }
+                });
+            });
+        }
         for _ in 0..depth {
             let mut right = [L::zero(); VECTORS];
             unroll!(v < VECTORS, {
