@@ -12,6 +12,7 @@ mod packed;
 mod parameters;
 mod rope;
 mod save;
+mod score;
 mod tape;
 mod tokenizer;
 mod weights;
@@ -25,6 +26,7 @@ pub use self::{
     packed::Packed,
     parameters::{Parameter, Parameters},
     rope::Rope,
+    score::chunks,
     tape::Checkpointing,
     tokenizer::Tokenizer,
 };

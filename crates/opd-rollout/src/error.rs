@@ -98,5 +98,15 @@ pub enum Error {
     Candle(#[from] candle_core::Error),
 }
 
+impl Error {
+    /// The same fault of the request that comes `by` requests later.
+    pub(crate) fn shifted(self, by: usize) -> Self {
+        match self {
+            Self::NotFinite { index, token } => Self::NotFinite { index: index + by, token },
+            other => other,
+        }
+    }
+}
+
 /// A result whose error is [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;

@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use candle_core::{DType, Tensor};
 use opd_batch::Finish;
 use opd_kernels::{Span, Spans, embedding, linear, token_logprobs};
@@ -13,6 +15,10 @@ use crate::{
 
 /// Rows whose logits are held at once.
 const LOGIT_ROWS: usize = 256;
+
+/// Fewest sequences side by side for which a thread runs sequences of its own: with less, it
+/// would read all weights for few rows, and all threads share the work of each kernel instead.
+const PART_SEQUENCES: usize = 64;
 
 /// Samples with the model in this process: batched, with cached keys and values, finished
 /// slots refilled at once, and each distinct prompt computed once.
@@ -51,10 +57,35 @@ impl<'a> InProcess<'a> {
 impl RolloutEngine for InProcess<'_> {
     fn generate(&self, requests: &[Request], sampling: &Sampling) -> Result<Vec<Generation>> {
         self.check(requests, sampling)?;
-        let mut run = Run::new(self, requests, sampling)?;
-        while run.step()? {}
-        Ok(run.generations)
+        let threads = if self.model.device().is_cpu() { rayon::current_num_threads() } else { 1 };
+        let side_by_side = self.max_sequences.min(requests.len());
+        let parts = parts(requests, threads.min(side_by_side / PART_SEQUENCES).max(1));
+        let engine =
+            Self { max_sequences: (self.max_sequences / parts.len().max(1)).max(1), ..*self };
+        let run = |part: &Range<usize>| {
+            let mut run = Run::new(&engine, &requests[part.clone()], sampling)?;
+            while run.step().map_err(|error| error.shifted(part.start))? {}
+            Ok(run.generations)
+        };
+        let generations: Result<Vec<Vec<Generation>>> =
+            parts.par_iter().with_max_len(1).map(run).collect();
+        Ok(generations?.concat())
     }
+}
+
+/// `n` runs of requests at most, of about one size; neighbours with one prompt stay together.
+fn parts(requests: &[Request], n: usize) -> Vec<Range<usize>> {
+    let mut ends: Vec<usize> = Vec::with_capacity(n);
+    let (mut end, mut next) = (0, requests.len().div_ceil(n));
+    for family in requests.chunk_by(|a, b| a.prompt == b.prompt) {
+        end += family.len();
+        if end >= next || end == requests.len() {
+            ends.push(end);
+            next = requests.len() * (ends.len() + 1) / n;
+        }
+    }
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    starts.zip(&ends).map(|(start, &end)| start..end).collect()
 }
 
 /// A running sequence.

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 use opd_batch::{Ragged, ScoreRequest, ScoredSequence, Teacher, TeacherScores};
-use opd_models::{CausalLm, Packed, Tokenizer};
+use opd_models::{CausalLm, Tokenizer, chunks};
 
 use crate::{DistributionTeacher, Error, Result, States, candidates::Candidates};
 
@@ -80,36 +80,25 @@ impl InProcessTeacher {
     }
 
     fn all_scores(&self, request: &ScoreRequest<'_>) -> Result<TeacherScores> {
-        let config = self.model.config();
-        config.check_sequences(&request.sequences)?;
+        let (config, sequences) = (self.model.config(), &request.sequences);
+        config.check_sequences(sequences)?;
+        let temperature = f64::from(request.temperature);
         let mut candidates = Candidates::of(request, config.vocab_size)?;
-        let mut logprobs = Vec::new();
-        for chunk in chunks(&request.sequences, self.token_budget) {
-            let packed = self.model.pack(chunk)?;
-            let temperature = f64::from(request.temperature);
-            match &mut candidates {
-                None => logprobs.extend(self.logprobs(&packed, temperature)?),
-                Some(candidates) => {
-                    let hidden = self.model.hidden(&packed)?;
-                    candidates.score(
-                        &hidden,
-                        self.model.head(),
-                        chunk,
-                        temperature,
-                        &mut logprobs,
-                    )?;
+        let logprobs = match &mut candidates {
+            None => self.model.sequence_logprobs(sequences, temperature, self.token_budget)?,
+            Some(candidates) => {
+                let mut logprobs = Vec::new();
+                for chunk in chunks(sequences, self.token_budget) {
+                    let hidden = self.model.hidden(&self.model.pack(chunk)?)?;
+                    let head = self.model.head();
+                    candidates.score(&hidden, head, chunk, temperature, &mut logprobs)?;
                 }
+                logprobs
             }
-        }
+        };
         let logprobs = Ragged::new("teacher_logprobs", request.rows(), logprobs)?;
         let scores = TeacherScores::complete(logprobs)?;
         Ok(TeacherScores { top: candidates.map(Candidates::finish), ..scores })
-    }
-
-    fn logprobs(&self, packed: &Packed, temperature: f64) -> Result<Vec<f32>> {
-        let scores = self.model.token_logprobs(packed, temperature)?;
-        let values = scores.logprobs.to_dtype(DType::F32).and_then(|t| t.to_vec1::<f32>());
-        Ok(values.map_err(opd_models::Error::from)?)
     }
 }
 
@@ -133,23 +122,4 @@ impl Teacher for InProcessTeacher {
             }
         })
     }
-}
-
-/// Runs of whole sequences of at most `budget` tokens each, but at least one sequence.
-fn chunks<'s, 'a>(
-    sequences: &'s [ScoredSequence<'a>],
-    budget: usize,
-) -> impl Iterator<Item = &'s [ScoredSequence<'a>]> {
-    let mut rest = sequences;
-    std::iter::from_fn(move || {
-        let mut tokens = 0;
-        let fits = rest.iter().take_while(|sequence| {
-            tokens += sequence.prompt.len() + sequence.response.len();
-            tokens <= budget
-        });
-        let n = fits.count().max(1).min(rest.len());
-        let (chunk, after) = rest.split_at(n);
-        rest = after;
-        (!chunk.is_empty()).then_some(chunk)
-    })
 }

@@ -5,6 +5,7 @@ use opd_batch::{Finish, Ragged, Rollout, RolloutBatch, ScoreRequest, ScoredBatch
 use opd_loss::{LossBatch, Metric, ObjectiveInputs, ObjectiveOutput, TeacherStates};
 use opd_models::{CausalLm, Checkpointing, Gradients, Tokenizer};
 use opd_rollout::{InProcess, Request, RolloutEngine, Sampling, Strategy};
+use rayon::prelude::*;
 
 use crate::{
     AdamW, Error, LearningRate, Parts, Result, TokenizedPrompts,
@@ -44,6 +45,13 @@ struct Updates {
     lr: f64,
     metrics: Vec<Metric>,
     ratio: Ratio,
+}
+
+/// A micro-batch that went through the model and back.
+struct Differentiated {
+    micro: LossBatch,
+    output: ObjectiveOutput,
+    gradients: Gradients,
 }
 
 /// Importance ratio of the step's first update.
@@ -206,12 +214,9 @@ impl Trainer {
 
     fn logprobs(&self, model: &CausalLm, batch: &RolloutBatch) -> Result<Ragged<f32>> {
         let rows: Vec<usize> = (0..batch.n_rows()).collect();
-        let mut logprobs = Vec::with_capacity(batch.rows().n_tokens());
-        for run in micro_batches(batch, &rows, self.config.optimizer.token_budget) {
-            let packed = model.pack(&sequences(batch, &run))?;
-            let scores = model.token_logprobs(&packed, self.config.rollout.temperature)?;
-            logprobs.extend(scores.logprobs.to_dtype(DType::F32)?.to_vec1::<f32>()?);
-        }
+        let (temperature, budget) =
+            (self.config.rollout.temperature, self.config.optimizer.token_budget);
+        let logprobs = model.sequence_logprobs(&sequences(batch, &rows), temperature, budget)?;
         Ok(Ragged::new("logprobs", batch.rows().clone(), logprobs)?)
     }
 
@@ -229,15 +234,34 @@ impl Trainer {
                 _ => Cow::Owned(whole.part(&rows, &self.parts.aggregation)?),
             };
             let mut gradients = Gradients::new(self.student.parameters());
-            for run in micro_batches(batch, &rows, self.config.optimizer.token_budget) {
-                let within: Vec<usize> = run.iter().map(|row| row - rows[0]).collect();
-                let micro = weighted.select(&within)?;
-                let output = self.differentiate(batch, &run, &micro, &mut gradients)?;
+            let mut take = |output: &ObjectiveOutput, micro: &LossBatch| -> Result<()> {
                 let loss = output.loss.to_dtype(DType::F64)?.to_scalar::<f64>()?;
                 updates.loss += loss / parts as f64;
                 Metric::merge(&mut updates.metrics, &output.metrics);
                 if part == 0 {
-                    updates.ratio.take(&output, &micro)?;
+                    updates.ratio.take(output, micro)?;
+                }
+                Ok(())
+            };
+            let micro = |run: &[usize]| {
+                let within: Vec<usize> = run.iter().map(|row| row - rows[0]).collect();
+                weighted.select(&within)
+            };
+            let runs = micro_batches(batch, &rows, self.config.optimizer.token_budget);
+            match self.config.optimizer.micro_batches_at_once {
+                1 => {
+                    for run in &runs {
+                        let micro = micro(run)?;
+                        take(&self.differentiate(batch, run, &micro, &mut gradients)?, &micro)?;
+                    }
+                }
+                n => {
+                    for runs in runs.chunks(n) {
+                        for part in self.differentiate_side_by_side(batch, runs, &micro)? {
+                            take(&part.output, &part.micro)?;
+                            gradients.add(part.gradients)?;
+                        }
+                    }
                 }
             }
             updates.lr = rate.at(self.optimizer.updates());
@@ -247,6 +271,22 @@ impl Trainer {
                 self.optimizer.update(parameters, &gradients, updates.lr, optimizer)?;
         }
         Ok(updates)
+    }
+
+    /// Micro-batches at once, each into gradients of its own.
+    fn differentiate_side_by_side(
+        &self,
+        batch: &RolloutBatch,
+        runs: &[Vec<usize>],
+        micro: &(impl Fn(&[usize]) -> opd_loss::Result<LossBatch> + Sync),
+    ) -> Result<Vec<Differentiated>> {
+        let one = |run: &Vec<usize>| {
+            let mut gradients = Gradients::new(self.student.parameters());
+            let micro = micro(run)?;
+            let output = self.differentiate(batch, run, &micro, &mut gradients)?;
+            Ok(Differentiated { micro, output, gradients })
+        };
+        runs.par_iter().with_max_len(1).map(one).collect()
     }
 
     fn differentiate(

@@ -1,5 +1,5 @@
 /// Keys of the TOML file and the flags that set them.
-pub(super) const KEYS: [(&str, &str); 57] = [
+pub(super) const KEYS: &[(&str, &str)] = &[
     ("name", "name"),
     ("steps", "steps"),
     ("seed", "seed"),
@@ -47,6 +47,7 @@ pub(super) const KEYS: [(&str, &str); 57] = [
     ("optimizer.clip_grad", "clip-grad"),
     ("optimizer.updates_per_batch", "updates-per-batch"),
     ("optimizer.token_budget", "token-budget"),
+    ("optimizer.micro_batches_at_once", "micro-batches-at-once"),
     ("optimizer.activation_checkpointing", "activation-checkpointing"),
     ("evaluation.interval", "eval-interval"),
     ("evaluation.validation_prompts", "validation-prompts"),
@@ -123,8 +124,8 @@ mod tests {
             args.apply(&mut config).unwrap();
             let after = Value::try_from(&config).unwrap();
             assert_eq!(at(&after, key), Some(&expected), "--{flag}");
-            for (other, _) in KEYS.iter().filter(|(other, _)| *other != key) {
-                let with_it = flag == "eps-clip" && *other == "objective.clip.above";
+            for (other, _) in KEYS.iter().filter(|(other, _)| *other != *key) {
+                let with_it = *flag == "eps-clip" && *other == "objective.clip.above";
                 let same = at(&after, other) == at(&before, other);
                 assert!(same || with_it, "--{flag} changed {other}");
             }

@@ -42,6 +42,10 @@ pub(super) struct OptimizerFlags {
     /// Tokens of one forward and backward, prompts included; bounds the memory
     #[arg(long, value_name = "TOKENS")]
     token_budget: Option<usize>,
+    /// Forwards and backwards side by side, each with gradients of its own: faster for small
+    /// models, whose single operations are too short to share among threads
+    #[arg(long, value_name = "N")]
+    micro_batches_at_once: Option<usize>,
     /// Compute each layer twice and keep less of it
     #[arg(
         long,
@@ -68,6 +72,7 @@ impl OptimizerFlags {
         }
         set(&mut optimizer.updates_per_batch, &self.updates_per_batch);
         set(&mut optimizer.token_budget, &self.token_budget);
+        set(&mut optimizer.micro_batches_at_once, &self.micro_batches_at_once);
         set(&mut optimizer.activation_checkpointing, &self.activation_checkpointing);
     }
 }

@@ -102,3 +102,20 @@ fn forward_and_gradients_have_the_same_bits_on_any_number_of_threads() {
         });
     }
 }
+
+#[test]
+fn sequences_have_the_same_scores_however_they_are_cut() {
+    let pairs: Vec<Pair> = (0..160).map(|i| (tokens(7, i / 3), tokens(8, 900 + i))).collect();
+    for golden in GoldenModel::all() {
+        let model = load(&golden.dir, DType::F32);
+        let (together, sequences) = (logprobs(&model, &pairs, 0.7), sequences(&pairs));
+        for budget in [1, 100, 1 << 20] {
+            let scores = same_on_any_number_of_threads(|| {
+                let scores = model.sequence_logprobs(&sequences, 0.7, budget).unwrap();
+                vec![scores.into_iter().map(f64::from).collect()]
+            });
+            assert_eq!(scores, [together.clone()]);
+        }
+        assert_eq!(model.sequence_logprobs(&[], 1.0, 8).unwrap(), [0f32; 0]);
+    }
+}

@@ -3,7 +3,7 @@
 use opd_rollout::{Generation, Request, Sampling, Strategy};
 use opd_testkit::same_on_any_number_of_threads;
 
-use super::{generate, load, requests, sampling};
+use super::{generate, load, requests, sampling, tokens};
 
 #[test]
 fn a_sequence_has_the_same_bits_alone_and_in_any_batch() {
@@ -62,4 +62,26 @@ fn sampling_has_the_same_bits_on_any_number_of_threads() {
             })
             .collect()
     });
+}
+
+#[test]
+fn threads_that_run_sequences_of_their_own_sample_the_same() {
+    let model = load("qwen3_tied");
+    let requests: Vec<Request> = (0..300u64)
+        .map(|i| Request { prompt: tokens(1 + (i / 7 % 9) as usize, i / 7), stream: i })
+        .collect();
+    let sampling = sampling(1.0);
+    let tokens_and_logprobs = || -> Vec<Vec<f64>> {
+        let flat = |g: Generation| {
+            let tokens = g.tokens.into_iter().map(f64::from);
+            tokens.chain(g.logprobs.into_iter().map(f64::from)).collect()
+        };
+        generate(&model, 256, &requests, &sampling).into_iter().map(flat).collect()
+    };
+    let many = same_on_any_number_of_threads(tokens_and_logprobs);
+    for i in [0, 77, 150, 299] {
+        let alone = generate(&model, 1, &requests[i..i + 1], &sampling).remove(0);
+        let tokens: Vec<f64> = alone.tokens.iter().copied().map(f64::from).collect();
+        assert_eq!(many[i][..tokens.len()], tokens);
+    }
 }

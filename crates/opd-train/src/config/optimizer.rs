@@ -45,6 +45,9 @@ pub struct OptimizerConfig {
     pub updates_per_batch: usize,
     /// Tokens of one forward and backward, prompts included.
     pub token_budget: usize,
+    /// Forwards and backwards computed side by side, each into gradients of its own, which are
+    /// then added in order: threads have less to wait for, at the price of that much memory.
+    pub micro_batches_at_once: usize,
     /// Keep each layer's input alone and compute the layer again in the backward.
     pub activation_checkpointing: bool,
 }
@@ -63,6 +66,7 @@ impl Default for OptimizerConfig {
             min_lr_ratio: 0.0,
             updates_per_batch: 1,
             token_budget: 8192,
+            micro_batches_at_once: 1,
             activation_checkpointing: false,
         }
     }
@@ -82,7 +86,8 @@ impl OptimizerConfig {
         let ratio = self.min_lr_ratio;
         check((0.0..=1.0).contains(&ratio), "optimizer.min_lr_ratio", "from 0 to 1", ratio)?;
         at_least_one("optimizer.updates_per_batch", self.updates_per_batch as u64)?;
-        at_least_one("optimizer.token_budget", self.token_budget as u64)
+        at_least_one("optimizer.token_budget", self.token_budget as u64)?;
+        at_least_one("optimizer.micro_batches_at_once", self.micro_batches_at_once as u64)
     }
 }
 
