@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, process::Command};
 use serde_json::Value;
 
 /// A crate may depend on crates of lower rank.
-const RANKS: [(&str, u32); 11] = [
+const RANKS: [(&str, u32); 12] = [
     ("opd-batch", 0),
     ("opd-advantage", 1),
     ("opd-kernels", 1),
@@ -15,6 +15,7 @@ const RANKS: [(&str, u32); 11] = [
     ("opd-models", 3),
     ("opd-pocket", 3),
     ("opd-rollout", 4),
+    ("opd-serve", 4),
     ("opd-teacher", 4),
     ("opd-train", 5),
     ("opd-cli", 6),

@@ -1,0 +1,154 @@
+use std::ops::Range;
+
+use opd_kernels::Span;
+
+use super::families::Family;
+
+/// Tokens of one round, with the cache rows that they have: row `i` is that of token `i`.
+#[derive(Debug, Default)]
+pub(crate) struct Layout<'a> {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) positions: Vec<u32>,
+    pub(crate) members: Vec<Member>,
+    segments: Vec<Segment>,
+    placed: Option<(&'a [u32], Range<usize>)>,
+}
+
+/// Where an item's tokens are.
+#[derive(Debug)]
+pub(crate) struct Member {
+    /// Index of the item.
+    pub(crate) item: usize,
+    prefix: Range<usize>,
+    rest: Range<usize>,
+    /// Tokens that another member had computed before.
+    pub(crate) shared: usize,
+}
+
+/// Rows that follow each other in one sequence, behind those of `prefix`.
+#[derive(Debug)]
+struct Segment {
+    prefix: Range<usize>,
+    rows: Range<usize>,
+}
+
+impl Member {
+    /// Row of the item's token `t`.
+    pub(crate) fn row(&self, t: usize) -> usize {
+        match t.checked_sub(self.prefix.len()) {
+            None => self.prefix.start + t,
+            Some(t) => self.rest.start + t,
+        }
+    }
+}
+
+/// Rounds of at most `budget` tokens, or of one sequence.
+pub(crate) fn layouts<'a>(
+    fed: &[&'a [u32]],
+    families: Vec<Family>,
+    budget: usize,
+) -> Vec<Layout<'a>> {
+    let mut layouts: Vec<Layout<'a>> = Vec::new();
+    for family in families {
+        for (place, &item) in family.members.iter().enumerate() {
+            let (prefix, rest) = fed[item].split_at(family.prefix);
+            if prefix.is_empty() && rest.is_empty() {
+                continue;
+            }
+            // Members of one family follow each other: its prefix is the one placed last.
+            let resident = |layout: &Layout<'_>| place > 0 && layout.holds(prefix);
+            let room = layouts.last().is_some_and(|layout| {
+                let prefix = if resident(layout) { 0 } else { prefix.len() };
+                layout.tokens.len() + prefix + rest.len() <= budget
+            });
+            if !room {
+                layouts.push(Layout::default());
+            }
+            if let Some(layout) = layouts.last_mut() {
+                let resident = place > 0 && layout.holds(prefix);
+                layout.place(item, prefix, rest, resident);
+            }
+        }
+    }
+    layouts
+}
+
+impl<'a> Layout<'a> {
+    fn holds(&self, prefix: &[u32]) -> bool {
+        self.placed.as_ref().is_some_and(|(placed, _)| *placed == prefix)
+    }
+
+    fn place(&mut self, item: usize, prefix: &'a [u32], rest: &'a [u32], resident: bool) {
+        if !resident {
+            let rows = self.push(prefix, 0, 0..0);
+            self.placed = Some((prefix, rows));
+        }
+        let rows = self.placed.as_ref().map_or(0..0, |(_, rows)| rows.clone());
+        let shared = if resident { prefix.len() } else { 0 };
+        let rest = self.push(rest, prefix.len(), rows.clone());
+        self.members.push(Member { item, prefix: rows, rest, shared });
+    }
+
+    fn push(&mut self, tokens: &[u32], position: usize, prefix: Range<usize>) -> Range<usize> {
+        let rows = self.tokens.len()..self.tokens.len() + tokens.len();
+        self.tokens.extend_from_slice(tokens);
+        self.positions.extend((position..position + tokens.len()).map(|p| p as u32));
+        if !rows.is_empty() {
+            self.segments.push(Segment { prefix, rows: rows.clone() });
+        }
+        rows
+    }
+
+    /// What the tokens of `rows` attend to; the rows before them are in the cache.
+    pub(crate) fn spans(&self, rows: &Range<usize>) -> Vec<Span> {
+        let within = self.segments.iter().filter_map(|segment| {
+            let first = segment.rows.start.max(rows.start);
+            let end = segment.rows.end.min(rows.end);
+            (first < end).then(|| Span {
+                queries: first - rows.start..end - rows.start,
+                prefix: segment.prefix.clone(),
+                keys: segment.rows.start..end,
+            })
+        });
+        within.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::families::families, layouts};
+
+    #[test]
+    fn rounds_keep_the_budget_and_place_each_prefix_once_in_each() {
+        let prompt: Vec<u32> = (0..10).collect();
+        let sequences: Vec<Vec<u32>> =
+            (0..5).map(|i| [&prompt[..], &[20 + i, 30 + i, 40 + i]].concat()).collect();
+        let fed: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        let lengths = |budget| -> Vec<usize> {
+            let layouts = layouts(&fed, families(&fed, true), budget);
+            layouts.iter().map(|layout| layout.tokens.len()).collect()
+        };
+        assert_eq!(lengths(100), [25]);
+        assert_eq!(lengths(20), [19, 16]);
+        assert_eq!(lengths(1), [13; 5]);
+        let one = &layouts(&fed, families(&fed, true), 100)[0];
+        assert_eq!(one.members.iter().map(|m| m.shared).collect::<Vec<_>>(), [0, 10, 10, 10, 10]);
+        for member in &one.members {
+            let tokens: Vec<u32> = (0..13).map(|t| one.tokens[member.row(t)]).collect();
+            let positions: Vec<u32> = (0..13).map(|t| one.positions[member.row(t)]).collect();
+            assert_eq!(tokens, sequences[member.item]);
+            assert_eq!(positions, (0..13).collect::<Vec<u32>>());
+        }
+    }
+
+    #[test]
+    fn parts_of_a_round_see_all_before_them() {
+        let sequences = [[1, 2, 3, 4, 5], [1, 2, 3, 6, 7]];
+        let fed: Vec<&[u32]> = sequences.iter().map(|s| &s[..]).collect();
+        let layout = &layouts(&fed, families(&fed, true), 10)[0];
+        let spans = layout.spans(&(2..6));
+        let shown: Vec<_> =
+            spans.iter().map(|s| (s.queries.clone(), s.prefix.clone(), s.keys.clone())).collect();
+        assert_eq!(shown, [(0..1, 0..0, 0..3), (1..3, 0..3, 3..5), (3..4, 0..3, 5..6)]);
+    }
+}

@@ -1,0 +1,99 @@
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use candle_core::{DType, Device};
+use opd_models::{CausalLm, Tokenizer};
+use sha2::{Digest, Sha256};
+
+use crate::{Error, Result};
+
+/// A model and what a server says of it.
+#[derive(Debug)]
+pub struct ServedModel {
+    pub(crate) lm: CausalLm,
+    pub(crate) tokenizer: Option<Tokenizer>,
+    pub(crate) name: String,
+    pub(crate) weight_version: String,
+}
+
+impl ServedModel {
+    /// Loads a Hugging Face directory, in f32; text needs its `tokenizer.json`, token ids do
+    /// not.
+    ///
+    /// Its name is that of the directory, its weight version a digest of its files: other
+    /// weights are another version.
+    ///
+    /// # Errors
+    ///
+    /// As [`CausalLm::load`]; a tokenizer that is there but damaged.
+    pub fn load(dir: impl AsRef<Path>, device: &Device) -> Result<Self> {
+        let dir = dir.as_ref();
+        let lm = CausalLm::load(dir, DType::F32, device)?;
+        let has_tokenizer = dir.join("tokenizer.json").exists();
+        let tokenizer = has_tokenizer.then(|| Tokenizer::load(dir)).transpose()?;
+        let name = dir
+            .canonicalize()
+            .ok()
+            .and_then(|dir| dir.file_name().map(|name| name.to_string_lossy().into_owned()));
+        let name = name.unwrap_or_else(|| dir.display().to_string());
+        let weight_version = digest(dir)?;
+        Ok(Self { lm, tokenizer, name, weight_version })
+    }
+
+    /// The name that `/v1/models` has and `model` of a request must have.
+    #[must_use]
+    pub fn with_name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// What `meta_info.weight_version` has.
+    #[must_use]
+    pub fn with_weight_version(mut self, version: impl Into<String>) -> Self {
+        self.weight_version = version.into();
+        self
+    }
+
+    /// The model.
+    pub fn lm(&self) -> &CausalLm {
+        &self.lm
+    }
+
+    /// Text of one id, as it stands in the vocabulary where it has no text of its own.
+    pub(crate) fn text_of(&self, id: u32) -> Option<String> {
+        let tokenizer = self.tokenizer.as_ref()?;
+        let text = tokenizer.decode(&[id]).ok().filter(|text| !text.is_empty());
+        text.or_else(|| tokenizer.token(id))
+    }
+}
+
+/// The first 16 hexadecimal digits of the SHA-256 of configuration and weights.
+fn digest(dir: &Path) -> Result<String> {
+    let read = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Read { path, source }
+    };
+    let entries = std::fs::read_dir(dir).map_err(read(dir))?;
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|path| {
+        path.extension().is_some_and(|extension| extension == "safetensors")
+            || path.file_name().is_some_and(|name| name == "config.json")
+    });
+    files.sort();
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    for path in files {
+        let mut file = File::open(&path).map_err(read(&path))?;
+        loop {
+            match file.read(&mut buffer).map_err(read(&path))? {
+                0 => break,
+                n => hasher.update(&buffer[..n]),
+            }
+        }
+    }
+    let digits = hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    Ok(digits)
+}

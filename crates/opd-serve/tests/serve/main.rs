@@ -1,0 +1,13 @@
+//! The server as its clients meet it, on a free port of this machine.
+#![allow(clippy::unwrap_used)]
+
+mod client;
+mod completions;
+mod faults;
+mod generation;
+mod information;
+mod parsing;
+mod python;
+mod scores;
+mod sharing;
+mod shutdown;
