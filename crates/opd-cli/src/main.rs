@@ -17,6 +17,7 @@ mod progress;
 mod records;
 mod sampling;
 mod score;
+mod serve;
 mod train;
 
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     eval::EvalArgs, failure::Failure, flags::TrainArgs, generate::GenerateArgs, score::ScoreArgs,
+    serve::ServeArgs,
 };
 
 /// Training frees and takes the same large buffers at every step; the system's allocator gives
@@ -53,6 +55,7 @@ enum Command {
     Eval(EvalArgs),
     Generate(GenerateArgs),
     Score(ScoreArgs),
+    Serve(ServeArgs),
 }
 
 fn main() -> ExitCode {
@@ -76,5 +79,6 @@ fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<()> {
         Command::Eval(args) => eval::eval(&args),
         Command::Generate(args) => generate::generate(&args),
         Command::Score(args) => score::score(&args),
+        Command::Serve(args) => serve::serve(&args),
     }
 }

@@ -10,6 +10,7 @@ mod input_faults;
 mod models;
 mod resumption;
 mod scoring;
+mod serving;
 mod spoiled_jobs;
 mod training;
 mod usage;
