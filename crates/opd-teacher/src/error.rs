@@ -90,6 +90,142 @@ pub enum Error {
     /// A kernel refused its input.
     #[error(transparent)]
     Kernel(#[from] opd_kernels::Error),
+    /// A server cannot be asked.
+    #[error(transparent)]
+    Http(#[from] opd_http::Error),
+
+    /// A server refused one sequence.
+    #[error("row {row} of the batch")]
+    Row {
+        /// Row of the batch.
+        row: usize,
+        /// What it said.
+        #[source]
+        source: opd_http::Error,
+    },
+
+    /// A server that does not say what it serves.
+    #[error(
+        "{url} does not say which model it serves: it is no {kind} server; look at the address and the teacher's type"
+    )]
+    NoDescription {
+        /// Its address.
+        url: String,
+        /// `sglang` or `vllm`.
+        kind: &'static str,
+    },
+
+    /// Servers of one teacher that are not the same.
+    #[error(
+        "{first}, but {other}; the addresses of one teacher must serve one model, with one version of its weights"
+    )]
+    Endpoints {
+        /// The first server and what it has.
+        first: String,
+        /// Another, and what that has.
+        other: String,
+    },
+
+    /// A sequence that a server must not be sent.
+    #[error(
+        "teacher `{teacher}`: row {row} has id {id} at token {place}, and its vocabulary holds {vocab_size}; do student and teacher share a tokenizer?"
+    )]
+    TokenId {
+        /// Name of the teacher.
+        teacher: String,
+        /// Row of the batch.
+        row: usize,
+        /// Token within prompt and response.
+        place: usize,
+        /// The id.
+        id: u32,
+        /// Ids are below this.
+        vocab_size: usize,
+    },
+
+    /// A sequence without a prompt.
+    #[error("teacher `{teacher}`: row {row} has no prompt; nothing predicts its first token")]
+    EmptyPrompt {
+        /// Name of the teacher.
+        teacher: String,
+        /// Row of the batch.
+        row: usize,
+    },
+
+    /// A sequence longer than a server takes.
+    #[error(
+        "teacher `{teacher}`: row {row} has {length} tokens, and it takes {longest} at most; raise the server's context length or shorten prompts and responses"
+    )]
+    TooLong {
+        /// Name of the teacher.
+        teacher: String,
+        /// Row of the batch.
+        row: usize,
+        /// Tokens of prompt and response.
+        length: usize,
+        /// What the server takes, its margin deducted.
+        longest: usize,
+    },
+
+    /// Weights that keep changing.
+    #[error(
+        "teacher `{teacher}`: its weights changed during each of {times} attempts to score a batch; leave them alone while a batch is scored"
+    )]
+    Weights {
+        /// Name of the teacher.
+        teacher: String,
+        /// Attempts.
+        times: usize,
+    },
+
+    /// A server that scored at another temperature than it was asked for.
+    #[error("scores at temperature {temperature} were asked for and not given")]
+    Temperature {
+        /// What was asked for.
+        temperature: f32,
+    },
+
+    /// The journal of scores.
+    #[error("journal {}: {what}", path.display())]
+    Journal {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        what: String,
+    },
+
+    /// Scores that a journal does not hold.
+    #[error("journal {}: {missing} of {rows} sequences have no score by `{identity}`, the first in row {row}; score them with the teacher itself", path.display())]
+    NotInJournal {
+        /// Its file.
+        path: PathBuf,
+        /// Whose scores.
+        identity: String,
+        /// The first sequence that is missing.
+        row: usize,
+        /// How many are.
+        missing: usize,
+        /// Sequences in the batch.
+        rows: usize,
+    },
+
+    /// A source of prompts that no teacher is for.
+    #[error(
+        "no teacher is for prompts of source `{source_name}`; there are teachers for {known}; add its tag to a teacher, or leave one teacher without tags for all others"
+    )]
+    UnknownSource {
+        /// The source.
+        source_name: String,
+        /// Tags of all teachers.
+        known: String,
+    },
+
+    /// Teachers that do not go together.
+    #[error("{what}")]
+    Teachers {
+        /// What is wrong, and what to do.
+        what: String,
+    },
 
     /// The model cannot be loaded or run.
     #[error(transparent)]

@@ -5,6 +5,7 @@
 mod close;
 mod differences;
 mod golden_model;
+pub mod http;
 mod model_dir;
 mod mount;
 mod numbers;

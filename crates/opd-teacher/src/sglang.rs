@@ -1,0 +1,266 @@
+use opd_batch::{ScoreRequest, Teacher, TeacherScores};
+use opd_http::{Client, Request, Verdict};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
+
+use crate::{
+    Error, Limits, RemoteSettings, Result,
+    protocol::{Described, Protocol, Question, Scored, accept, get, number, sound, text},
+    remote::Remote,
+};
+
+/// A teacher behind SGLang's `/generate`, or behind `opd serve`.
+///
+/// Scores start at the last token of the prompt, so that SGLang may take the prompt from its
+/// cache; of samples that share a long prompt one goes ahead. A temperature other than 1 is
+/// sent along, and the answer must say that it was honoured: SGLang itself scores at 1 only.
+#[derive(Debug)]
+pub struct SglangTeacher(Remote<Sglang>);
+
+impl SglangTeacher {
+    /// Connects to servers of one model: `http://HOST:PORT`, with or without `/generate`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Http`] if a server cannot be asked, [`Error::Endpoints`] if they differ.
+    pub fn connect<S: AsRef<str>>(urls: &[S], settings: RemoteSettings) -> Result<Self> {
+        Ok(Self(Remote::connect(urls, settings, Sglang::default())?))
+    }
+
+    /// What may be sent.
+    pub fn limits(&self) -> Limits {
+        self.0.limits()
+    }
+}
+
+impl Teacher for SglangTeacher {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn identity(&self) -> opd_batch::Result<String> {
+        self.0.identity().map_err(|source| opd_batch::Error::Teacher {
+            teacher: self.name().to_owned(),
+            source: Box::new(source),
+        })
+    }
+
+    fn score(&self, request: &ScoreRequest<'_>) -> opd_batch::Result<TeacherScores> {
+        self.0.score(request)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Sglang {
+    shares_prompts: bool,
+}
+
+#[derive(Serialize)]
+struct Body {
+    input_ids: Ids,
+    sampling_params: Sampling,
+    return_logprob: bool,
+    logprob_start_len: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_logprobs_num: Option<usize>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Ids {
+    One(Vec<u32>),
+    Several(Vec<Vec<u32>>),
+}
+
+#[derive(Serialize)]
+struct Sampling {
+    temperature: f32,
+    max_new_tokens: u32,
+    skip_special_tokens: bool,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    meta_info: Meta,
+}
+
+/// `[log-prob, id, text]`.
+type Triple = (Option<f64>, u32, IgnoredAny);
+
+#[derive(Deserialize)]
+struct Meta {
+    finish_reason: Option<Reason>,
+    prompt_tokens: Option<usize>,
+    weight_version: Option<String>,
+    input_token_logprobs: Option<Vec<Triple>>,
+    input_top_logprobs: Option<Vec<Option<Vec<Triple>>>>,
+    input_logprob_temperature: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct Reason {
+    #[serde(rename = "type")]
+    kind: String,
+    message: Option<String>,
+}
+
+impl Protocol for Sglang {
+    const KIND: &'static str = "sglang";
+    const MARGIN: usize = 6;
+    const TEMPERATURE: bool = true;
+
+    fn longest_answer(tokens: usize, k: usize) -> usize {
+        (64 << 10) + tokens * (128 + 96 * k)
+    }
+
+    async fn describe(&self, client: &Client, endpoint: Option<usize>) -> Result<Described> {
+        let info = match get(client, endpoint, "/model_info").await? {
+            None => get(client, endpoint, "/get_model_info").await?,
+            info => info,
+        };
+        let models = get(client, endpoint, "/v1/models").await?;
+        let (info, models) = (info.as_ref(), models.as_ref());
+        let model = text(info, "/model_path").or_else(|| text(models, "/data/0/id"));
+        let Some(model) = model else {
+            let index = endpoint.unwrap_or(0);
+            let url = client.endpoints().nth(index).unwrap_or_default().to_owned();
+            return Err(Error::NoDescription { url, kind: Self::KIND });
+        };
+        Ok(Described {
+            model,
+            version: text(info, "/weight_version"),
+            context: number(models, "/data/0/max_model_len")
+                .or_else(|| number(info, "/max_model_len")),
+            vocab_size: number(info, "/vocab_size"),
+            shares_prompts: info
+                .is_some_and(|info| info.get("input_logprob_temperature").is_some()),
+            token_form: false,
+        })
+    }
+
+    fn with_description(self, described: &Described) -> Self {
+        Self { shares_prompts: described.shares_prompts }
+    }
+
+    fn must_ask_version(&self) -> bool {
+        false
+    }
+
+    fn keeps_prompts(&self) -> bool {
+        !self.shares_prompts
+    }
+
+    fn request(&self, question: &Question<'_>) -> Request {
+        let ids: Vec<Vec<u32>> =
+            question.sequences.iter().map(|s| [s.prompt, s.response].concat()).collect();
+        let start = question.sequences.first().map_or(0, |s| s.prompt.len() - 1);
+        let body = Body {
+            input_ids: match <[Vec<u32>; 1]>::try_from(ids) {
+                Ok([one]) => Ids::One(one),
+                Err(several) => Ids::Several(several),
+            },
+            sampling_params: Sampling {
+                temperature: question.temperature,
+                max_new_tokens: 0,
+                skip_special_tokens: false,
+            },
+            return_logprob: true,
+            logprob_start_len: start,
+            top_logprobs_num: (question.k > 0).then_some(question.k),
+        };
+        // Numbers, lists and names of fields: nothing that JSON cannot hold.
+        Request::post("/generate", serde_json::to_vec(&body).unwrap_or_default())
+    }
+
+    fn judge(&self, question: &Question<'_>, body: &[u8]) -> Verdict<Vec<Scored>> {
+        let items: serde_json::Result<Vec<Item>> = match question.sequences {
+            [_] => serde_json::from_slice(body).map(|item| vec![item]),
+            _ => serde_json::from_slice(body),
+        };
+        let items = match items {
+            Ok(items) => items,
+            Err(error) => return Verdict::Retry(format!("no answer of /generate: {error}")),
+        };
+        let (expected, got) = (question.sequences.len(), items.len());
+        if got != expected {
+            return Verdict::Retry(format!("{got} answers to {expected} sequences"));
+        }
+        if question.temperature != 1.0 && !items.iter().all(|item| honours(item, question)) {
+            return Verdict::Refuse("temperature".to_owned());
+        }
+        let scored = question.sequences.iter().zip(items);
+        let scored: Result<Vec<Scored>, String> = scored
+            .enumerate()
+            .map(|(i, (sequence, item))| {
+                let scored =
+                    scored_of(sequence.prompt, sequence.response, question.k, item.meta_info);
+                scored.map_err(|why| format!("sequence {i} of the request: {why}"))
+            })
+            .collect();
+        scored.map_or_else(Verdict::Retry, accept)
+    }
+}
+
+fn honours(item: &Item, question: &Question<'_>) -> bool {
+    let told = item.meta_info.input_logprob_temperature;
+    let asked = f64::from(question.temperature);
+    // An aborted answer says nothing of how it would have been scored.
+    item.meta_info.aborted().is_some() || told.is_some_and(|t| (t - asked).abs() <= 1e-6 * asked)
+}
+
+impl Meta {
+    fn aborted(&self) -> Option<&Reason> {
+        self.finish_reason.as_ref().filter(|reason| reason.kind == "abort")
+    }
+}
+
+/// Checks an answer against what was sent: everything that can be echoed must be.
+fn scored_of(prompt: &[u32], response: &[u32], k: usize, meta: Meta) -> Result<Scored, String> {
+    if let Some(reason) = meta.aborted() {
+        return Err(format!("aborted: {}", reason.message.as_deref().unwrap_or("no reason given")));
+    }
+    let length = prompt.len() + response.len();
+    if let Some(got) = meta.prompt_tokens.filter(|&got| got != length) {
+        return Err(format!("it counts {got} tokens, {length} were sent"));
+    }
+    let triples = meta.input_token_logprobs.ok_or("no `input_token_logprobs`")?;
+    let (expected, got) = (response.len() + 1, triples.len());
+    if got != expected {
+        return Err(format!("{got} log-probs where {expected} are due"));
+    }
+    let sent = prompt.last().into_iter().chain(response);
+    if let Some((_, (_, id, _))) = sent.zip(&triples).find(|(sent, (_, id, _))| *sent != id) {
+        return Err(format!("it scored id {id}, which was not sent at that place"));
+    }
+    if triples.first().is_some_and(|(logprob, ..)| logprob.is_some()) {
+        return Err("the first log-prob is not null".to_owned());
+    }
+    let logprobs = triples.iter().skip(1).map(|(logprob, ..)| sound(*logprob)).collect();
+    let top = match k {
+        0 => Vec::new(),
+        _ => top_of(&meta.input_top_logprobs.ok_or("no `input_top_logprobs`")?, response.len(), k)?,
+    };
+    Ok(Scored { logprobs, top, version: meta.weight_version })
+}
+
+fn top_of(
+    positions: &[Option<Vec<Triple>>],
+    response: usize,
+    k: usize,
+) -> Result<Vec<(u32, f32)>, String> {
+    if positions.len() != response + 1 {
+        let got = positions.len();
+        return Err(format!("{got} lists of likeliest ids where {} are due", response + 1));
+    }
+    let mut top = Vec::with_capacity(response * k);
+    for position in &positions[1..] {
+        let entries = position.as_deref().unwrap_or_default();
+        if entries.len() != k {
+            return Err(format!("{} likeliest ids where {k} are due", entries.len()));
+        }
+        for (logprob, id, _) in entries {
+            let logprob = sound(*logprob).ok_or("a likeliest id without a log-prob")?;
+            top.push((*id, logprob));
+        }
+    }
+    Ok(top)
+}
