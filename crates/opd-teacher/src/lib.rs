@@ -6,6 +6,8 @@ mod candidates;
 mod distribution;
 mod ensemble;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod in_process;
 mod journal;
 mod journaled;

@@ -1,0 +1,354 @@
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use opd_batch::{Teacher, TeacherScores, Wanted};
+use opd_http::Retry;
+use opd_teacher::{RemoteSettings, SglangTeacher, VllmTeacher};
+use opd_testkit::http::{HttpServer, Reply};
+use serde_json::Value;
+
+use crate::{quick, request};
+
+/// An exchange with a real server.
+struct Exchange {
+    name: String,
+    path: String,
+    body: Value,
+    status: u16,
+    response: Value,
+}
+
+fn exchanges(server: &str) -> Vec<Exchange> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/{server}.json"));
+    let all: Vec<Value> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let exchange = |value: Value| {
+        let text = |place: &str| value.pointer(place).and_then(Value::as_str).map(str::to_owned);
+        let name = text("/name").unwrap();
+        // One record is of twelve requests at once, most of them turned away.
+        let (status, response) = match name.as_str() {
+            "err_queue_full" => (503, value["body"][0].clone()),
+            _ => (value["status"].as_u64().unwrap() as u16, value["response"].clone()),
+        };
+        let body = value.pointer("/request/body").cloned().unwrap_or_default();
+        Exchange { name, path: text("/request/path").unwrap_or_default(), body, status, response }
+    };
+    all.into_iter().map(exchange).collect()
+}
+
+fn named(server: &str, name: &str) -> Exchange {
+    exchanges(server).into_iter().find(|exchange| exchange.name == name).unwrap()
+}
+
+/// Ids of a request that our client could have sent.
+fn ids(value: &Value) -> Option<Vec<u32>> {
+    let ids = value.as_array()?.iter().map(|id| id.as_u64().map(|id| id as u32));
+    ids.collect::<Option<Vec<u32>>>()
+        .filter(|ids| ids.len() >= 2 && ids.len() <= 506 && ids.iter().all(|&id| id < 1024))
+}
+
+fn bytes(value: &Value) -> Vec<u8> {
+    match value {
+        Value::String(text) => text.clone().into_bytes(),
+        value => value.to_string().into_bytes(),
+    }
+}
+
+/// Answers descriptions as the real server did, and every scoring request with one exchange.
+fn server(
+    kind: &'static str,
+    exchange: &Exchange,
+    token_form: bool,
+    asked: Arc<AtomicUsize>,
+) -> HttpServer {
+    let descriptions: BTreeMap<String, Vec<u8>> = exchanges(kind)
+        .into_iter()
+        .filter(|e| ["get_model_info", "get_v1_models"].contains(&e.name.as_str()))
+        .map(|e| (e.path.clone(), bytes(&e.response)))
+        .collect();
+    let (status, body) = (exchange.status, bytes(&exchange.response));
+    HttpServer::start(move |request| {
+        if let Some(body) = descriptions.get(&request.path) {
+            return Reply::json(body.clone());
+        }
+        match (request.method.as_str(), request.path.as_str()) {
+            ("POST", "/inference/v1/generate") if request.body == b"{}" => {
+                Reply::status(if token_form { 400 } else { 404 }, "{}")
+            }
+            ("POST", "/generate" | "/v1/completions" | "/inference/v1/generate") => {
+                asked.fetch_add(1, Ordering::SeqCst);
+                match status {
+                    0 => Reply::Drop,
+                    status => Reply::status(status, body.clone()),
+                }
+            }
+            _ => Reply::status(404, r#"{"detail": "Not Found"}"#),
+        }
+    })
+}
+
+fn impatient() -> RemoteSettings {
+    let mut settings = quick();
+    settings.http.retry = Retry { attempts: 3, ..settings.http.retry };
+    settings
+}
+
+/// What the exchange should come to, read from the record by other code than the client's.
+#[derive(Debug, PartialEq)]
+enum Expected {
+    Scores(Vec<f32>),
+    Missing,
+    Error(String),
+}
+
+fn message(response: &Value) -> String {
+    let places = ["/error/message", "/error", "/message", "/detail"];
+    let text = places.iter().find_map(|place| response.pointer(place).and_then(Value::as_str));
+    let words = text.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+    words.chars().take(200).collect()
+}
+
+fn expected(exchange: &Exchange, scores: Option<Vec<f32>>) -> Expected {
+    match (exchange.status, scores) {
+        (200, Some(scores)) => Expected::Scores(scores),
+        (200 | 0 | 500..600, _) => Expected::Missing,
+        _ => Expected::Error(message(&exchange.response)),
+    }
+}
+
+/// Compares; whether it was scored.
+fn compare(
+    exchange: &Exchange,
+    expected: &Expected,
+    got: opd_batch::Result<TeacherScores>,
+    asked: usize,
+) -> bool {
+    let name = &exchange.name;
+    match (expected, got) {
+        (Expected::Scores(expected), Ok(scores)) => {
+            let got: Vec<Option<f32>> = scores.logprobs.values().to_vec();
+            let expected: Vec<Option<f32>> = expected.iter().map(|&x| Some(x)).collect();
+            assert_eq!(got, expected, "{name}");
+            assert_eq!(asked, 1, "{name}");
+            true
+        }
+        (Expected::Missing, Ok(scores)) => {
+            assert_eq!(scores.n_missing(), scores.logprobs.values().len(), "{name}");
+            assert_eq!(asked, 3, "{name}: what may pass is tried again");
+            false
+        }
+        (Expected::Error(said), Err(error)) => {
+            let error = anyhow::Error::from(error);
+            let text = format!("{error:#}");
+            assert!(text.contains(said) && !said.is_empty(), "{name}: {text}\n{said}");
+            assert!(text.contains(&format!("status {}", exchange.status)), "{name}: {text}");
+            assert_eq!(asked, 1, "{name}: what stays is not tried again");
+            false
+        }
+        (expected, got) => panic!("{name}: {expected:?}, got {got:?}"),
+    }
+}
+
+#[test]
+fn every_exchange_with_sglang() {
+    let mut scored = Vec::new();
+    for exchange in exchanges("sglang") {
+        let body = &exchange.body;
+        let sent = ids(&body["input_ids"]);
+        let start = body["logprob_start_len"].as_u64().unwrap_or(0) as usize;
+        let known = sent.as_ref().filter(|ids| start + 1 < ids.len());
+        let (ids, start) = known.map_or((vec![5, 100, 200], 0), |ids| (ids.clone(), start));
+        let k = known.and(body["top_logprobs_num"].as_u64()).unwrap_or(0) as usize;
+        let triples = exchange.response.pointer("/meta_info/input_token_logprobs");
+        let reason = exchange.response.pointer("/meta_info/finish_reason/type");
+        let recorded = triples.and_then(Value::as_array).filter(|triples| {
+            let echoed = triples.iter().map(|triple| triple[1].as_u64().unwrap() as u32);
+            echoed.eq(ids[start..].iter().copied()) && *reason.unwrap() == "length"
+        });
+        let recorded = recorded.map(|triples| {
+            triples[1..].iter().map(|triple| triple[0].as_f64().unwrap() as f32).collect()
+        });
+        let expected = expected(&exchange, recorded);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let server = server("sglang", &exchange, false, asked.clone());
+        let teacher = SglangTeacher::connect(&[server.url()], impatient()).unwrap();
+        assert_eq!(teacher.limits().longest, Some(506));
+        let pairs = [(ids[..=start].to_vec(), ids[start + 1..].to_vec())];
+        let wanted = if k > 0 { Wanted::TopK(k) } else { Wanted::Sampled };
+        let got = teacher.score(&request(&pairs, 1.0, wanted));
+        if compare(&exchange, &expected, got, asked.load(Ordering::SeqCst)) {
+            scored.push(exchange.name);
+        }
+    }
+    let must = [
+        "score_T1.0",
+        "score_T0.7",
+        "score_top3",
+        "start_len_5",
+        "long400_start200",
+        "one_token",
+        "long400_chunk64",
+        "score_after_update",
+        "id_between_tok_and_vocab",
+    ];
+    let missed: Vec<_> =
+        must.iter().filter(|name| !scored.iter().any(|held| held == **name)).collect();
+    assert!(missed == [&"one_token"] || missed.is_empty(), "{missed:?} of {scored:?}");
+    assert!(scored.len() >= 14, "{scored:?}");
+}
+
+#[test]
+fn every_exchange_with_vllm() {
+    let mut scored = Vec::new();
+    for exchange in exchanges("vllm") {
+        let token_form = exchange.path == "/inference/v1/generate";
+        let body = &exchange.body;
+        let sent = ids(&body["prompt"]).or_else(|| ids(&body["token_ids"]));
+        let ids = sent.unwrap_or_else(|| vec![5, 100, 200]);
+        let positions = match token_form {
+            true => exchange.response.pointer("/prompt_logprobs"),
+            false => exchange.response.pointer("/choices/0/prompt_logprobs"),
+        };
+        let positions = positions.and_then(Value::as_array).filter(|p| p.len() == ids.len());
+        let one = exchange.response["choices"].as_array().is_some_and(|c| c.len() == 1);
+        let recorded = positions.filter(|_| one).and_then(|positions| {
+            let logprob = |t: usize| positions[t][ids[t].to_string()]["logprob"].as_f64();
+            let all: Option<Vec<f64>> = (1..ids.len()).map(logprob).collect();
+            Some(all?.into_iter().map(|x| x as f32).collect())
+        });
+        let expected = expected(&exchange, recorded);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let server = server("vllm", &exchange, token_form, asked.clone());
+        let teacher = VllmTeacher::connect(&[server.url()], impatient()).unwrap();
+        assert_eq!(teacher.limits().longest, Some(511));
+        let pairs = [(ids[..1].to_vec(), ids[1..].to_vec())];
+        let got = teacher.score(&request(&pairs, 1.0, Wanted::Sampled));
+        if compare(&exchange, &expected, got, asked.load(Ordering::SeqCst)) {
+            scored.push(exchange.name);
+        }
+    }
+    let must = [
+        "completions_plp0",
+        "inference_generate",
+        "inference_generate_logprobs",
+        "after_version",
+        "processed_T2.0",
+    ];
+    for name in must {
+        assert!(scored.iter().any(|held| held == name), "{name} is not among {scored:?}");
+    }
+}
+
+/// A server that knows the recorded requests only, compared as JSON: ours are the same.
+#[test]
+fn our_requests_are_those_that_were_recorded() {
+    for (kind, name) in [
+        ("sglang", "score_T1.0"),
+        ("sglang", "score_top3"),
+        ("sglang", "start_len_5"),
+        ("vllm", "completions_batch3"),
+    ] {
+        let exchange = named(kind, name);
+        let (body, response) = (exchange.body.clone(), bytes(&exchange.response));
+        let described = ["get_model_info", "get_v1_models"].map(|name| {
+            exchanges(kind)
+                .into_iter()
+                .find(|e| e.name == name)
+                .map(|e| (e.path, bytes(&e.response)))
+        });
+        let server = HttpServer::start(move |request| {
+            let known = described.iter().flatten().find(|(path, _)| *path == request.path);
+            if let Some((_, body)) = known {
+                return Reply::json(body.clone());
+            }
+            match serde_json::from_slice::<Value>(&request.body) {
+                Ok(sent) if sent == body => Reply::json(response.clone()),
+                _ => Reply::status(404, String::from_utf8_lossy(&request.body).into_owned()),
+            }
+        });
+        let (body, wanted) = (&exchange.body, &exchange.response);
+        let (got, expected): (Vec<Option<f32>>, Vec<f64>) = match kind {
+            "sglang" => {
+                let teacher = SglangTeacher::connect(&[server.url()], quick()).unwrap();
+                let ids = ids(&body["input_ids"]).unwrap();
+                let start = body["logprob_start_len"].as_u64().unwrap() as usize;
+                let k = body["top_logprobs_num"].as_u64().unwrap_or(0) as usize;
+                let pairs = [(ids[..=start].to_vec(), ids[start + 1..].to_vec())];
+                let form = if k > 0 { Wanted::TopK(k) } else { Wanted::Sampled };
+                let scores = teacher.score(&request(&pairs, 1.0, form)).unwrap();
+                if let Some(top) = &scores.top {
+                    let recorded = wanted["meta_info"]["input_top_logprobs"].as_array().unwrap();
+                    let recorded: Vec<(u32, f32)> = recorded[1..]
+                        .iter()
+                        .flat_map(|position| position.as_array().unwrap())
+                        .map(|t| (t[1].as_u64().unwrap() as u32, t[0].as_f64().unwrap() as f32))
+                        .collect();
+                    let got = top.ids.iter().copied().zip(top.logprobs.iter().copied());
+                    assert_eq!(got.collect::<Vec<_>>(), recorded);
+                }
+                let triples = wanted["meta_info"]["input_token_logprobs"].as_array().unwrap();
+                let expected = triples[1..].iter().map(|t| t[0].as_f64().unwrap()).collect();
+                (scores.logprobs.into_values(), expected)
+            }
+            _ => {
+                // Three prompts in one request: not what a group of samples looks like, but
+                // each alone is asked for by the same words.
+                let teacher = VllmTeacher::connect(&[server.url()], quick()).unwrap();
+                let ids = ids(&body["prompt"][0]).unwrap();
+                let pairs = [(ids[..1].to_vec(), ids[1..].to_vec())];
+                let error = teacher.score(&request(&pairs, 1.0, Wanted::Sampled)).unwrap_err();
+                let text = format!("{:#}", anyhow::Error::from(error));
+                let mut alone = body.clone();
+                alone["prompt"] = Value::Array(vec![body["prompt"][0].clone()]);
+                let sent: Value =
+                    serde_json::from_str(&text[text.find('{').unwrap()..=text.rfind('}').unwrap()])
+                        .unwrap();
+                assert_eq!(sent, alone);
+                continue;
+            }
+        };
+        let expected: Vec<Option<f32>> = expected.into_iter().map(|x| Some(x as f32)).collect();
+        assert_eq!(got, expected, "{name}");
+    }
+}
+
+#[test]
+fn a_temperature_that_is_not_honoured_is_no_score() {
+    for (kind, name) in [("sglang", "score_T0.7"), ("sglang", "input_logprob_temperature")] {
+        let exchange = named(kind, name);
+        let ids = ids(&exchange.body["input_ids"]).unwrap();
+        let pairs = [(ids[..1].to_vec(), ids[1..].to_vec())];
+        let server = server(kind, &exchange, false, Arc::default());
+        let teacher = SglangTeacher::connect(&[server.url()], quick()).unwrap();
+        let error = teacher.score(&request(&pairs, 0.7, Wanted::Sampled)).unwrap_err().to_string();
+        assert!(error.contains("cannot give scores at temperature 0.7"), "{error}");
+        assert!(error.contains("sample at 1") && error.contains("opd serve"), "{error}");
+        let knowingly = RemoteSettings { at_temperature_one: true, ..quick() };
+        let teacher = SglangTeacher::connect(&[server.url()], knowingly).unwrap();
+        let scores = teacher.score(&request(&pairs, 0.7, Wanted::Sampled)).unwrap();
+        assert_eq!(scores.n_missing(), 0);
+    }
+    let exchange = named("vllm", "completions_plp0");
+    let server = server("vllm", &exchange, false, Arc::default());
+    let teacher = VllmTeacher::connect(&[server.url()], quick()).unwrap();
+    let pairs = [(vec![5], vec![100])];
+    let error = teacher.score(&request(&pairs, 0.7, Wanted::Sampled)).unwrap_err().to_string();
+    assert!(error.contains("cannot give scores at temperature 0.7"), "{error}");
+}
+
+#[test]
+fn a_temperature_that_is_honoured_is_taken() {
+    let mut exchange = named("sglang", "score_T0.7");
+    exchange.response["meta_info"]["input_logprob_temperature"] = 0.7.into();
+    let ids = ids(&exchange.body["input_ids"]).unwrap();
+    let pairs = [(ids[..1].to_vec(), ids[1..].to_vec())];
+    let server = server("sglang", &exchange, false, Arc::default());
+    let teacher = SglangTeacher::connect(&[server.url()], quick()).unwrap();
+    let scores = teacher.score(&request(&pairs, 0.7, Wanted::Sampled)).unwrap();
+    assert_eq!(scores.n_missing(), 0);
+}
