@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod by_source;
 mod discounted;
 mod dr_grpo;
 mod error;
@@ -22,6 +23,7 @@ mod whitened;
 mod zero;
 
 pub use self::{
+    by_source::BySource,
     dr_grpo::DrGrpo,
     error::{Error, Result},
     estimator::AdvantageEstimator,

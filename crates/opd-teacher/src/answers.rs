@@ -21,25 +21,22 @@ impl Answers {
         }
     }
 
-    /// The version of the last answered row.
+    /// The version of the weights, if the answers name one.
     pub(crate) fn version(&self) -> Option<&str> {
         self.0.iter().rev().flatten().find_map(|scored| scored.version.as_deref())
     }
 
-    /// Rows answered by weights that fewer rows were answered by.
-    pub(crate) fn of_other_versions(&self) -> Vec<usize> {
-        let mut counts: Vec<(&str, usize)> = Vec::new();
-        for version in self.0.iter().flatten().filter_map(|scored| scored.version.as_deref()) {
-            match counts.iter_mut().find(|(held, _)| *held == version) {
-                Some((_, count)) => *count += 1,
-                None => counts.push((version, 1)),
-            }
-        }
-        if counts.len() < 2 {
-            return Vec::new();
-        }
-        let most = counts.iter().max_by_key(|(_, count)| *count).map(|(version, _)| *version);
-        let other = |scored: &Scored| scored.version.is_some() && scored.version.as_deref() != most;
+    /// Whether the answers are by different weights.
+    pub(crate) fn are_mixed(&self) -> bool {
+        let first = self.version();
+        let mut versions = self.0.iter().flatten().filter_map(|scored| scored.version.as_deref());
+        versions.any(|version| Some(version) != first)
+    }
+
+    /// Rows answered by other weights than those of `version`.
+    pub(crate) fn not_of(&self, version: Option<&str>) -> Vec<usize> {
+        let other =
+            |scored: &Scored| scored.version.is_some() && scored.version.as_deref() != version;
         let rows = self.0.iter().enumerate();
         rows.filter(|(_, scored)| scored.as_ref().is_some_and(other)).map(|(row, _)| row).collect()
     }

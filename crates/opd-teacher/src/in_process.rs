@@ -1,10 +1,10 @@
-use std::path::Path;
+use std::{path::Path, sync::OnceLock};
 
 use candle_core::{DType, Device};
 use opd_batch::{Ragged, ScoreRequest, ScoredSequence, Teacher, TeacherScores};
 use opd_models::{CausalLm, Tokenizer, chunks};
 
-use crate::{DistributionTeacher, Error, Result, States, candidates::Candidates};
+use crate::{DistributionTeacher, Error, Result, States, candidates::Candidates, digest::digest};
 
 /// Tokens that one forward computes at most, unless told otherwise.
 const TOKEN_BUDGET: usize = 4096;
@@ -19,6 +19,7 @@ pub struct InProcessTeacher {
     name: String,
     model: CausalLm,
     token_budget: usize,
+    digest: OnceLock<String>,
 }
 
 impl InProcessTeacher {
@@ -34,7 +35,7 @@ impl InProcessTeacher {
     /// Takes a loaded model as teacher.
     pub fn new(model: CausalLm) -> Self {
         let name = model.source().display().to_string();
-        Self { name, model, token_budget: TOKEN_BUDGET }
+        Self { name, model, token_budget: TOKEN_BUDGET, digest: OnceLock::new() }
     }
 
     /// At most this many tokens (at least those of one sequence) are computed at once.
@@ -112,6 +113,17 @@ impl DistributionTeacher for InProcessTeacher {
 impl Teacher for InProcessTeacher {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn identity(&self) -> opd_batch::Result<String> {
+        if let Some(digest) = self.digest.get() {
+            return Ok(digest.clone());
+        }
+        let digest = digest(self.model.source()).map_err(|source| opd_batch::Error::Teacher {
+            teacher: self.name.clone(),
+            source: Box::new(source),
+        })?;
+        Ok(self.digest.get_or_init(|| format!("in-process model sha256:{digest}")).clone())
     }
 
     fn score(&self, request: &ScoreRequest<'_>) -> opd_batch::Result<TeacherScores> {

@@ -3,6 +3,7 @@
 
 mod answers;
 mod candidates;
+mod digest;
 mod distribution;
 mod ensemble;
 mod error;

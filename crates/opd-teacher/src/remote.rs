@@ -155,13 +155,14 @@ impl<P: Protocol> Remote<P> {
                 answers.forget(&rows);
                 continue;
             }
-            rows = answers.of_other_versions();
-            if rows.is_empty() {
+            if !answers.are_mixed() {
                 if let Some(version) = answers.version() {
                     self.note_version(version);
                 }
                 return Ok(answers);
             }
+            let now = self.protocol.describe(&self.client, None).await?;
+            rows = answers.not_of(now.version.as_deref());
             answers.forget(&rows);
         }
         Err(Error::Weights { teacher: self.name.clone(), times: RESCORINGS + 1 })

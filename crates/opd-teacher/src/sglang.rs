@@ -1,4 +1,4 @@
-use opd_batch::{ScoreRequest, Teacher, TeacherScores};
+use opd_batch::{ScoreRequest, ScoredSequence, Teacher, TeacherScores, Wanted};
 use opd_http::{Client, Request, Verdict};
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
@@ -24,6 +24,19 @@ impl SglangTeacher {
     /// [`Error::Http`] if a server cannot be asked, [`Error::Endpoints`] if they differ.
     pub fn connect<S: AsRef<str>>(urls: &[S], settings: RemoteSettings) -> Result<Self> {
         Ok(Self(Remote::connect(urls, settings, Sglang::default())?))
+    }
+
+    /// Passes if the servers score at this temperature.
+    ///
+    /// # Errors
+    ///
+    /// [`opd_batch::Error::Unsupported`] if they score at 1 whatever is asked,
+    /// [`opd_batch::Error::Teacher`] if they cannot be asked.
+    pub fn check_temperature(&self, temperature: f32) -> opd_batch::Result<()> {
+        let sequences = vec![ScoredSequence { prompt: &[0], response: &[0] }];
+        let request =
+            ScoreRequest { sequences, temperature, wanted: Wanted::Sampled, sources: &[] };
+        self.0.score(&request).map(drop)
     }
 
     /// What may be sent.

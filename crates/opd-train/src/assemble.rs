@@ -1,80 +1,47 @@
 //! From names in the configuration to the traits that the trainer knows: the only place where
 //! algorithms are told apart.
 
-use std::{path::PathBuf, sync::Arc};
-
-use candle_core::{DType, Device};
+use candle_core::Device;
 use opd_advantage::{
-    AdvantageEstimator, DrGrpo, Grpo, RawReward, ReinforcePlusPlus, ReinforcePlusPlusBaseline,
-    ReverseKl, Rloo, ZeroAdvantage,
+    AdvantageEstimator, BySource, DrGrpo, Grpo, RawReward, ReinforcePlusPlus,
+    ReinforcePlusPlusBaseline, ReverseKl, Rloo, ZeroAdvantage,
 };
 use opd_batch::KlEstimator;
 use opd_loss::{
     Aggregation, Cispo, Clip, Divergence, DivergenceObjective, Gspo, ImportanceSampling, Objective,
     PolicyLoss, PolicyObjective, PpoClip, ReferenceKl, Reinforce,
 };
-use opd_models::CausalLm;
 use opd_rollout::ExactMatch;
-use opd_teacher::InProcessTeacher;
 
 use crate::{
     Parts, Result,
-    config::{
-        AggregationKind, ConfigError, DistillationConfig, EstimatorKind, KlKind, LossKind,
-        ObjectiveConfig, TeacherKind, TrainConfig,
-    },
-    run::{Checkpoint, RunDir},
+    config::{AggregationKind, EstimatorKind, KlKind, LossKind, ObjectiveConfig, TrainConfig},
+    teachers::{self, Demands, Teachers},
 };
 
-/// The parts of a run, and its in-process teacher for evaluation.
+/// The parts of a run, and who scores its samples.
 pub(crate) fn parts(
     config: &TrainConfig,
-    student: &CausalLm,
-    longest: usize,
+    demands: Demands<'_>,
     device: &Device,
-) -> Result<(Parts, Option<Arc<InProcessTeacher>>)> {
-    let teacher = match &config.distillation {
+) -> Result<(Parts, Option<Teachers>)> {
+    let teachers = match &config.distillation {
         None => None,
-        Some(distillation) => {
-            let teacher = InProcessTeacher::load(teacher_dir(distillation)?, DType::F32, device)?;
-            teacher.check_student(student, longest)?;
-            Some(Arc::new(teacher))
-        }
+        Some(distillation) => Some(Teachers::new(config, distillation, demands, device)?),
     };
     let compares = config.objective.loss.is_divergence();
+    let scores = teachers.as_ref().filter(|_| !compares);
+    let distribution = teachers.as_ref().filter(|_| compares).and_then(|t| t.in_process.clone());
     let parts = Parts {
-        teacher: teacher.clone().filter(|_| !compares).map(|teacher| teacher as _),
-        distribution: teacher.clone().filter(|_| compares).map(|teacher| teacher as _),
+        teacher: scores.map(|teachers| teachers.scorer.clone()),
+        teacher_names: scores.map(|teachers| teachers.names.clone()).unwrap_or_default(),
+        distribution: distribution.map(|teacher| teacher as _),
         reward: Box::new(ExactMatch),
         estimator: estimator(config),
         objective: objective(&config.objective)?,
         aggregation: aggregation(config),
     };
-    Ok((parts, teacher))
-}
-
-fn teacher_dir(config: &DistillationConfig) -> Result<PathBuf> {
-    if config.kind == TeacherKind::Sglang {
-        return Err(ConfigError::Conflict {
-            what: "--opd-type sglang: this version has no HTTP teacher".into(),
-            remedy: "use --opd-type in-process with --opd-teacher-load DIR",
-        }
-        .into());
-    }
-    let dir = config.teacher.clone().unwrap_or_default();
-    let Some(step) = config.teacher_step else { return Ok(dir) };
-    let checkpoint = RunDir::checkpoint_of(&dir, step);
-    if !dir.join("checkpoints").is_dir() {
-        return Err(ConfigError::Conflict {
-            what: format!(
-                "--opd-teacher-ckpt-step {step}: {} is not one of our run directories (it has no `checkpoints`)",
-                dir.display()
-            ),
-            remedy: "drop --opd-teacher-ckpt-step to load a plain model directory",
-        }
-        .into());
-    }
-    Ok(Checkpoint::open(checkpoint)?.path().to_owned())
+    Ok((parts, teachers))
 }
 
 fn estimator(config: &TrainConfig) -> Box<dyn AdvantageEstimator> {
@@ -96,10 +63,16 @@ fn estimator(config: &TrainConfig) -> Box<dyn AdvantageEstimator> {
     let signal = config.distillation.as_ref().filter(|_| !objective.loss.is_divergence());
     let with_signal: Box<dyn AdvantageEstimator> = match signal {
         None => base,
-        Some(distillation) => Box::new(base.plus(ReverseKl {
-            coef: distillation.kl_coef as f32,
-            discount: distillation.discount as f32,
-        })),
+        Some(distillation) => {
+            let coef = distillation.kl_coef as f32;
+            let signal = ReverseKl { coef, discount: distillation.discount as f32 };
+            match teachers::factors(&config.all_teachers()) {
+                None => Box::new(base.plus(signal)),
+                Some((factors, others)) => {
+                    Box::new(base.plus(BySource { inner: signal, factors, others }))
+                }
+            }
+        }
     };
     let whitens = objective.whiten
         || matches!(

@@ -70,6 +70,25 @@ pub enum Error {
     #[error("interrupted during an evaluation")]
     Interrupted,
 
+    /// Too many tokens without a teacher's score.
+    #[error(
+        "{missing} of {tokens} response tokens ({:.1}%) have no score by the teacher, and distillation.max_missing allows {:.1}%; look at the teacher's server, then go on with --resume (or raise --opd-missing-max)",
+        100.0 * *missing as f64 / *tokens as f64,
+        100.0 * limit
+    )]
+    MissingScores {
+        /// Tokens without a score.
+        missing: usize,
+        /// Response tokens of the batch.
+        tokens: usize,
+        /// `distillation.max_missing`.
+        limit: f64,
+    },
+
+    /// A key for a teacher's server.
+    #[error(transparent)]
+    Http(#[from] opd_http::Error),
+
     /// A stop rule fired.
     #[error("step {step}: {what}; the run is stopped because stop.action is `stop`")]
     Stopped {

@@ -3,14 +3,12 @@ use std::{
     num::NonZeroUsize,
     ops::ControlFlow,
     path::Path,
-    sync::Arc,
     time::{Instant, SystemTime},
 };
 
 use candle_core::{DType, Device};
 use opd_models::{CausalLm, Tokenizer};
 use opd_rollout::Fields;
-use opd_teacher::InProcessTeacher;
 
 use crate::{
     AdamW, Error, Evaluator, Event, Observer, Result, TokenizedPrompts, Trainer, assemble,
@@ -23,6 +21,7 @@ use crate::{
     showcase::Showcase,
     state::{OPTIMIZER, TrainerState},
     stop_rules::StopRules,
+    teachers::{Demands, Teachers},
 };
 
 /// How a run ended.
@@ -42,7 +41,7 @@ pub enum Outcome {
 pub struct Job {
     pub(crate) dir: RunDir,
     pub(crate) trainer: Trainer,
-    pub(crate) teacher: Option<Arc<InProcessTeacher>>,
+    pub(crate) teachers: Option<Teachers>,
     pub(crate) test: Option<TokenizedPrompts>,
     pub(crate) validation: Option<TokenizedPrompts>,
     pub(crate) state: TrainerState,
@@ -112,13 +111,16 @@ impl Job {
         let longest = [Some(&prompts), test.as_ref(), validation.as_ref()];
         let longest = longest.into_iter().flatten().map(TokenizedPrompts::longest).max();
         let longest = longest.unwrap_or(0) + response;
-        let (parts, teacher) = assemble::parts(&config, &student, longest, device)?;
+        let all = [Some(&prompts), test.as_ref(), validation.as_ref()];
+        let sources = all.into_iter().flatten().flat_map(TokenizedPrompts::sources).collect();
+        let demands = Demands { student: &student, longest, sources: &sources };
+        let (parts, teachers) = assemble::parts(&config, demands, device)?;
         let optimizer = AdamW::new(student.parameters())?;
         let trainer = Trainer { student, reference, tokenizer, prompts, parts, optimizer, config };
         Ok(Self {
             dir,
             trainer,
-            teacher,
+            teachers,
             test,
             validation,
             state: TrainerState::default(),
@@ -237,7 +239,7 @@ impl Job {
     fn announce(&self, observer: &mut dyn Observer) {
         observer.event(Event::Loaded {
             student: &self.trainer.config.student.path.display().to_string(),
-            teacher: self.teacher.as_ref().map(opd_batch::Teacher::name),
+            teacher: self.teachers.as_ref().map(|teachers| teachers.scorer.name()),
             parameters: self.trainer.student.parameters().n_values(),
         });
         if self.resumes {
@@ -319,7 +321,8 @@ impl Job {
     /// pass@1 on the test prompts; `None` without prompts, or without a teacher to ask.
     fn evaluate(&self, who: Who, observer: &mut dyn Observer) -> Result<Option<Evaluation>> {
         let Some(prompts) = &self.test else { return Ok(None) };
-        let model = match (who, &self.teacher) {
+        let in_process = self.teachers.as_ref().and_then(|teachers| teachers.in_process.as_ref());
+        let model = match (who, in_process) {
             (Who::Teacher, None) => return Ok(None),
             (Who::Teacher, Some(teacher)) => teacher.model(),
             _ => &self.trainer.student,
@@ -351,7 +354,7 @@ impl Job {
         let Some(prompts) = self.test.as_ref().or(self.validation.as_ref()) else {
             return Ok(Showcase::default());
         };
-        let teacher = self.teacher.as_deref().map(|teacher| teacher as &dyn opd_batch::Teacher);
+        let teacher = self.teachers.as_ref().map(|teachers| teachers.scorer.as_ref());
         let shown = self.trainer.config.evaluation.report_samples;
         Showcase::new(&self.evaluator(), &self.trainer.student, teacher, prompts, shown)
     }

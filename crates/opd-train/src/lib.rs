@@ -18,6 +18,8 @@ pub mod run;
 mod showcase;
 mod state;
 mod stop_rules;
+mod teacher_metrics;
+mod teachers;
 mod trainer;
 
 pub use self::{
@@ -30,5 +32,6 @@ pub use self::{
     observer::{Event, Observer},
     parts::Parts,
     prompts::TokenizedPrompts,
+    teacher_metrics::TeacherNames,
     trainer::Trainer,
 };

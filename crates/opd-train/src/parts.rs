@@ -6,11 +6,15 @@ use opd_loss::{Aggregation, Objective};
 use opd_rollout::Reward;
 use opd_teacher::DistributionTeacher;
 
+use crate::TeacherNames;
+
 /// The algorithm of a run, as traits: the trainer knows nothing else of it.
 #[allow(missing_debug_implementations)]
 pub struct Parts {
     /// Scores the samples, for estimators that read teacher log-probs.
     pub teacher: Option<Arc<dyn Teacher>>,
+    /// Which of several teachers is for which prompts, for their metrics.
+    pub teacher_names: TeacherNames,
     /// Gives whole distributions, for objectives that compare them.
     pub distribution: Option<Arc<dyn DistributionTeacher>>,
     /// Judges responses.

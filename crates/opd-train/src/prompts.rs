@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use opd_batch::Source;
 use opd_models::{ModelConfig, Tokenizer};
 use opd_rollout::{Example, Fields, PromptSet};
 
@@ -55,6 +56,11 @@ impl TokenizedPrompts {
     /// A prompt and its token ids, or `None` beyond the last.
     pub fn get(&self, index: usize) -> Option<(&Example, &[u32])> {
         Some((self.set.examples().get(index)?, self.tokens.get(index)?))
+    }
+
+    /// Where the prompts come from, one for each.
+    pub fn sources(&self) -> impl Iterator<Item = Source> + '_ {
+        self.set.examples().iter().map(|example| example.source.clone())
     }
 
     /// Which prompts step `step` (from 0) takes.

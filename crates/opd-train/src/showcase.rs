@@ -51,7 +51,12 @@ impl Showcase {
             Some(teacher) => {
                 let temperature = sampling.temperature() as f32;
                 let (wanted, sources) = (Wanted::Sampled, sources.as_slice());
-                teacher.score(&ScoreRequest { sequences, temperature, wanted, sources })?.logprobs
+                let request = ScoreRequest { sequences, temperature, wanted, sources };
+                match teacher.score(&request) {
+                    // A server that scores at one temperature only; the report does without.
+                    Err(opd_batch::Error::Unsupported { .. }) => Ragged::filled(rows, None),
+                    scores => scores?.logprobs,
+                }
             }
         };
         let mut samples = Vec::new();

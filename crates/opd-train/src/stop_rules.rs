@@ -36,12 +36,6 @@ impl StopRules {
             self.last.pop_front();
         }
         let mut fired = Vec::new();
-        if let Some(missing) = metrics.get(MISSING).filter(|&m| m > self.config.missing_scores) {
-            let (share, limit) = (100.0 * missing, 100.0 * self.config.missing_scores);
-            fired.push(("missing_scores", format!(
-                "{share:.1}% of the tokens have no teacher score (limit {limit:.1}%); check the teacher"
-            )));
-        }
         if self.last.len() == window && metrics.step > window as u64 {
             fired.extend(self.drifts());
         }
@@ -92,9 +86,6 @@ impl StopRules {
     }
 }
 
-/// Fraction of response tokens without a teacher score.
-pub(crate) const MISSING: &str = "missing_scores";
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,7 +113,6 @@ mod tests {
         assert_eq!(run(key::ENTROPY, &[1.0, 1.0, 0.05, 0.05]).len(), 1);
         assert_eq!(run(key::RESPONSE_LENGTH_MEAN, &[8.0, 8.0, 1.0, 1.0]).len(), 1);
         assert_eq!(run(key::RESPONSE_LENGTH_MEAN, &[8.0, 8.0, 80.0, 80.0]).len(), 1);
-        assert_eq!(run(MISSING, &[0.0, 0.5]).len(), 1);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
     config::{OldLogprobs, TrainConfig},
     micro_batches,
     run::{StepMetrics, key},
-    stop_rules::MISSING,
+    teacher_metrics,
 };
 
 /// Rollout, score, estimate, update: one step after the other.
@@ -105,8 +105,9 @@ impl Trainer {
         let (batch, rewards) = self.rollout(step).map_err(Error::at(step + 1, "rollout"))?;
         let rolled_out = Instant::now();
         let scored = self.score(&batch).map_err(Error::at(step + 1, "score"))?;
-        let missing = missing(&scored);
-        let reverse_kl = reverse_kl(&scored);
+        let limit = self.config.distillation.as_ref().map_or(0.0, |d| d.max_missing);
+        let complete = teacher_metrics::check_missing(&scored, limit);
+        complete.map_err(Error::at(step + 1, "score"))?;
         let advantages = self.parts.estimator.advantages(&scored).map_err(Error::from);
         let advantages = advantages.map_err(Error::at(step + 1, "estimate"))?;
         let loss_batch = LossBatch::new(&scored, advantages, &self.parts.aggregation);
@@ -131,15 +132,12 @@ impl Trainer {
             .with(key::RATIO_MEAN, updates.ratio.sum / updates.ratio.n.max(1.0))
             .with(key::RATIO_MIN, updates.ratio.min)
             .with(key::RATIO_MAX, updates.ratio.max)
-            .with("generated_tokens", tokens)
-            .with(MISSING, missing);
+            .with("generated_tokens", tokens);
         for metric in updates.metrics.iter().filter(|metric| metric.name != "ratio") {
             let name = if metric.name == "kl_teacher" { key::REVERSE_KL } else { metric.name };
             metrics = metrics.with(name, metric.mean());
         }
-        if let Some(kl) = reverse_kl {
-            metrics = metrics.with(key::REVERSE_KL, kl);
-        }
+        metrics = teacher_metrics::add(&scored, &self.parts.teacher_names, metrics);
         let seconds = |from: Instant, to: Instant| (to - from).as_secs_f64();
         Ok(metrics
             .with_seconds("rollout", seconds(start, rolled_out))
@@ -344,25 +342,4 @@ fn sequences<'a>(batch: &'a RolloutBatch, rows: &[usize]) -> Vec<ScoredSequence<
         Some(ScoredSequence { prompt, response })
     };
     rows.iter().filter_map(row).collect()
-}
-
-/// Fraction of response tokens without a teacher score.
-fn missing(scored: &ScoredBatch<'_>) -> f64 {
-    let tokens = scored.rollouts().rows().n_tokens().max(1);
-    scored.teacher().map_or(0.0, |scores| scores.n_missing() as f64 / tokens as f64)
-}
-
-/// Mean of `old - teacher` over the trained tokens, in nats.
-fn reverse_kl(scored: &ScoredBatch<'_>) -> Option<f64> {
-    let scores = scored.teacher()?.logprobs.values();
-    let old = scored.old_logprobs().values();
-    let trained = scored.mask().values();
-    let (mut sum, mut n) = (0.0, 0.0);
-    for ((&old, &score), _) in old.iter().zip(scores).zip(trained).filter(|(_, mask)| **mask) {
-        if let Some(score) = score {
-            sum += f64::from(old) - f64::from(score);
-            n += 1.0;
-        }
-    }
-    (n > 0.0).then(|| sum / n)
 }

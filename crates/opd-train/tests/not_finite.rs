@@ -16,7 +16,7 @@ use opd_loss::{
 use opd_models::{CausalLm, Tokenizer};
 use opd_pocket::{DataSizes, materialize_with};
 use opd_rollout::{ExactMatch, Fields};
-use opd_train::{AdamW, Parts, TokenizedPrompts, Trainer, config::TrainConfig};
+use opd_train::{AdamW, Parts, TeacherNames, TokenizedPrompts, Trainer, config::TrainConfig};
 
 /// Two prompts, three samples each, every sample a micro-batch of its own.
 fn trainer(work: &Path, objective: impl Objective + 'static) -> Trainer {
@@ -29,6 +29,7 @@ fn trainer(work: &Path, objective: impl Objective + 'static) -> Trainer {
         TokenizedPrompts::load(&inputs.train, &fields, &tokenizer, student.config(), 4).unwrap();
     let parts = Parts {
         teacher: None,
+        teacher_names: TeacherNames::default(),
         distribution: None,
         reward: Box::new(ExactMatch),
         estimator: Box::new(RawReward),

@@ -15,8 +15,8 @@ pub(super) struct DistillationFlags {
     /// Learn from a teacher: --opd-type says where it is
     #[arg(long)]
     use_opd: bool,
-    /// Where the teacher is: `in-process` (--opd-teacher-load) or `sglang` (--rm-url);
-    /// `megatron` is another name of in-process
+    /// Where the teacher is: `in-process` (--opd-teacher-load), `sglang` or `vllm` (--rm-url;
+    /// `opd serve` is asked as sglang); `megatron` is another name of in-process
     #[arg(long, value_name = "TYPE", value_parser = choices::<TeacherKind>())]
     opd_type: Option<TeacherKind>,
     /// Weight of the reverse KL to the teacher
@@ -33,9 +33,33 @@ pub(super) struct DistillationFlags {
     /// directories
     #[arg(long, value_name = "N")]
     opd_teacher_ckpt_step: Option<u64>,
-    /// The teacher of type sglang: URL of a server; repeat it for several
+    /// The teacher of type sglang or vllm: URL of a server; repeat it for several of one model
     #[arg(long, value_name = "URL")]
     rm_url: Vec<String>,
+    /// Environment variable that holds the servers' bearer key
+    #[arg(long, value_name = "NAME")]
+    rm_api_key_env: Option<String>,
+    /// File that holds the servers' bearer key
+    #[arg(long, value_name = "FILE")]
+    rm_api_key_file: Option<PathBuf>,
+    /// Fraction of a batch's tokens that may lack a score; a batch with more ends the run before
+    /// it is trained on
+    #[arg(long, value_name = "X")]
+    opd_missing_max: Option<f64>,
+    /// Keep the teacher's scores in this file and take them from it; a resumed run or another
+    /// loss then asks only for what is new
+    #[arg(long, value_name = "FILE")]
+    opd_journal: Option<PathBuf>,
+    /// Compare samples at --rollout-temperature with a teacher that scores at temperature 1
+    /// only: the KL, and what is learned, is biased
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    opd_accept_temperature_bias: Option<bool>,
 }
 
 impl DistillationFlags {
@@ -52,6 +76,11 @@ impl DistillationFlags {
             ("--opd-teacher-load", self.opd_teacher_load.is_some()),
             ("--opd-teacher-ckpt-step", self.opd_teacher_ckpt_step.is_some()),
             ("--rm-url", !self.rm_url.is_empty()),
+            ("--rm-api-key-env", self.rm_api_key_env.is_some()),
+            ("--rm-api-key-file", self.rm_api_key_file.is_some()),
+            ("--opd-missing-max", self.opd_missing_max.is_some()),
+            ("--opd-journal", self.opd_journal.is_some()),
+            ("--opd-accept-temperature-bias", self.opd_accept_temperature_bias.is_some()),
         ];
         given.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect()
     }
@@ -82,6 +111,7 @@ impl DistillationFlags {
         if let Some(kind) = self.opd_type.filter(|&kind| kind != config.kind) {
             // What the file says of the other kind of teacher does not hold for this one.
             (config.teacher, config.teacher_step, config.urls) = (None, None, Vec::new());
+            (config.api_key_env, config.api_key_file) = (None, None);
             config.kind = kind;
         }
         set(&mut config.kl_coef, &self.opd_kl_coef);
@@ -93,6 +123,11 @@ impl DistillationFlags {
         if !self.rm_url.is_empty() {
             config.urls.clone_from(&self.rm_url);
         }
+        set_some(&mut config.api_key_env, &self.rm_api_key_env);
+        set_some(&mut config.api_key_file, &self.rm_api_key_file);
+        set(&mut config.max_missing, &self.opd_missing_max);
+        set_some(&mut config.journal, &self.opd_journal);
+        set(&mut config.accept_temperature_bias, &self.opd_accept_temperature_bias);
         Ok(())
     }
 }

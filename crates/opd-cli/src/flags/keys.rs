@@ -1,5 +1,6 @@
 /// Keys of the TOML file and the flags that set them.
 pub(super) const KEYS: &[(&str, &str)] = &[
+pub(super) const KEYS: [(&str, &str); 62] = [
     ("name", "name"),
     ("steps", "steps"),
     ("seed", "seed"),
@@ -22,6 +23,11 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("distillation.teacher", "opd-teacher-load"),
     ("distillation.teacher_step", "opd-teacher-ckpt-step"),
     ("distillation.urls", "rm-url"),
+    ("distillation.api_key_env", "rm-api-key-env"),
+    ("distillation.api_key_file", "rm-api-key-file"),
+    ("distillation.max_missing", "opd-missing-max"),
+    ("distillation.journal", "opd-journal"),
+    ("distillation.accept_temperature_bias", "opd-accept-temperature-bias"),
     ("objective.estimator", "advantage-estimator"),
     ("objective.whiten", "normalize-advantages"),
     ("objective.loss", "loss"),
@@ -105,7 +111,10 @@ mod tests {
     fn every_flag_sets_its_key_and_no_other() {
         let shape = Shape::of::<TrainConfig>();
         let mut start = TrainConfig {
-            distillation: Some(DistillationConfig::default()),
+            distillation: Some(DistillationConfig {
+                accept_temperature_bias: true,
+                ..DistillationConfig::default()
+            }),
             ..TrainConfig::default()
         };
         start.evaluation.teacher = true;

@@ -15,6 +15,13 @@ pub(super) fn check(config: &TrainConfig) -> anyhow::Result<()> {
     if let Some(distillation) = &config.distillation {
         teacher(distillation)?;
     }
+    for teacher in config.all_teachers() {
+        teacher.api_key().map_err(|error| Failure::usage(error.to_string()))?;
+    }
+    for named in &config.teachers {
+        let step = named.step.is_some();
+        named.path.as_deref().filter(|_| !step).map_or(Ok(()), |dir| model("teacher.path", dir))?;
+    }
     file("data.train", &data.train)?;
     for (key, path) in [("data.validation", &data.validation), ("data.test", &data.test)] {
         path.as_deref().map_or(Ok(()), |path| file(key, path))?;

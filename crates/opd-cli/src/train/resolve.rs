@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use opd_train::config::{ConfigError, TeacherKind, TrainConfig};
+use opd_train::config::{ConfigError, TrainConfig};
 
 use crate::{
     config,
@@ -30,7 +30,6 @@ pub(super) fn resolve(args: &TrainArgs) -> anyhow::Result<TrainConfig> {
     }
     check_name(&config.name)?;
     config.validate().map_err(|error| Failure::usage(with_flag(&error)))?;
-    refuse_sglang(&config)?;
     bundled::check(&config)?;
     preflight::check(&config)?;
     Ok(config)
@@ -60,15 +59,5 @@ fn with_flag(error: &ConfigError) -> String {
     match flag_of(key) {
         Some(flag) if !text.contains(&flag) => format!("{text} (flag {flag})"),
         _ => text,
-    }
-}
-
-fn refuse_sglang(config: &TrainConfig) -> anyhow::Result<()> {
-    match &config.distillation {
-        Some(distillation) if distillation.kind == TeacherKind::Sglang => Err(Failure::usage(
-            "--opd-type sglang: this version of opd cannot ask a server yet; use --opd-type \
-             in-process with --opd-teacher-load DIR",
-        )),
-        _ => Ok(()),
     }
 }

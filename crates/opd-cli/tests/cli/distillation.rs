@@ -47,9 +47,78 @@ fn sglang_without_a_url() {
 }
 
 #[test]
-fn sglang_is_not_there_yet() {
-    train(&Workplace::new(), "--use-opd --opd-type sglang --rm-url http://localhost:30000")
-        .fails(2, &["error: --opd-type sglang: this version", "use --opd-type in-process"]);
+fn a_server_at_another_temperature() {
+    let server = "--use-opd --opd-type vllm --rm-url http://127.0.0.1:1";
+    train(&Workplace::new(), &format!("{server} --rollout-temperature 0.7")).fails(
+        2,
+        &[
+            "error: samples are drawn at temperature 0.7, and teacher `vllm` scores at",
+            "sample at 1 (--rollout-temperature 1), serve the teacher with `opd serve`",
+            "--opd-accept-temperature-bias",
+        ],
+    );
+}
+
+#[test]
+fn a_server_and_whole_distributions() {
+    let server = "--use-opd --opd-type sglang --rm-url http://127.0.0.1:1 --loss reverse_kl";
+    train(&Workplace::new(), server)
+        .fails(2, &["error: the loss ReverseKl compares whole distributions", "in-process"]);
+}
+
+#[test]
+fn keys_that_are_not_there() {
+    let server = "--use-opd --opd-type sglang --rm-url http://127.0.0.1:1";
+    train(&Workplace::new(), &format!("{server} --rm-api-key-env OPD_NO_SUCH_KEY"))
+        .fails(2, &["error: environment variable OPD_NO_SUCH_KEY holds no key: it is not set"]);
+    train(&Workplace::new(), &format!("{server} --rm-api-key-file nowhere"))
+        .fails(2, &["error: nowhere: no key can be read from it"]);
+    let both = format!("{server} --rm-api-key-file nowhere --rm-api-key-env PATH");
+    train(&Workplace::new(), &both).fails(2, &["both name a key; give one of them"]);
+    let own = "--use-opd --opd-type in-process --opd-teacher-load teacher --rm-api-key-env PATH";
+    train(&Workplace::new(), own).fails(2, &["go with --opd-type sglang or vllm"]);
+}
+
+#[test]
+fn how_many_scores_may_be_missing() {
+    let own = "--use-opd --opd-type in-process --opd-teacher-load teacher";
+    train(&Workplace::new(), &format!("{own} --opd-missing-max 1.5")).fails(
+        2,
+        &["error: distillation.max_missing must be from 0 to 1, got 1.5 (flag --opd-missing-max)"],
+    );
+}
+
+#[test]
+fn several_teachers_that_do_not_go_together() {
+    let work = Workplace::new();
+    let student = work.model_stub("student");
+    work.model_stub("teacher");
+    work.write("prompts.jsonl", "{\"prompt\": \"1\"}\n");
+    let refused = |teachers: &str, said: &[&str]| {
+        let text = format!(
+            "steps = 3\n[student]\npath = \"{student}\"\n[data]\ntrain = \"prompts.jsonl\"\n{teachers}"
+        );
+        work.write("job.toml", &text);
+        work.line("train --config job.toml").fails(2, said);
+    };
+    let a = "[[teacher]]\nname = \"a\"\npath = \"teacher\"\n";
+    refused(a, &["[[teacher]] without [distillation]"]);
+    let with = |more: &str| format!("[distillation]\n{a}{more}");
+    refused(&with(a), &["two teachers are named `a`"]);
+    refused(
+        &with("coef = 0.5\n[[teacher]]\nname = \"b\"\npath = \"teacher\"\n"),
+        &["form an ensemble"],
+    );
+    refused(&with("weight = 0\n"), &["teacher.weight must be finite and above 0, got 0"]);
+    refused(&with("[[teacher]]\nname = \"b\"\n"), &["teacher `b`: it has no `path`"]);
+    refused(&with("colour = 1\n"), &["job.toml:", "unknown field `colour`"]);
+    refused(
+        &with("[[teacher]]\nname = \"b\"\ntype = \"vllm\"\n"),
+        &["teacher `b`: it has no `urls`"],
+    );
+    refused(&with("[[teacher]]\nname = \"b c\"\n"), &["teacher.name must be letters"]);
+    let twice = with("").replace("[distillation]", "[distillation]\nteacher = \"teacher\"");
+    refused(&twice, &["1 [[teacher]] tables, and another teacher in [distillation]"]);
 }
 
 #[test]

@@ -163,7 +163,10 @@ fn every_exchange_with_sglang() {
         let start = body["logprob_start_len"].as_u64().unwrap_or(0) as usize;
         let known = sent.as_ref().filter(|ids| start + 1 < ids.len());
         let (ids, start) = known.map_or((vec![5, 100, 200], 0), |ids| (ids.clone(), start));
-        let k = known.and(body["top_logprobs_num"].as_u64()).unwrap_or(0) as usize;
+        // The flat form is not asked for.
+        let listed = exchange.response.pointer("/meta_info/input_top_logprobs").is_some();
+        let k = known.filter(|_| listed).and(body["top_logprobs_num"].as_u64()).unwrap_or(0);
+        let k = k as usize;
         let triples = exchange.response.pointer("/meta_info/input_token_logprobs");
         let reason = exchange.response.pointer("/meta_info/finish_reason/type");
         let recorded = triples.and_then(Value::as_array).filter(|triples| {

@@ -3,8 +3,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ConfigError,
+    ConfigError, TeacherConfig,
     error::{check, non_negative},
+    teacher::validate_all,
 };
 
 /// Where the teacher's scores come from.
@@ -15,8 +16,25 @@ pub enum TeacherKind {
     #[default]
     #[serde(alias = "megatron")]
     InProcess,
-    /// A SGLang server.
+    /// SGLang servers, or those of `opd serve`.
     Sglang,
+    /// vLLM servers.
+    Vllm,
+}
+
+impl TeacherKind {
+    /// Whether it is asked over HTTP.
+    pub fn is_remote(self) -> bool {
+        self != Self::InProcess
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::InProcess => "in-process",
+            Self::Sglang => "sglang",
+            Self::Vllm => "vllm",
+        }
+    }
 }
 
 /// On-policy distillation: whose log-probs, and how strong the signal is.
@@ -33,13 +51,30 @@ pub struct DistillationConfig {
     /// (`--opd-teacher-ckpt-step`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher_step: Option<u64>,
-    /// Servers, for `sglang` (`--rm-url`).
+    /// Servers, for `sglang` and `vllm` (`--rm-url`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
+    /// Environment variable of the servers' bearer key (`--rm-api-key-env`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key_env: Option<String>,
+    /// File of the servers' bearer key (`--rm-api-key-file`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key_file: Option<PathBuf>,
     /// Weight of the reverse KL (`--opd-kl-coef`).
     pub kl_coef: f64,
     /// How much a token answers for the KL after it, 0 to 1.
     pub discount: f64,
+    /// Greatest fraction of a batch's tokens that may have no score (`--opd-missing-max`); a
+    /// batch with more ends the run before it is trained on.
+    pub max_missing: f64,
+    /// File that scores are kept in and taken from (`--opd-journal`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub journal: Option<PathBuf>,
+    /// Bytes of scores that the journal keeps; the oldest make room.
+    pub journal_max_bytes: u64,
+    /// Compare the student at the rollout temperature with a teacher at temperature 1, where
+    /// its server knows no other (`--opd-accept-temperature-bias`): the KL is biased.
+    pub accept_temperature_bias: bool,
 }
 
 impl Default for DistillationConfig {
@@ -49,41 +84,93 @@ impl Default for DistillationConfig {
             teacher: None,
             teacher_step: None,
             urls: Vec::new(),
+            api_key_env: None,
+            api_key_file: None,
             kl_coef: 1.0,
             discount: 0.0,
+            max_missing: 0.01,
+            journal: None,
+            journal_max_bytes: 8 << 30,
+            accept_temperature_bias: false,
         }
     }
 }
 
 impl DistillationConfig {
-    pub(crate) fn validate(&self) -> Result<(), ConfigError> {
+    pub(crate) fn validate(&self, teachers: &[TeacherConfig]) -> Result<(), ConfigError> {
         non_negative("distillation.kl_coef", self.kl_coef)?;
         let g = self.discount;
         check((0.0..=1.0).contains(&g), "distillation.discount", "from 0 to 1", g)?;
-        let conflict =
-            |what: &str, remedy| Err(ConfigError::Conflict { what: what.into(), remedy });
+        let missing = self.max_missing;
+        check((0.0..=1.0).contains(&missing), "distillation.max_missing", "from 0 to 1", missing)?;
+        match teachers {
+            [] => self.validate_teacher(),
+            teachers if self.names_teacher() => Err(ConfigError::Conflict {
+                what: format!(
+                    "{} [[teacher]] tables, and another teacher in [distillation] or by a flag",
+                    teachers.len()
+                ),
+                remedy: "put all teachers into [[teacher]] tables, or name only one",
+            }),
+            teachers => validate_all(teachers),
+        }
+    }
+
+    /// Whether a teacher is named here, and not by `[[teacher]]`.
+    fn names_teacher(&self) -> bool {
+        let server = !self.urls.is_empty() || self.api_key_env.is_some();
+        let path = self.teacher.is_some() || self.teacher_step.is_some();
+        server || path || self.api_key_file.is_some() || self.kind != TeacherKind::InProcess
+    }
+
+    /// The teacher that is named here.
+    pub(crate) fn teacher_config(&self) -> TeacherConfig {
+        TeacherConfig {
+            kind: self.kind,
+            path: self.teacher.clone(),
+            step: self.teacher_step,
+            urls: self.urls.clone(),
+            api_key_env: self.api_key_env.clone(),
+            api_key_file: self.api_key_file.clone(),
+            ..TeacherConfig::default()
+        }
+    }
+
+    fn validate_teacher(&self) -> Result<(), ConfigError> {
+        let conflict = |what: String, remedy| Err(ConfigError::Conflict { what, remedy });
+        let kind = self.kind.name();
+        let has_key = self.api_key_env.is_some() || self.api_key_file.is_some();
         match self.kind {
             TeacherKind::InProcess if self.teacher.is_none() => {
                 let remedy = "name the teacher's model directory with --opd-teacher-load DIR";
                 Err(ConfigError::Missing { key: "distillation.teacher", remedy })
             }
             TeacherKind::InProcess if !self.urls.is_empty() => conflict(
-                "--rm-url goes with --opd-type sglang, not with in-process",
+                "--rm-url goes with --opd-type sglang or vllm, not with in-process".into(),
                 "drop --rm-url or use --opd-type sglang",
             ),
-            TeacherKind::Sglang if self.teacher.is_some() => conflict(
-                "--opd-teacher-load goes with --opd-type in-process, not with sglang",
+            TeacherKind::InProcess if has_key => conflict(
+                "--rm-api-key-env and --rm-api-key-file go with --opd-type sglang or vllm, not with in-process".into(),
+                "drop them: a model in this process needs no key",
+            ),
+            TeacherKind::InProcess => Ok(()),
+            _ if self.teacher.is_some() => conflict(
+                format!("--opd-teacher-load goes with --opd-type in-process, not with {kind}"),
                 "drop --opd-teacher-load (the server has its model) or use --opd-type in-process",
             ),
-            TeacherKind::Sglang if self.teacher_step.is_some() => conflict(
-                "--opd-teacher-ckpt-step goes with --opd-type in-process, not with sglang",
+            _ if self.teacher_step.is_some() => conflict(
+                format!("--opd-teacher-ckpt-step goes with --opd-type in-process, not with {kind}"),
                 "drop --opd-teacher-ckpt-step or use --opd-type in-process",
             ),
-            TeacherKind::Sglang if self.urls.is_empty() => {
+            _ if self.urls.is_empty() => {
                 let remedy =
                     "name the server with --rm-url URL, e.g. http://127.0.0.1:30000/generate";
                 Err(ConfigError::Missing { key: "distillation.urls", remedy })
             }
+            _ if self.api_key_env.is_some() && self.api_key_file.is_some() => conflict(
+                "--rm-api-key-env and --rm-api-key-file both name a key".into(),
+                "give one of them",
+            ),
             _ => Ok(()),
         }
     }

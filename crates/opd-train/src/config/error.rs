@@ -32,6 +32,18 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// A teacher that scores at temperature 1, for samples at another.
+    pub(crate) fn temperature(teacher: &str, temperature: f64) -> Self {
+        Self::Conflict {
+            what: format!(
+                "samples are drawn at temperature {temperature}, and teacher `{teacher}` scores at temperature 1 only: the KL between them would be biased"
+            ),
+            remedy: "sample at 1 (--rollout-temperature 1), serve the teacher with `opd serve` (--opd-type sglang), load it in this process (--opd-type in-process), or take the bias knowingly with --opd-accept-temperature-bias",
+        }
+    }
+}
+
 pub(crate) fn check(
     holds: bool,
     key: &'static str,

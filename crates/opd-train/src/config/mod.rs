@@ -11,6 +11,7 @@ mod paths;
 mod rollout;
 mod stop;
 mod student;
+mod teacher;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,7 @@ pub use self::{
     rollout::RolloutConfig,
     stop::{StopAction, StopConfig},
     student::StudentConfig,
+    teacher::TeacherConfig,
 };
 
 /// A whole run.
@@ -48,6 +50,9 @@ pub struct TrainConfig {
     /// The teacher; without it there is no distillation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distillation: Option<DistillationConfig>,
+    /// Several teachers, instead of one in `distillation`.
+    #[serde(rename = "teacher", skip_serializing_if = "Vec::is_empty")]
+    pub teachers: Vec<TeacherConfig>,
     /// Advantages and loss.
     pub objective: ObjectiveConfig,
     /// AdamW and its schedule.
@@ -71,12 +76,52 @@ impl TrainConfig {
         self.student.validate()?;
         self.data.validate()?;
         self.rollout.validate()?;
-        if let Some(distillation) = &self.distillation {
-            distillation.validate()?;
+        match &self.distillation {
+            Some(distillation) => distillation.validate(&self.teachers)?,
+            None if !self.teachers.is_empty() => {
+                let remedy = "add a [distillation] table (it may be empty) to learn from them";
+                return Err(ConfigError::Conflict {
+                    what: "[[teacher]] without [distillation]".into(),
+                    remedy,
+                });
+            }
+            None => {}
         }
+        self.validate_remote()?;
         self.objective.validate(self.distillation.is_some(), self.rollout.samples_per_prompt)?;
         self.optimizer.validate()?;
         self.evaluation.validate()?;
         self.checkpoints.validate()
+    }
+
+    /// The teachers of the run, however they are named; none without distillation.
+    pub fn all_teachers(&self) -> Vec<TeacherConfig> {
+        match &self.distillation {
+            None => Vec::new(),
+            Some(_) if !self.teachers.is_empty() => self.teachers.clone(),
+            Some(distillation) => vec![distillation.teacher_config()],
+        }
+    }
+
+    /// What teachers behind HTTP cannot do, as far as it is known without asking them.
+    fn validate_remote(&self) -> Result<(), ConfigError> {
+        let teachers = self.all_teachers();
+        let whole = self.objective.loss.is_divergence();
+        if whole && (teachers.len() > 1 || teachers.iter().any(|t| t.kind.is_remote())) {
+            return Err(ConfigError::Conflict {
+                what: format!(
+                    "the loss {:?} compares whole distributions, which one teacher in this process alone can give",
+                    self.objective.loss
+                ),
+                remedy: "use --opd-type in-process --opd-teacher-load DIR, or a policy loss such as --loss importance_sampling",
+            });
+        }
+        let bias = self.distillation.as_ref().is_some_and(|d| d.accept_temperature_bias);
+        let t = self.rollout.temperature;
+        let vllm = teachers.iter().any(|teacher| teacher.kind == TeacherKind::Vllm);
+        if vllm && t != 1.0 && !bias {
+            return Err(ConfigError::temperature("vllm", t));
+        }
+        Ok(())
     }
 }

@@ -6,15 +6,21 @@ use std::{
 use super::TrainConfig;
 
 impl TrainConfig {
-    /// Every path that a run reads from.
+    /// Every path that a run reads from, and the journal that it keeps.
     pub fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let data = &mut self.data;
-        let teacher = self.distillation.as_mut().and_then(|d| d.teacher.as_mut());
+        let teacher = self.distillation.iter_mut().flat_map(|d| {
+            [d.teacher.as_mut(), d.api_key_file.as_mut(), d.journal.as_mut()].into_iter().flatten()
+        });
+        let teachers = self.teachers.iter_mut().flat_map(|teacher| {
+            [teacher.path.as_mut(), teacher.api_key_file.as_mut()].into_iter().flatten()
+        });
         [&mut self.student.path, &mut data.train]
             .into_iter()
             .chain(data.validation.as_mut())
             .chain(data.test.as_mut())
             .chain(teacher)
+            .chain(teachers)
     }
 
     /// As the file of the run in `run` has it: paths inside of `run` are relative to it, so that

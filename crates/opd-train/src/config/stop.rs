@@ -29,8 +29,6 @@ pub struct StopConfig {
     pub entropy_collapse: f64,
     /// Fires if the mean response length leaves its start by this factor, either way.
     pub length_collapse: f64,
-    /// Fires at once if more than this fraction of a batch's tokens has no teacher score.
-    pub missing_scores: f64,
 }
 
 impl Default for StopConfig {
@@ -41,7 +39,6 @@ impl Default for StopConfig {
             kl_explosion: 5.0,
             entropy_collapse: 0.1,
             length_collapse: 4.0,
-            missing_scores: 0.01,
         }
     }
 }

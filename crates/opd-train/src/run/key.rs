@@ -25,6 +25,8 @@ pub const GRAD_NORM: &str = "grad_norm";
 pub const REWARD: &str = "reward";
 /// Loss of the step's last update.
 pub const LOSS: &str = "loss";
+/// Fraction of response tokens without a teacher's score.
+pub const TEACHER_MISSING: &str = "teacher/missing";
 /// Fraction, 0 to 1, of held-out prompts answered rightly; only on steps with an evaluation.
 pub const PASS_AT_1: &str = "eval/pass_at_1";
 

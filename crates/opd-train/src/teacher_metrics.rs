@@ -1,0 +1,164 @@
+use std::collections::BTreeMap;
+
+use opd_batch::{ScoredBatch, Source};
+
+use crate::{
+    Error, Result,
+    run::{StepMetrics, key},
+};
+
+/// Which of several teachers is for the prompts of which source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TeacherNames {
+    /// Names by source.
+    pub by_source: BTreeMap<Source, String>,
+    /// For all other sources.
+    pub others: Option<String>,
+}
+
+/// Sums over the tokens of a teacher.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    kl: f64,
+    trained: f64,
+    missing: f64,
+    tokens: f64,
+}
+
+impl Sums {
+    fn missing(&self) -> f64 {
+        self.missing / self.tokens.max(1.0)
+    }
+
+    /// Mean of `old - teacher` over the trained tokens, in nats.
+    fn kl(&self) -> Option<f64> {
+        (self.trained > 0.0).then(|| self.kl / self.trained)
+    }
+}
+
+/// Passes if no more than the fraction `limit` of the response tokens lacks a score.
+pub(crate) fn check_missing(scored: &ScoredBatch<'_>, limit: f64) -> Result<()> {
+    let missing = scored.teacher().map_or(0, opd_batch::TeacherScores::n_missing);
+    let tokens = scored.rollouts().rows().n_tokens();
+    match missing as f64 > limit * tokens as f64 {
+        true => Err(Error::MissingScores { missing, tokens, limit }),
+        false => Ok(()),
+    }
+}
+
+/// What the teachers' scores come to, all together and each teacher's where there are several.
+pub(crate) fn add(
+    scored: &ScoredBatch<'_>,
+    names: &TeacherNames,
+    mut metrics: StepMetrics,
+) -> StepMetrics {
+    let by_row = sums(scored);
+    let total = |rows: &mut dyn Iterator<Item = &Sums>| {
+        rows.fold(Sums::default(), |sum, row| Sums {
+            kl: sum.kl + row.kl,
+            trained: sum.trained + row.trained,
+            missing: sum.missing + row.missing,
+            tokens: sum.tokens + row.tokens,
+        })
+    };
+    let all = total(&mut by_row.iter());
+    metrics = metrics.with(key::TEACHER_MISSING, all.missing());
+    if let Some(kl) = all.kl() {
+        metrics = metrics.with(key::REVERSE_KL, kl);
+    }
+    let mut of_teacher: BTreeMap<&str, Vec<&Sums>> = BTreeMap::new();
+    for (source, row) in scored.rollouts().sources().iter().zip(&by_row) {
+        if let Some(name) = names.by_source.get(source).or(names.others.as_ref()) {
+            of_teacher.entry(name).or_default().push(row);
+        }
+    }
+    for (name, rows) in of_teacher {
+        let sums = total(&mut rows.into_iter());
+        metrics = metrics.with(&format!("teacher/{name}/missing"), sums.missing());
+        if let Some(kl) = sums.kl() {
+            metrics = metrics.with(&format!("teacher/{name}/reverse_kl"), kl);
+        }
+    }
+    metrics
+}
+
+/// The sums of each row; only token counts without a teacher.
+fn sums(scored: &ScoredBatch<'_>) -> Vec<Sums> {
+    let scores = scored.teacher().map(|scores| scores.logprobs.values());
+    let (old, mask) = (scored.old_logprobs().values(), scored.mask().values());
+    let row = |range: std::ops::Range<usize>| {
+        let mut sums = Sums { tokens: range.len() as f64, ..Sums::default() };
+        let Some(scores) = scores else { return sums };
+        for t in range {
+            match scores[t] {
+                None => sums.missing += 1.0,
+                Some(score) if mask[t] => {
+                    sums.kl += f64::from(old[t]) - f64::from(score);
+                    sums.trained += 1.0;
+                }
+                Some(_) => {}
+            }
+        }
+        sums
+    };
+    scored.rollouts().rows().ranges().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use opd_batch::{Ragged, Rollout, RolloutBatch, TeacherScores};
+
+    use super::*;
+
+    fn batch() -> RolloutBatch {
+        let rollout = |source: &str, n: usize| Rollout {
+            prompt: vec![1],
+            response: vec![2; n],
+            sampler_logprobs: vec![-1.0; n],
+            source: Source::new(source),
+            ..Rollout::default()
+        };
+        let rollouts = vec![rollout("math", 2), rollout("code", 3), rollout("chat", 1)];
+        RolloutBatch::from_rollouts(rollouts).unwrap()
+    }
+
+    fn scored(batch: &RolloutBatch) -> ScoredBatch<'_> {
+        let rows = [vec![Some(-1.5), None], vec![Some(-3.0); 3], vec![Some(-1.25)]];
+        let scores = TeacherScores { logprobs: Ragged::from_rows(rows), top: None };
+        ScoredBatch::from_sampler(batch).with_teacher(scores).unwrap()
+    }
+
+    #[test]
+    fn each_teacher_has_its_means() {
+        let batch = batch();
+        let named = |name: &str| name.to_owned();
+        let names = TeacherNames {
+            by_source: [(Source::new("math"), named("a")), (Source::new("chat"), named("a"))]
+                .into(),
+            others: Some(named("b")),
+        };
+        let metrics = add(&scored(&batch), &names, StepMetrics::new(1));
+        let expected = [
+            ("reverse_kl", (0.5 + 2.0 * 3.0 + 0.25) / 5.0),
+            ("teacher/a/missing", 1.0 / 3.0),
+            ("teacher/a/reverse_kl", 0.375),
+            ("teacher/b/missing", 0.0),
+            ("teacher/b/reverse_kl", 2.0),
+            ("teacher/missing", 1.0 / 6.0),
+        ];
+        let got: Vec<(&str, f64)> = metrics.values.iter().map(|(k, v)| (k.as_str(), *v)).collect();
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn too_many_missing_scores_are_an_error() {
+        let batch = batch();
+        let scored = scored(&batch);
+        assert!(check_missing(&scored, 0.17).is_ok());
+        let error = check_missing(&scored, 0.01).unwrap_err().to_string();
+        let start = "1 of 6 response tokens (16.7%) have no score by the teacher, \
+                     and distillation.max_missing allows 1.0%;";
+        assert!(error.starts_with(start), "{error}");
+        assert!(check_missing(&ScoredBatch::from_sampler(&batch), 0.0).is_ok());
+    }
+}

@@ -1,0 +1,233 @@
+//! From the teachers of the configuration to those that are asked.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use candle_core::{DType, Device};
+use opd_batch::{Source, Teacher};
+use opd_http::{ApiKey, Settings};
+use opd_models::CausalLm;
+use opd_teacher::{
+    EnsembleTeacher, InProcessTeacher, Journal, JournaledTeacher, Limits, RemoteSettings,
+    RoutedTeacher, SglangTeacher, VllmTeacher,
+};
+
+use crate::{
+    Result, TeacherNames,
+    config::{ConfigError, DistillationConfig, TeacherConfig, TeacherKind, TrainConfig},
+    run::{Checkpoint, RunDir},
+};
+
+/// Who scores a run's samples.
+pub(crate) struct Teachers {
+    /// Scores the samples.
+    pub(crate) scorer: Arc<dyn Teacher>,
+    /// The only teacher, if it is in this process.
+    pub(crate) in_process: Option<Arc<InProcessTeacher>>,
+    /// Names by source, where there are several.
+    pub(crate) names: TeacherNames,
+}
+
+/// What the teachers must suit.
+#[derive(Clone, Copy)]
+pub(crate) struct Demands<'a> {
+    pub(crate) student: &'a CausalLm,
+    /// Tokens of the longest sequence.
+    pub(crate) longest: usize,
+    /// Where prompts come from.
+    pub(crate) sources: &'a BTreeSet<Source>,
+}
+
+impl Teachers {
+    /// Loads or connects to every teacher, and checks it.
+    pub(crate) fn new(
+        config: &TrainConfig,
+        distillation: &DistillationConfig,
+        demands: Demands<'_>,
+        device: &Device,
+    ) -> Result<Self> {
+        let all = config.all_teachers();
+        let journal = match &distillation.journal {
+            None => None,
+            Some(path) => Some(Arc::new(Journal::open(path, distillation.journal_max_bytes)?)),
+        };
+        let mut in_process = None;
+        let mut teachers: Vec<Arc<dyn Teacher>> = Vec::with_capacity(all.len());
+        for teacher in &all {
+            let built: Arc<dyn Teacher> = if teacher.kind.is_remote() {
+                remote(config, distillation, teacher, demands)?
+            } else {
+                let loaded = Arc::new(InProcessTeacher::load(dir(teacher)?, DType::F32, device)?);
+                loaded.check_student(demands.student, demands.longest)?;
+                in_process = Some(loaded.clone()).filter(|_| all.len() == 1);
+                loaded
+            };
+            teachers.push(match &journal {
+                None => built,
+                Some(journal) => Arc::new(JournaledTeacher::new(built, journal.clone())),
+            });
+        }
+        if let [only] = all.as_slice()
+            && only.tags.is_empty()
+        {
+            let scorer = teachers.remove(0);
+            return Ok(Self { scorer, in_process, names: TeacherNames::default() });
+        }
+        let routes = routes(&all);
+        let routed = RoutedTeacher::new(built_routes(&routes, &all, &teachers)?)?;
+        for source in demands.sources {
+            routed.route(source)?;
+        }
+        Ok(Self { scorer: Arc::new(routed), in_process: None, names: names(&routes, &all) })
+    }
+}
+
+/// Teachers by index, and the sources that they are for together.
+type Route = (Vec<usize>, Vec<Source>);
+
+/// Teachers of the same tags are one route; those without tags are the route of the others.
+fn routes(all: &[TeacherConfig]) -> Vec<Route> {
+    let tags: BTreeSet<&String> = all.iter().flat_map(|teacher| &teacher.tags).collect();
+    let of = |has: &dyn Fn(&TeacherConfig) -> bool| -> Vec<usize> {
+        (0..all.len()).filter(|&i| has(&all[i])).collect()
+    };
+    let mut routes: BTreeMap<Vec<usize>, Vec<Source>> = BTreeMap::new();
+    for tag in tags {
+        let members = of(&|teacher| teacher.tags.contains(tag));
+        routes.entry(members).or_default().push(Source::new(tag));
+    }
+    let others = of(&|teacher| teacher.tags.is_empty());
+    let rest = (!others.is_empty()).then_some((others, Vec::new()));
+    routes.into_iter().chain(rest).collect()
+}
+
+fn built_routes(
+    routes: &[Route],
+    all: &[TeacherConfig],
+    teachers: &[Arc<dyn Teacher>],
+) -> Result<Vec<(Arc<dyn Teacher>, Vec<Source>)>> {
+    let built = routes.iter().map(|(members, sources)| {
+        let teacher: Arc<dyn Teacher> = match members.as_slice() {
+            [only] => teachers[*only].clone(),
+            several => {
+                let weighted = several.iter().map(|&i| (all[i].weight, teachers[i].clone()));
+                Arc::new(EnsembleTeacher::new(weighted.collect())?)
+            }
+        };
+        Ok((teacher, sources.clone()))
+    });
+    built.collect()
+}
+
+fn names(routes: &[Route], all: &[TeacherConfig]) -> TeacherNames {
+    let mut names = TeacherNames::default();
+    for (members, sources) in routes {
+        let name: Vec<&str> = members.iter().map(|&i| all[i].name.as_str()).collect();
+        let name = name.join("+");
+        if sources.is_empty() {
+            names.others = Some(name.clone());
+        }
+        names.by_source.extend(sources.iter().map(|source| (source.clone(), name.clone())));
+    }
+    names
+}
+
+/// Factors of the reverse KL by source, and that of the others; `None` if all are 1.
+pub(crate) fn factors(all: &[TeacherConfig]) -> Option<(BTreeMap<Source, f32>, f32)> {
+    if all.iter().all(|teacher| teacher.coef == 1.0) {
+        return None;
+    }
+    let tagged = all
+        .iter()
+        .flat_map(|teacher| teacher.tags.iter().map(|tag| (Source::new(tag), teacher.coef as f32)));
+    let others = all.iter().find(|teacher| teacher.tags.is_empty());
+    Some((tagged.collect(), others.map_or(1.0, |teacher| teacher.coef as f32)))
+}
+
+fn remote(
+    config: &TrainConfig,
+    distillation: &DistillationConfig,
+    teacher: &TeacherConfig,
+    demands: Demands<'_>,
+) -> Result<Arc<dyn Teacher>> {
+    let http = Settings { key: teacher.api_key()?, seed: config.seed, ..Settings::default() };
+    let settings = RemoteSettings {
+        http,
+        vocab_size: Some(demands.student.config().vocab_size),
+        at_temperature_one: distillation.accept_temperature_bias,
+        ..RemoteSettings::default()
+    };
+    let temperature = config.rollout.temperature;
+    let (built, limits): (Arc<dyn Teacher>, Limits) = match teacher.kind {
+        TeacherKind::Vllm => {
+            let connected = VllmTeacher::connect(&teacher.urls, settings)?;
+            let limits = connected.limits();
+            (Arc::new(connected), limits)
+        }
+        _ => {
+            let connected = SglangTeacher::connect(&teacher.urls, settings)?;
+            match connected.check_temperature(temperature as f32) {
+                Err(opd_batch::Error::Unsupported { teacher, .. }) => {
+                    return Err(ConfigError::temperature(&teacher, temperature).into());
+                }
+                checked => checked?,
+            }
+            let limits = connected.limits();
+            (Arc::new(connected), limits)
+        }
+    };
+    let needed = demands.longest;
+    match limits.longest.filter(|&longest| longest < needed) {
+        None => Ok(built),
+        Some(longest) => Err(ConfigError::Conflict {
+            what: format!(
+                "teacher `{}` takes sequences of {longest} tokens, and prompt and response may have {needed}",
+                built.name()
+            ),
+            remedy: "raise the server's context length, or lower --rollout-max-response-len",
+        }
+        .into()),
+    }
+}
+
+impl TeacherConfig {
+    /// The key for its servers, if one is named.
+    ///
+    /// # Errors
+    ///
+    /// [`opd_http::Error`] if the variable or file holds none.
+    pub fn api_key(&self) -> opd_http::Result<Option<ApiKey>> {
+        match (&self.api_key_env, &self.api_key_file) {
+            (Some(variable), _) => ApiKey::from_env(variable).map(Some),
+            (None, Some(path)) => ApiKey::from_file(path).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+}
+
+/// The directory of a teacher in this process.
+fn dir(teacher: &TeacherConfig) -> Result<PathBuf> {
+    let dir = teacher.path.clone().unwrap_or_default();
+    match teacher.step {
+        None => Ok(dir),
+        Some(step) => checkpoint(&dir, step),
+    }
+}
+
+/// The directory of a checkpoint of one of our own runs.
+fn checkpoint(run: &Path, step: u64) -> Result<PathBuf> {
+    if !run.join("checkpoints").is_dir() {
+        return Err(ConfigError::Conflict {
+            what: format!(
+                "--opd-teacher-ckpt-step {step}: {} is not one of our run directories (it has no `checkpoints`)",
+                run.display()
+            ),
+            remedy: "drop --opd-teacher-ckpt-step to load a plain model directory",
+        }
+        .into());
+    }
+    Ok(Checkpoint::open(RunDir::checkpoint_of(run, step))?.path().to_owned())
+}
