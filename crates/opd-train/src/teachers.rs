@@ -88,6 +88,9 @@ impl Teachers {
 /// Teachers by index, and the sources that they are for together.
 type Route = (Vec<usize>, Vec<Source>);
 
+/// A teacher and the sources that it is for.
+type Served = (Arc<dyn Teacher>, Vec<Source>);
+
 /// Teachers of the same tags are one route; those without tags are the route of the others.
 fn routes(all: &[TeacherConfig]) -> Vec<Route> {
     let tags: BTreeSet<&String> = all.iter().flat_map(|teacher| &teacher.tags).collect();
@@ -108,7 +111,7 @@ fn built_routes(
     routes: &[Route],
     all: &[TeacherConfig],
     teachers: &[Arc<dyn Teacher>],
-) -> Result<Vec<(Arc<dyn Teacher>, Vec<Source>)>> {
+) -> Result<Vec<Served>> {
     let built = routes.iter().map(|(members, sources)| {
         let teacher: Arc<dyn Teacher> = match members.as_slice() {
             [only] => teachers[*only].clone(),
@@ -153,11 +156,13 @@ fn remote(
     teacher: &TeacherConfig,
     demands: Demands<'_>,
 ) -> Result<Arc<dyn Teacher>> {
-    let http = Settings { key: teacher.api_key()?, seed: config.seed, ..Settings::default() };
+    let client = &distillation.client;
+    let http = Settings { key: teacher.api_key()?, seed: config.seed, ..client.settings() };
     let settings = RemoteSettings {
         http,
         vocab_size: Some(demands.student.config().vocab_size),
         at_temperature_one: distillation.accept_temperature_bias,
+        sequences_per_request: client.sequences_per_request,
         ..RemoteSettings::default()
     };
     let temperature = config.rollout.temperature;

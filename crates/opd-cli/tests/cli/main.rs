@@ -8,6 +8,7 @@ mod evaluation;
 mod generation;
 mod input_faults;
 mod models;
+mod remote_teacher;
 mod resumption;
 mod scoring;
 mod serving;

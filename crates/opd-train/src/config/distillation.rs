@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ConfigError, TeacherConfig,
+    ClientConfig, ConfigError, TeacherConfig,
     error::{check, non_negative},
     teacher::validate_all,
 };
@@ -75,6 +75,8 @@ pub struct DistillationConfig {
     /// Compare the student at the rollout temperature with a teacher at temperature 1, where
     /// its server knows no other (`--opd-accept-temperature-bias`): the KL is biased.
     pub accept_temperature_bias: bool,
+    /// How servers are asked.
+    pub client: ClientConfig,
 }
 
 impl Default for DistillationConfig {
@@ -92,6 +94,7 @@ impl Default for DistillationConfig {
             journal: None,
             journal_max_bytes: 8 << 30,
             accept_temperature_bias: false,
+            client: ClientConfig::default(),
         }
     }
 }
@@ -103,6 +106,7 @@ impl DistillationConfig {
         check((0.0..=1.0).contains(&g), "distillation.discount", "from 0 to 1", g)?;
         let missing = self.max_missing;
         check((0.0..=1.0).contains(&missing), "distillation.max_missing", "from 0 to 1", missing)?;
+        self.client.validate()?;
         match teachers {
             [] => self.validate_teacher(),
             teachers if self.names_teacher() => Err(ConfigError::Conflict {

@@ -1,6 +1,7 @@
 //! What a run is to do: plain structs, one per part, as the TOML file has them.
 
 mod checkpoints;
+mod client;
 mod data;
 mod distillation;
 mod error;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     checkpoints::CheckpointConfig,
+    client::ClientConfig,
     data::DataConfig,
     distillation::{DistillationConfig, TeacherKind},
     error::ConfigError,

@@ -1,0 +1,228 @@
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use candle_core::{DType, Device};
+use opd_batch::{ScoreRequest, ScoredSequence, Teacher, Wanted};
+use opd_teacher::InProcessTeacher;
+use opd_testkit::http::{HttpRequest, HttpServer, Reply};
+use serde_json::{Map, Value, json};
+
+use crate::command::Workplace;
+
+const JOB: &str = "train --hf-checkpoint bundled:student --prompt-data bundled:train.jsonl \
+    --eval-prompt-data bundled:test.jsonl --eval-prompts 4 --rollout-batch-size 3 \
+    --n-samples-per-prompt 4 --rollout-max-response-len 10 --steps 3 --lr 1e-3 \
+    --eval-interval 0 --seed 5 --quiet --use-opd";
+
+/// A server of the bundled teacher, as SGLang speaks, that fails from request `until` on.
+struct Server {
+    http: HttpServer,
+    scored: Arc<AtomicUsize>,
+}
+
+impl Server {
+    fn start(work: &Workplace, until: usize) -> Self {
+        let layout = opd_pocket::materialize(&work.path("bundled")).unwrap();
+        let teacher = InProcessTeacher::load(layout.teacher, DType::F32, &Device::Cpu).unwrap();
+        let scored = Arc::new(AtomicUsize::new(0));
+        let counter = scored.clone();
+        let http = HttpServer::start(move |request| match request.path.as_str() {
+            "/model_info" => {
+                Reply::json(json!({"model_path": "/t", "weight_version": "1"}).to_string())
+            }
+            "/v1/models" => {
+                Reply::json(json!({"data": [{"id": "t", "max_model_len": 64}]}).to_string())
+            }
+            "/generate" if counter.fetch_add(1, Ordering::SeqCst) >= until => {
+                Reply::status(503, r#"{"message": "gone"}"#)
+            }
+            "/generate" => Reply::json(generate(&teacher, request).to_string()),
+            "/health" => Reply::json("{}"),
+            _ => Reply::status(404, "{}"),
+        });
+        Self { http, scored }
+    }
+
+    fn flags(&self) -> String {
+        format!("--opd-type sglang --rm-url {}/generate", self.http.url())
+    }
+
+    fn requests(&self) -> usize {
+        self.scored.swap(0, Ordering::SeqCst)
+    }
+}
+
+fn generate(teacher: &InProcessTeacher, request: &HttpRequest) -> Value {
+    let body: Value = serde_json::from_slice(&request.body).unwrap();
+    let start = body["logprob_start_len"].as_u64().unwrap() as usize;
+    let ids_of = |ids: &Value| -> Vec<u32> {
+        ids.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+    };
+    let lists = body["input_ids"].as_array().unwrap();
+    let several = lists[0].is_array();
+    let ids: Vec<Vec<u32>> = match several {
+        true => lists.iter().map(ids_of).collect(),
+        false => vec![ids_of(&body["input_ids"])],
+    };
+    let sequences = ids.iter().map(|ids| {
+        let (prompt, response) = ids.split_at(start + 1);
+        ScoredSequence { prompt, response }
+    });
+    let sequences = sequences.collect();
+    let asked = ScoreRequest { sequences, temperature: 1.0, wanted: Wanted::Sampled, sources: &[] };
+    let scores = teacher.score(&asked).unwrap();
+    let items = ids.iter().zip(scores.logprobs.iter()).map(|(ids, scores)| {
+        let first = json!([null, ids[start], null]);
+        let rest = scores.iter().zip(&ids[start + 1..]).map(|(score, id)| json!([score, id, null]));
+        let logprobs: Vec<Value> = std::iter::once(first).chain(rest).collect();
+        json!({"meta_info": {
+            "finish_reason": {"type": "length"}, "prompt_tokens": ids.len(),
+            "weight_version": "1", "input_token_logprobs": logprobs,
+        }})
+    });
+    let mut items: Vec<Value> = items.collect();
+    if several { Value::Array(items) } else { items.remove(0) }
+}
+
+/// The lines of `metrics.jsonl` without times.
+fn metrics(run: &Path) -> Vec<Map<String, Value>> {
+    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let line = |line: &str| {
+        let mut line: Map<String, Value> = serde_json::from_str(line).unwrap();
+        line.retain(|key, _| !key.starts_with("seconds/"));
+        line
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn a_teacher_behind_http_teaches_what_it_teaches_in_process() {
+    let work = Workplace::new();
+    let server = Server::start(&work, usize::MAX);
+    let own = "--opd-type in-process --opd-teacher-load bundled:teacher";
+    work.line(&format!("{JOB} {own} --output own")).succeeds();
+    work.line(&format!("{JOB} {} --output remote", server.flags())).succeeds();
+    let (own, remote) = (metrics(&work.path("own")), metrics(&work.path("remote")));
+    assert_eq!((own.len(), remote.len()), (3, 3));
+    for (own, remote) in own.iter().zip(&remote) {
+        assert!(own.keys().eq(remote.keys()), "{own:?} {remote:?}");
+        assert_eq!(own["teacher/missing"], 0);
+        for (key, value) in own {
+            let (a, b) = (value.as_f64().unwrap(), remote[key].as_f64().unwrap());
+            assert!((a - b).abs() <= 1e-4 * a.abs().max(1.0), "{key}: {a} {b}");
+        }
+    }
+}
+
+#[test]
+fn scores_in_a_journal_are_not_asked_for_again() {
+    let work = Workplace::new();
+    let server = Server::start(&work, usize::MAX);
+    let line = |out: &str| format!("{JOB} {} --opd-journal j.redb --output {out}", server.flags());
+    work.line(&line("first")).succeeds();
+    assert!(server.requests() > 0);
+    work.line(&line("second")).succeeds();
+    // The look at whether the server honours the temperature is no part of a batch.
+    assert!(server.requests() <= 1);
+    assert_eq!(metrics(&work.path("first")), metrics(&work.path("second")));
+}
+
+#[test]
+fn a_run_ends_when_scores_are_missing_and_goes_on_when_they_are_back() {
+    let work = Workplace::new();
+    let settings = "[distillation.client]\nattempts = 2\npatience_seconds = 1\n";
+    let whole = Server::start(&work, usize::MAX);
+    work.line(&format!("{JOB} {} --output whole", whole.flags())).succeeds();
+    let per_step = whole.requests() / 4;
+    let dying = Server::start(&work, per_step + 2);
+    let url = dying.http.url();
+    let print = format!("{JOB} {} --save-interval 1 --print-config", dying.flags());
+    let config = work.line(&print.replace("--quiet", "")).succeeds().stdout;
+    let at = config.find("[distillation.client]").unwrap();
+    let rest = config[at + 1..].find("\n[").map_or("", |end| &config[at + 1 + end..]);
+    work.write("job.toml", &format!("{}{settings}{rest}", &config[..at]));
+    work.line("train --config job.toml --output run --quiet").fails(
+        1,
+        &[
+            "error: step ",
+            "score: stopped before the weights were changed",
+            "response tokens (",
+            "have no score by the teacher, and distillation.max_missing allows 1.0%",
+        ],
+    );
+    drop(dying);
+    // Another server takes over; the run is told by its file.
+    let path = work.path("run/config.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace(&url, &whole.http.url())).unwrap();
+    work.line("train --resume run --quiet").succeeds();
+    assert_eq!(metrics(&work.path("run")), metrics(&work.path("whole")));
+}
+
+#[test]
+fn another_temperature_is_refused_or_taken_knowingly() {
+    let work = Workplace::new();
+    let server = Server::start(&work, usize::MAX);
+    let job = format!("{JOB} {} --rollout-temperature 0.8 --output run", server.flags());
+    work.line(&job).fails(
+        2,
+        &[
+            "error: samples are drawn at temperature 0.8, and teacher `/t@127.0.0.1:",
+            "scores at temperature 1 only: the KL between them would be biased; sample at 1",
+            "--opd-accept-temperature-bias",
+        ],
+    );
+    let knowingly = format!("{job} --opd-accept-temperature-bias --overwrite");
+    work.line(&knowingly).succeeds();
+}
+
+#[test]
+fn a_server_that_is_not_there_is_told_at_once() {
+    let work = Workplace::new();
+    let server = "--opd-type sglang --rm-url http://127.0.0.1:1";
+    let said = &["error: http://127.0.0.1:1 gave no usable answer in 1 attempts", "refused"];
+    work.line(&format!("{JOB} {server} --output run")).fails(1, said);
+}
+
+#[test]
+fn several_teachers_have_their_own_metrics() {
+    let work = Workplace::new();
+    let server = Server::start(&work, usize::MAX);
+    let own = "--opd-type in-process --opd-teacher-load bundled:teacher";
+    let config = work.line(&format!("{JOB} {own} --print-config")).succeeds().stdout;
+    let config = config.replace("teacher = \"bundled:teacher\"\n", "");
+    let url = server.http.url();
+    let teachers = format!(
+        "{config}\n[[teacher]]\nname = \"near\"\npath = \"bundled:teacher\"\nweight = 3\n\
+         [[teacher]]\nname = \"far\"\ntype = \"sglang\"\nurls = [\"{url}\"]\n\
+         [[teacher]]\nname = \"other\"\npath = \"bundled:student\"\ntags = [\"chat\"]\n"
+    );
+    work.write("job.toml", &teachers);
+    work.line("train --config job.toml --output run --quiet").succeeds();
+    let metrics = metrics(&work.path("run"));
+    for line in &metrics {
+        assert_eq!(line["teacher/near+far/missing"], 0);
+        let all = line["reverse_kl"].as_f64().unwrap();
+        assert_eq!(line["teacher/near+far/reverse_kl"].as_f64().unwrap(), all);
+        assert!(!line.contains_key("teacher/other/reverse_kl"));
+    }
+    // The mean of two equal teachers is each of them.
+    work.line(&format!("{JOB} {own} --output own --quiet").replacen("--quiet ", "", 1)).succeeds();
+    let own = self::metrics(&work.path("own"));
+    for (line, own) in metrics.iter().zip(&own) {
+        let (a, b) = (line["reverse_kl"].as_f64().unwrap(), own["reverse_kl"].as_f64().unwrap());
+        assert!((a - b).abs() < 1e-4, "{a} {b}");
+    }
+    let tagged = teachers.replace("name = \"near\"", "tags = [\"math\"]\nname = \"near\"");
+    let tagged = tagged.replace("name = \"far\"", "tags = [\"math\"]\nname = \"far\"");
+    work.write("job.toml", &tagged);
+    work.line("train --config job.toml --output tagged --quiet").fails(
+        1,
+        &["error: no teacher is for prompts of source `", "there are teachers for `chat`, `math`"],
+    );
+}
