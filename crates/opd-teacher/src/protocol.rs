@@ -11,8 +11,10 @@ use crate::{Error, Result};
 pub(crate) struct Question<'a> {
     pub(crate) sequences: &'a [ScoredSequence<'a>],
     pub(crate) temperature: f32,
-    /// Likeliest ids per position.
+    /// Ids per position beside the sent one.
     pub(crate) k: usize,
+    /// These ids of each sequence, `k` per token of its response; without them the likeliest.
+    pub(crate) named: &'a [&'a [u32]],
 }
 
 /// What a server says of one sequence.
@@ -31,10 +33,13 @@ pub(crate) struct Scored {
 pub(crate) struct Described {
     pub(crate) model: String,
     pub(crate) version: Option<String>,
-    pub(crate) context: Option<usize>,
+    /// Tokens of the longest sequence that it takes.
+    pub(crate) longest: Option<usize>,
     pub(crate) vocab_size: Option<usize>,
     /// It computes a prompt that several sequences of one request share only once.
     pub(crate) shares_prompts: bool,
+    /// It scores ids that are named per position.
+    pub(crate) names_ids: bool,
     /// It has vLLM's form whose answers name the weights.
     pub(crate) token_form: bool,
 }
@@ -50,8 +55,6 @@ impl fmt::Display for Described {
 pub(crate) trait Protocol: Send + Sync {
     /// Name of the kind.
     const KIND: &'static str;
-    /// Tokens by which the longest sequence is shorter than the context.
-    const MARGIN: usize;
     /// Whether a server of this kind may honour a temperature; its answer says if it did.
     const TEMPERATURE: bool;
 
@@ -73,6 +76,9 @@ pub(crate) trait Protocol: Send + Sync {
 
     /// Whether a later request profits from a prompt that an earlier one had.
     fn keeps_prompts(&self) -> bool;
+
+    /// Whether ids may be named per position.
+    fn names_ids(&self) -> bool;
 
     /// Sequences per request, of at most `wanted`.
     fn per_request(&self, wanted: usize) -> usize {

@@ -11,6 +11,7 @@ use crate::{
     Error, RemoteSettings, Result,
     answers::Answers,
     limits::Limits,
+    part::{ids_of, k_of},
     protocol::{Described, Protocol, Question, Scored},
 };
 
@@ -33,8 +34,15 @@ pub(crate) struct Remote<P> {
     seen: Mutex<Described>,
 }
 
-/// A run of sequences of one prompt.
-type Batch<'s> = Vec<usize>;
+/// A whole request.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    sequences: &'a [ScoredSequence<'a>],
+    temperature: f32,
+    k: usize,
+    /// By row; empty if no ids are named.
+    named: &'a [&'a [u32]],
+}
 
 impl<P: Protocol> Remote<P> {
     /// Asks every server who it is; all must have one model.
@@ -60,10 +68,9 @@ impl<P: Protocol> Remote<P> {
                 });
             }
         }
-        let context = described.iter().filter_map(|d| d.context).min();
         let told = described.iter().filter_map(|d| d.vocab_size).min();
         let limits = Limits {
-            longest: context.map(|context| context.saturating_sub(P::MARGIN)),
+            longest: described.iter().filter_map(|d| d.longest).min(),
             vocab_size: told.into_iter().chain(settings.vocab_size).min(),
         };
         let host = bases[0].split_once("://").map_or(bases[0].as_str(), |(_, host)| host);
@@ -95,17 +102,23 @@ impl<P: Protocol> Remote<P> {
     }
 
     pub(crate) fn score(&self, request: &ScoreRequest<'_>) -> opd_batch::Result<TeacherScores> {
-        let k = match request.wanted {
-            Wanted::Sampled => 0,
-            Wanted::TopK(k) => k,
+        let boundaries = request.rows();
+        let named: Vec<&[u32]> = match request.wanted {
+            Wanted::Sampled | Wanted::TopK(_) => Vec::new(),
+            Wanted::Ids { .. } if self.protocol.names_ids() => {
+                (0..request.sequences.len()).map(|row| ids_of(request, &boundaries, row)).collect()
+            }
             _ => {
                 return Err(opd_batch::Error::Unsupported {
                     teacher: self.name.clone(),
                     wanted: "log-probs of ids named per position".into(),
-                    remedy: "ask for `Wanted::TopK`, or load the teacher in process".into(),
+                    remedy: "ask for `Wanted::TopK`, serve the teacher with `opd serve`, or load \
+                             it in process"
+                        .into(),
                 });
             }
         };
+        let k = k_of(request.wanted);
         let temperature = if self.at_temperature_one { 1.0 } else { request.temperature };
         if temperature != 1.0 && !P::TEMPERATURE {
             return Err(self.no_temperature(temperature));
@@ -115,10 +128,11 @@ impl<P: Protocol> Remote<P> {
             source: Box::new(source),
         };
         self.limits.check(&self.name, &request.sequences).map_err(failed)?;
-        let asked: Vec<usize> = (0..request.sequences.len())
+        let rows: Vec<usize> = (0..request.sequences.len())
             .filter(|&row| !request.sequences[row].response.is_empty())
             .collect();
-        let answers = self.client.run(self.all(&request.sequences, asked, temperature, k));
+        let asked = Asked { sequences: &request.sequences, temperature, k, named: &named };
+        let answers = self.client.run(self.all(asked, rows));
         match answers {
             Ok(answers) => answers.into_scores(request, k),
             Err(Error::Temperature { .. }) => Err(self.no_temperature(temperature)),
@@ -137,18 +151,11 @@ impl<P: Protocol> Remote<P> {
     }
 
     /// Scores of all `rows`, by one version of the weights.
-    async fn all(
-        &self,
-        sequences: &[ScoredSequence<'_>],
-        rows: Vec<usize>,
-        temperature: f32,
-        k: usize,
-    ) -> Result<Answers> {
-        let mut answers = Answers::new(sequences.len());
+    async fn all(&self, asked: Asked<'_>, mut rows: Vec<usize>) -> Result<Answers> {
+        let mut answers = Answers::new(asked.sequences.len());
         let mut before = self.version_around(None).await?;
-        let mut rows = rows;
         for _ in 0..=RESCORINGS {
-            self.once(sequences, &rows, temperature, k, &mut answers).await?;
+            self.once(asked, &rows, &mut answers).await?;
             let after = self.version_around(before.clone()).await?;
             if before != after {
                 before = after;
@@ -185,17 +192,10 @@ impl<P: Protocol> Remote<P> {
     }
 
     /// Asks for `rows` once; prompts that several share go ahead where the server keeps them.
-    async fn once(
-        &self,
-        sequences: &[ScoredSequence<'_>],
-        rows: &[usize],
-        temperature: f32,
-        k: usize,
-        answers: &mut Answers,
-    ) -> Result<()> {
-        let groups = groups(sequences, rows);
+    async fn once(&self, asked: Asked<'_>, rows: &[usize], answers: &mut Answers) -> Result<()> {
+        let groups = groups(asked.sequences, rows);
         let mut pending: FuturesUnordered<_> =
-            groups.into_iter().map(|group| self.group(sequences, group, temperature, k)).collect();
+            groups.into_iter().map(|group| self.group(asked, group)).collect();
         while let Some(group) = pending.next().await {
             for (row, scored) in group? {
                 answers.put(row, scored);
@@ -206,22 +206,19 @@ impl<P: Protocol> Remote<P> {
 
     async fn group(
         &self,
-        sequences: &[ScoredSequence<'_>],
-        mut rows: Batch<'_>,
-        temperature: f32,
-        k: usize,
+        asked: Asked<'_>,
+        mut rows: Vec<usize>,
     ) -> Result<Vec<(usize, Option<Scored>)>> {
         let mut answers = Vec::with_capacity(rows.len());
         let mut near = None;
-        let prompt = sequences[rows[0]].prompt;
+        let prompt = asked.sequences[rows[0]].prompt;
         if self.protocol.keeps_prompts() && rows.len() > 1 && prompt.len() >= WORTH_CACHING {
-            let (first, endpoint) =
-                self.batch(sequences, &[rows.remove(0)], temperature, k, None).await?;
+            let (first, endpoint) = self.batch(asked, &[rows.remove(0)], None).await?;
             near = endpoint;
             answers.extend(first);
         }
         let batches = rows.chunks(self.protocol.per_request(self.per_request));
-        let batches = batches.map(|rows| self.batch(sequences, rows, temperature, k, near));
+        let batches = batches.map(|rows| self.batch(asked, rows, near));
         for batch in join_all(batches).await {
             answers.extend(batch?.0);
         }
@@ -232,13 +229,11 @@ impl<P: Protocol> Remote<P> {
     /// refuse a whole request for one item and not say which.
     async fn batch(
         &self,
-        sequences: &[ScoredSequence<'_>],
+        asked: Asked<'_>,
         rows: &[usize],
-        temperature: f32,
-        k: usize,
         near: Option<usize>,
     ) -> Result<(Vec<(usize, Option<Scored>)>, Option<usize>)> {
-        let together = self.ask(sequences, rows, temperature, k, near).await;
+        let together = self.ask(asked, rows, near).await;
         let error = match together {
             Ok((scored, endpoint)) => {
                 let scored = rows.iter().copied().zip(scored.into_iter().map(Some));
@@ -250,7 +245,7 @@ impl<P: Protocol> Remote<P> {
             return Ok((self.missing(rows, error)?, None));
         }
         let alone = rows.iter().map(|&row| async move {
-            match self.ask(sequences, &[row], temperature, k, near).await {
+            match self.ask(asked, &[row], near).await {
                 Ok((scored, _)) => {
                     Ok(scored.into_iter().map(|scored| (row, Some(scored))).collect())
                 }
@@ -275,14 +270,15 @@ impl<P: Protocol> Remote<P> {
 
     async fn ask(
         &self,
-        sequences: &[ScoredSequence<'_>],
+        asked: Asked<'_>,
         rows: &[usize],
-        temperature: f32,
-        k: usize,
         near: Option<usize>,
     ) -> Result<(Vec<Scored>, usize)> {
-        let batch: Vec<ScoredSequence<'_>> = rows.iter().map(|&row| sequences[row]).collect();
-        let question = Question { sequences: &batch, temperature, k };
+        let Asked { temperature, k, .. } = asked;
+        let batch: Vec<_> = rows.iter().map(|&row| asked.sequences[row]).collect();
+        let named: Vec<&[u32]> =
+            rows.iter().filter_map(|&row| asked.named.get(row).copied()).collect();
+        let question = Question { sequences: &batch, temperature, k, named: &named };
         let request = || -> Request {
             let tokens: usize = batch.iter().map(|s| s.prompt.len() + s.response.len()).sum();
             self.protocol.request(&question).with_longest_answer(P::longest_answer(tokens, k))

@@ -65,23 +65,39 @@ impl Teacher for SglangTeacher {
 #[derive(Debug, Default)]
 pub(crate) struct Sglang {
     shares_prompts: bool,
+    names_ids: bool,
 }
+
+/// Tokens by which SGLang's longest sequence is shorter than its context.
+const MARGIN: usize = 6;
 
 #[derive(Serialize)]
 struct Body {
-    input_ids: Ids,
+    input_ids: OneOrMany<Vec<u32>>,
     sampling_params: Sampling,
     return_logprob: bool,
     logprob_start_len: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     top_logprobs_num: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_ids_logprob_per_position: Option<OneOrMany<Vec<Vec<u32>>>>,
 }
 
+/// One value for one sequence, a list for several.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Ids {
-    One(Vec<u32>),
-    Several(Vec<Vec<u32>>),
+enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+impl<T> OneOrMany<T> {
+    fn of(values: Vec<T>) -> Self {
+        match <[T; 1]>::try_from(values) {
+            Ok([one]) => Self::One(one),
+            Err(many) => Self::Many(many),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -106,6 +122,7 @@ struct Meta {
     weight_version: Option<String>,
     input_token_logprobs: Option<Vec<Triple>>,
     input_top_logprobs: Option<Vec<Option<Vec<Triple>>>>,
+    input_token_ids_logprobs: Option<Vec<Option<Vec<Triple>>>>,
     input_logprob_temperature: Option<f64>,
 }
 
@@ -118,7 +135,6 @@ struct Reason {
 
 impl Protocol for Sglang {
     const KIND: &'static str = "sglang";
-    const MARGIN: usize = 6;
     const TEMPERATURE: bool = true;
 
     fn longest_answer(tokens: usize, k: usize) -> usize {
@@ -138,20 +154,24 @@ impl Protocol for Sglang {
             let url = client.endpoints().nth(index).unwrap_or_default().to_owned();
             return Err(Error::NoDescription { url, kind: Self::KIND });
         };
+        // `opd serve` says that it honours temperatures; it takes sequences as long as its
+        // context, where SGLang keeps a margin.
+        let ours = info.is_some_and(|info| info.get("input_logprob_temperature").is_some());
+        let context = number(models, "/data/0/max_model_len");
+        let per_position = "/token_ids_logprob_per_position";
         Ok(Described {
             model,
             version: text(info, "/weight_version"),
-            context: number(models, "/data/0/max_model_len")
-                .or_else(|| number(info, "/max_model_len")),
+            longest: context.map(|context| context.saturating_sub(if ours { 0 } else { MARGIN })),
             vocab_size: number(info, "/vocab_size"),
-            shares_prompts: info
-                .is_some_and(|info| info.get("input_logprob_temperature").is_some()),
+            shares_prompts: ours,
+            names_ids: info.and_then(|info| info.pointer(per_position)?.as_bool()).unwrap_or(false),
             token_form: false,
         })
     }
 
     fn with_description(self, described: &Described) -> Self {
-        Self { shares_prompts: described.shares_prompts }
+        Self { shares_prompts: described.shares_prompts, names_ids: described.names_ids }
     }
 
     fn must_ask_version(&self) -> bool {
@@ -162,15 +182,17 @@ impl Protocol for Sglang {
         !self.shares_prompts
     }
 
+    fn names_ids(&self) -> bool {
+        self.names_ids
+    }
+
     fn request(&self, question: &Question<'_>) -> Request {
         let ids: Vec<Vec<u32>> =
             question.sequences.iter().map(|s| [s.prompt, s.response].concat()).collect();
         let start = question.sequences.first().map_or(0, |s| s.prompt.len() - 1);
+        let k = question.k;
         let body = Body {
-            input_ids: match <[Vec<u32>; 1]>::try_from(ids) {
-                Ok([one]) => Ids::One(one),
-                Err(several) => Ids::Several(several),
-            },
+            input_ids: OneOrMany::of(ids),
             sampling_params: Sampling {
                 temperature: question.temperature,
                 max_new_tokens: 0,
@@ -178,7 +200,11 @@ impl Protocol for Sglang {
             },
             return_logprob: true,
             logprob_start_len: start,
-            top_logprobs_num: (question.k > 0).then_some(question.k),
+            top_logprobs_num: (k > 0 && question.named.is_empty()).then_some(k),
+            token_ids_logprob_per_position: (!question.named.is_empty()).then(|| {
+                let lists = |ids: &&[u32]| ids.chunks(k.max(1)).map(<[u32]>::to_vec).collect();
+                OneOrMany::of(question.named.iter().map(lists).collect())
+            }),
         };
         // Numbers, lists and names of fields: nothing that JSON cannot hold.
         Request::post("/generate", serde_json::to_vec(&body).unwrap_or_default())
@@ -204,8 +230,8 @@ impl Protocol for Sglang {
         let scored: Result<Vec<Scored>, String> = scored
             .enumerate()
             .map(|(i, (sequence, item))| {
-                let scored =
-                    scored_of(sequence.prompt, sequence.response, question.k, item.meta_info);
+                let named = question.named.get(i).copied();
+                let scored = scored_of(*sequence, question.k, named, item.meta_info);
                 scored.map_err(|why| format!("sequence {i} of the request: {why}"))
             })
             .collect();
@@ -227,7 +253,12 @@ impl Meta {
 }
 
 /// Checks an answer against what was sent: everything that can be echoed must be.
-fn scored_of(prompt: &[u32], response: &[u32], k: usize, meta: Meta) -> Result<Scored, String> {
+fn scored_of(
+    ScoredSequence { prompt, response }: ScoredSequence<'_>,
+    k: usize,
+    named: Option<&[u32]>,
+    meta: Meta,
+) -> Result<Scored, String> {
     if let Some(reason) = meta.aborted() {
         return Err(format!("aborted: {}", reason.message.as_deref().unwrap_or("no reason given")));
     }
@@ -248,9 +279,20 @@ fn scored_of(prompt: &[u32], response: &[u32], k: usize, meta: Meta) -> Result<S
         return Err("the first log-prob is not null".to_owned());
     }
     let logprobs = triples.iter().skip(1).map(|(logprob, ..)| sound(*logprob)).collect();
-    let top = match k {
-        0 => Vec::new(),
-        _ => top_of(&meta.input_top_logprobs.ok_or("no `input_top_logprobs`")?, response.len(), k)?,
+    let top = match (k, named) {
+        (0, _) => Vec::new(),
+        (_, None) => {
+            let lists = meta.input_top_logprobs.ok_or("no `input_top_logprobs`")?;
+            top_of(&lists, response.len(), k)?
+        }
+        (_, Some(named)) => {
+            let lists = meta.input_token_ids_logprobs.ok_or("no `input_token_ids_logprobs`")?;
+            let top = top_of(&lists, response.len(), k)?;
+            if !top.iter().map(|(id, _)| id).eq(named) {
+                return Err("other ids are scored than were named".to_owned());
+            }
+            top
+        }
     };
     Ok(Scored { logprobs, top, version: meta.weight_version })
 }
@@ -262,16 +304,16 @@ fn top_of(
 ) -> Result<Vec<(u32, f32)>, String> {
     if positions.len() != response + 1 {
         let got = positions.len();
-        return Err(format!("{got} lists of likeliest ids where {} are due", response + 1));
+        return Err(format!("{got} lists of ids where {} are due", response + 1));
     }
     let mut top = Vec::with_capacity(response * k);
     for position in &positions[1..] {
         let entries = position.as_deref().unwrap_or_default();
         if entries.len() != k {
-            return Err(format!("{} likeliest ids where {k} are due", entries.len()));
+            return Err(format!("{} ids beside the sent one where {k} are due", entries.len()));
         }
         for (logprob, id, _) in entries {
-            let logprob = sound(*logprob).ok_or("a likeliest id without a log-prob")?;
+            let logprob = sound(*logprob).ok_or("an id without a log-prob")?;
             top.push((*id, logprob));
         }
     }

@@ -113,7 +113,6 @@ struct Entry {
 
 impl Protocol for Vllm {
     const KIND: &'static str = "vllm";
-    const MARGIN: usize = 1;
     const TEMPERATURE: bool = false;
 
     fn longest_answer(tokens: usize, k: usize) -> usize {
@@ -138,9 +137,10 @@ impl Protocol for Vllm {
                 .filter(|root| *root != id)
                 .map_or(id.clone(), |root| format!("{id}={root}")),
             version: text(weights.as_ref(), "/weight_version"),
-            context: number(models, "/data/0/max_model_len"),
+            longest: number(models, "/data/0/max_model_len").map(|n| n.saturating_sub(1)),
             vocab_size: number(models, "/data/0/vocab_size"),
             shares_prompts: false,
+            names_ids: false,
             token_form,
         })
     }
@@ -159,6 +159,10 @@ impl Protocol for Vllm {
     }
 
     fn keeps_prompts(&self) -> bool {
+        false
+    }
+
+    fn names_ids(&self) -> bool {
         false
     }
 

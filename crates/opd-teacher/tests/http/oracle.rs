@@ -70,7 +70,7 @@ fn ids_of(value: &Value) -> Vec<u32> {
 fn generate(body: &Value, version: &str) -> Value {
     let start = body["logprob_start_len"].as_u64().unwrap() as usize;
     let k = body["top_logprobs_num"].as_u64().unwrap_or(0) as usize;
-    let item = |ids: &Value| {
+    let item = |(ids, named): (&Value, &Value)| {
         let ids = ids_of(ids);
         let mut logprobs = vec![json!([null, ids[start], null])];
         let mut tops = vec![Value::Null];
@@ -88,12 +88,24 @@ fn generate(body: &Value, version: &str) -> Value {
         if k > 0 {
             meta["input_top_logprobs"] = Value::Array(tops);
         }
+        if let Some(lists) = named.as_array() {
+            let position = |(t, list): (usize, &Value)| -> Value {
+                let ids_here = ids_of(list);
+                let context = &ids[..t];
+                ids_here.iter().map(|&id| json!([logprob(context, id), id, null])).collect()
+            };
+            let lists = (start + 1..).zip(lists).map(position);
+            meta["input_token_ids_logprobs"] = std::iter::once(Value::Null).chain(lists).collect();
+        }
         json!({"text": "", "meta_info": meta})
     };
-    let ids = &body["input_ids"];
+    let (ids, named) = (&body["input_ids"], &body["token_ids_logprob_per_position"]);
     match ids[0].is_array() {
-        true => ids.as_array().unwrap().iter().map(item).collect(),
-        false => item(ids),
+        true => {
+            let each = ids.as_array().unwrap().iter().enumerate();
+            each.map(|(i, ids)| item((ids, &named[i]))).collect()
+        }
+        false => item((ids, named)),
     }
 }
 

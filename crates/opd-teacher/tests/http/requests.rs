@@ -178,3 +178,39 @@ fn a_request_that_is_never_answered_is_missing_alone() {
         assert!(top[..12].iter().chain(&top[16..]).all(|x| x.is_finite()));
     }
 }
+
+/// What `opd serve` adds to SGLang's form.
+#[test]
+fn ids_may_be_named_where_the_server_scores_them() {
+    let server = HttpServer::start(|request| {
+        let Some(mut answer) = oracle::answer(request, "v") else {
+            return Reply::status(404, "{}");
+        };
+        if request.path == "/model_info" {
+            answer["input_logprob_temperature"] = true.into();
+            answer["token_ids_logprob_per_position"] = true.into();
+            answer["vocab_size"] = 1000.into();
+        }
+        Reply::json(answer.to_string())
+    });
+    let teacher = SglangTeacher::connect(&[server.url()], quick()).unwrap();
+    assert_eq!(teacher.limits().longest, Some(512), "no margin");
+    assert_eq!(teacher.limits().vocab_size, Some(1000), "the smaller one");
+    let pairs = groups(3);
+    let tokens: usize = pairs.iter().map(|(_, response)| response.len()).sum();
+    let ids: Vec<u32> = (0..tokens as u32 * 2).map(|i| (i * 37) % 1000).collect();
+    let scores = teacher.score(&request(&pairs, 1.0, Wanted::Ids { k: 2, ids: &ids })).unwrap();
+    assert_eq!(bits(&scores), oracle::bits(&pairs));
+    let top = scores.top.unwrap();
+    assert_eq!((top.k, &top.ids), (2, &ids));
+    let mut expected = Vec::new();
+    for (prompt, response) in &pairs {
+        for t in 0..response.len() {
+            let context = [prompt.as_slice(), &response[..t]].concat();
+            for id in &ids[expected.len()..expected.len() + 2] {
+                expected.push(oracle::logprob(&context, *id));
+            }
+        }
+    }
+    assert_eq!(top.logprobs, expected);
+}
