@@ -32,6 +32,7 @@ fn step(work: &Path, token_budget: usize, at_once: usize) -> (f64, f64, Vec<Vec<
         TokenizedPrompts::load(&inputs.train, &fields, &tokenizer, student.config(), 8).unwrap();
     let parts = Parts {
         teacher: None,
+        teacher_names: opd_train::TeacherNames::default(),
         distribution: None,
         reward: Box::new(Length),
         estimator: Box::new(RawReward),

@@ -1,6 +1,5 @@
 /// Keys of the TOML file and the flags that set them.
 pub(super) const KEYS: &[(&str, &str)] = &[
-pub(super) const KEYS: [(&str, &str); 62] = [
     ("name", "name"),
     ("steps", "steps"),
     ("seed", "seed"),
