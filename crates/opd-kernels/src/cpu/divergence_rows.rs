@@ -1,14 +1,12 @@
 //! Divergences between rows of student and teacher logits, and their gradients.
 
-use rayon::prelude::*;
-
 use super::{
-    CHUNK_VALUES, Element,
+    Element,
     columns::{Columns, ColumnsView},
     dispatch, map_chunks,
     measure::{Entry, ForwardKl, Jsd, Measure, Mixture, ReverseKl, SkewForwardKl, SkewReverseKl},
     softmax::{BLOCK, RowStats, sum_over},
-    token_rows::rows_per_task,
+    token_rows::{for_each_row, rows_per_task},
 };
 use crate::Divergence;
 
@@ -115,32 +113,20 @@ impl DivergenceRows<'_> {
         saved: ColumnsView<'_, T, STATISTICS>,
         upstream: ColumnsView<'_, T, STATISTICS>,
     ) {
-        let width = self.width.max(1);
-        let per_task = rows_per_task(width);
-        let work = |task: usize, rows: &mut [T]| {
-            dispatch(
-                #[inline(always)]
-                || {
-                    for (i, out) in rows.chunks_exact_mut(width).enumerate() {
-                        let local = task * per_task + i;
-                        if let Some(student) = student {
-                            out.copy_from_slice(&student[local * width..][..width]);
-                        }
-                        let row = first + local;
-                        let teacher = &teacher[local * width..][..width];
-                        self.gradient(out, teacher, row, saved.row(row), upstream.row(row));
-                    }
-                },
-            )
-        };
-        if out.len() <= CHUNK_VALUES {
-            for (task, rows) in out.chunks_mut(per_task * width).enumerate() {
-                work(task, rows);
-            }
-        } else {
-            let tasks = out.par_chunks_mut(per_task * width).enumerate();
-            tasks.for_each(|(task, rows)| work(task, rows));
-        }
+        let width = self.width;
+        for_each_row(
+            out,
+            width,
+            #[inline(always)]
+            |local, out| {
+                let at = local * width..(local + 1) * width;
+                if let Some(student) = student {
+                    out.copy_from_slice(&student[at.clone()]);
+                }
+                let row = first + local;
+                self.gradient(out, &teacher[at], row, saved.row(row), upstream.row(row));
+            },
+        );
     }
 
     #[inline(always)]

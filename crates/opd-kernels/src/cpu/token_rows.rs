@@ -17,6 +17,35 @@ pub(crate) fn rows_per_task(width: usize) -> usize {
     (CHUNK_VALUES / width.max(1)).max(1)
 }
 
+/// Runs `work(i, row)` for each row of `rows`, in parallel and in vector code.
+///
+/// `work` must be `inline(always)`.
+#[inline(always)]
+pub(crate) fn for_each_row<T: Element>(
+    rows: &mut [T],
+    width: usize,
+    work: impl Fn(usize, &mut [T]) + Sync,
+) {
+    let width = width.max(1);
+    let per_task = rows_per_task(width);
+    let task = |task: usize, rows: &mut [T]| {
+        dispatch(
+            #[inline(always)]
+            || {
+                for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+                    work(task * per_task + i, row);
+                }
+            },
+        )
+    };
+    if rows.len() <= CHUNK_VALUES {
+        rows.chunks_mut(per_task * width).enumerate().for_each(|(i, rows)| task(i, rows));
+    } else {
+        let tasks = rows.par_chunks_mut(per_task * width).enumerate();
+        tasks.for_each(|(i, rows)| task(i, rows));
+    }
+}
+
 /// Rows of logits whose tokens are `ids`.
 #[derive(Clone, Copy)]
 pub(crate) struct TokenRows<'a> {
@@ -72,29 +101,17 @@ impl TokenRows<'_> {
         saved: ColumnsView<'_, T, STATISTICS>,
         upstream: ColumnsView<'_, T, STATISTICS>,
     ) {
-        let width = self.width.max(1);
-        let per_task = rows_per_task(width);
-        let work = |task: usize, rows: &mut [T]| {
-            dispatch(
-                #[inline(always)]
-                || {
-                    for (i, out) in rows.chunks_exact_mut(width).enumerate() {
-                        let local = task * per_task + i;
-                        let row = first + local;
-                        let logits = logits.map(|logits| &logits[local * width..][..width]);
-                        self.gradient(out, logits, row, saved.row(row), upstream.row(row));
-                    }
-                },
-            )
-        };
-        if out.len() <= CHUNK_VALUES {
-            for (task, rows) in out.chunks_mut(per_task * width).enumerate() {
-                work(task, rows);
-            }
-        } else {
-            let tasks = out.par_chunks_mut(per_task * width).enumerate();
-            tasks.for_each(|(task, rows)| work(task, rows));
-        }
+        let width = self.width;
+        for_each_row(
+            out,
+            width,
+            #[inline(always)]
+            |local, out| {
+                let row = first + local;
+                let logits = logits.map(|logits| &logits[local * width..][..width]);
+                self.gradient(out, logits, row, saved.row(row), upstream.row(row));
+            },
+        );
     }
 
     /// ```text
