@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use opd_batch::{Ragged, ScoredBatch};
 
-use crate::{Plus, Result, Whitened};
+use crate::{Plus, PrefixWeighted, Result, Whitened};
 
 /// Turns scores into advantages.
 ///
@@ -58,6 +58,14 @@ pub trait AdvantageEstimator: Send + Sync {
         E: AdvantageEstimator,
     {
         Plus::new(self, other)
+    }
+
+    /// Weighs early tokens more, by the signal that came before each; 0.5 is usual.
+    fn prefix_weighted(self, gamma: f32) -> PrefixWeighted<Self>
+    where
+        Self: Sized,
+    {
+        PrefixWeighted::new(self, gamma)
     }
 
     /// Mean 0 and variance 1 over the batch's tokens with mask 1; call it last.

@@ -1,5 +1,8 @@
 use crate::{Error, Result};
 
+/// The range of a count.
+pub(crate) const AT_LEAST_1: &str = "at least 1";
+
 /// Passes if a coefficient is finite and not negative.
 pub(crate) fn coefficient(estimator: &'static str, field: &'static str, value: f32) -> Result<()> {
     if value.is_finite() && value >= 0.0 {

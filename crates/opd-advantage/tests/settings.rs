@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use opd_advantage::{
-    AdvantageEstimator, Gae, Grpo, ReinforcePlusPlus, ReinforcePlusPlusBaseline, ReverseKl,
-    ZeroAdvantage,
+    AdvantageEstimator, DiscountedReturn, ExtrapolatedKl, FutureKl, Gae, Grpo, PassAtK,
+    ReinforcePlusPlus, ReinforcePlusPlusBaseline, ReverseKl, ZeroAdvantage,
 };
 use opd_batch::{KlEstimator, Ragged, Rollout, RolloutBatch, ScoredBatch, TeacherScores};
 
@@ -31,7 +31,13 @@ fn coefficients_are_finite_and_not_negative() {
     for (value, shown) in
         [(-0.5, "-0.5"), (f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf")]
     {
-        let cases: [(&dyn AdvantageEstimator, &str); 4] = [
+        let beyond = ExtrapolatedKl::default();
+        let signal = ReverseKl::default();
+        let cases: [(&dyn AdvantageEstimator, &str); 8] = [
+            (&ExtrapolatedKl { coef: value, ..beyond }, "ExtrapolatedKl: `coef`"),
+            (&ExtrapolatedKl { lambda: value, ..beyond }, "ExtrapolatedKl: `lambda`"),
+            (&FutureKl { coef: value }, "FutureKl: `coef`"),
+            (&signal.prefix_weighted(value), "PrefixWeighted: `gamma`"),
             (&Gae { kl_coef: value, kl, gamma, lambda }, "Gae: `kl_coef`"),
             (&ReinforcePlusPlus { kl_coef: value, kl, gamma }, "ReinforcePlusPlus: `kl_coef`"),
             (
@@ -50,7 +56,11 @@ fn coefficients_are_finite_and_not_negative() {
 #[test]
 fn discounts_are_fractions() {
     for (value, shown) in [(-0.1, "-0.1"), (1.01, "1.01"), (f32::NAN, "NaN")] {
-        let cases: [(&dyn AdvantageEstimator, &str); 4] = [
+        let returns = DiscountedReturn { gamma: value, ..DiscountedReturn::default() };
+        let beyond = ExtrapolatedKl { discount: value, ..ExtrapolatedKl::default() };
+        let cases: [(&dyn AdvantageEstimator, &str); 6] = [
+            (&returns, "DiscountedReturn: `gamma`"),
+            (&beyond, "ExtrapolatedKl: `discount`"),
             (&Gae { gamma: value, ..Gae::default() }, "Gae: `gamma`"),
             (&Gae { lambda: value, ..Gae::default() }, "Gae: `lambda`"),
             (
@@ -67,10 +77,16 @@ fn discounts_are_fractions() {
 }
 
 #[test]
+fn a_team_has_a_member() {
+    assert_eq!(refused_setting(&PassAtK { k: 0 }), "PassAtK: `k` must be at least 1, got 0");
+}
+
+#[test]
 fn combinators_and_pointers_validate_what_they_hold() {
     let bad = ReverseKl { coef: -1.0, discount: 0.0 };
     let expected = "ReverseKl: `coef` must be finite and at least 0, got -1";
-    let holders: [Box<dyn AdvantageEstimator>; 5] = [
+    let holders: [Box<dyn AdvantageEstimator>; 6] = [
+        Box::new(bad.prefix_weighted(0.5)),
         Box::new(Grpo.plus(bad)),
         Box::new(bad.plus(Grpo)),
         Box::new(bad.whitened()),

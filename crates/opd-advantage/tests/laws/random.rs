@@ -1,6 +1,6 @@
 use opd_advantage::{
-    AdvantageEstimator, DrGrpo, Gae, Grpo, RawReward, ReinforcePlusPlus, ReinforcePlusPlusBaseline,
-    ReverseKl, Rloo,
+    AdvantageEstimator, Baseline, DiscountedReturn, DrGrpo, ExtrapolatedKl, FutureKl, Gae, Grpo,
+    MaxRl, Opo, PassAtK, RawReward, ReinforcePlusPlus, ReinforcePlusPlusBaseline, ReverseKl, Rloo,
 };
 use opd_batch::{KlEstimator, Ragged, Rollout, RolloutBatch, ScoredBatch, TeacherScores};
 use proptest::{collection::vec, prelude::*};
@@ -79,6 +79,9 @@ pub(crate) fn group_estimators() -> Vec<(&'static str, Box<dyn AdvantageEstimato
         ("Grpo", Box::new(Grpo)),
         ("DrGrpo", Box::new(DrGrpo)),
         ("Rloo", Box::new(Rloo)),
+        ("Opo", Box::new(Opo)),
+        ("PassAtK", Box::new(PassAtK { k: 2 })),
+        ("Return", Box::new(DiscountedReturn { gamma: 0.9, baseline: Baseline::LeaveOneOut })),
         ("ReinforcePlusPlusBaseline", Box::new(ReinforcePlusPlusBaseline::default())),
     ]
 }
@@ -91,6 +94,10 @@ pub(crate) fn all_estimators() -> Vec<(&'static str, Box<dyn AdvantageEstimator>
         ("Gae", Box::new(Gae { kl_coef, kl: KlEstimator::K1, gamma, lambda })),
         ("ReinforcePlusPlus", Box::new(ReinforcePlusPlus { kl_coef, kl: KlEstimator::K2, gamma })),
         ("ReverseKl", Box::new(ReverseKl { coef: 0.7, discount: 0.5 })),
+        ("MaxRl", Box::new(MaxRl)),
+        ("ExtrapolatedKl", Box::new(ExtrapolatedKl { coef: 0.7, lambda: 1.5, discount: 0.5 })),
+        ("FutureKl", Box::new(FutureKl { coef: 0.7 })),
+        ("PrefixWeighted", Box::new(ReverseKl::default().prefix_weighted(0.5))),
         ("Plus", Box::new(Rloo.plus(ReverseKl::default()))),
     ];
     all.extend(others);
