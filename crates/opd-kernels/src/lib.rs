@@ -10,6 +10,8 @@ mod error;
 mod linear_divergence;
 mod linear_logprob;
 mod linear_rows;
+mod linear_support;
+mod linear_total_variation;
 mod logprob;
 mod matmul;
 mod projection;
@@ -30,6 +32,8 @@ pub use self::{
     linear_divergence::linear_divergence,
     linear_logprob::linear_token_logprobs,
     linear_rows::{RowLogprobs, RowQuery, linear_row_logprobs},
+    linear_support::{SupportLogprobs, linear_support_logprobs},
+    linear_total_variation::linear_total_variation,
     logprob::{TokenLogprobs, token_logprobs},
     matmul::{
         PackedWeight, linear, linear_grad_input, linear_grad_weight, linear_grad_weight_acc,

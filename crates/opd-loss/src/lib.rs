@@ -7,6 +7,7 @@ mod loss_batch;
 mod objective;
 mod policy;
 mod reference_kl;
+mod value_loss;
 
 pub use opd_kernels::Divergence;
 
@@ -15,12 +16,14 @@ pub use self::{
     error::{Error, Result},
     loss_batch::LossBatch,
     objective::{
-        CrossEntropy, DivergenceObjective, Metric, Needs, Objective, ObjectiveInputs,
-        ObjectiveOutput, PolicyObjective, TeacherStates,
+        CrossEntropy, Direction, DivergenceObjective, Metric, Needs, Objective, ObjectiveInputs,
+        ObjectiveOutput, PolicyObjective, Support, Tail, TeacherStates, TopKObjective, support_kl,
     },
     policy::{
-        Cispo, Clip, Gspo, ImportanceSampling, PolicyInputs, PolicyLoss, PolicyLossOutput,
-        PolicyTokens, PpoClip, Reinforce,
+        Cispo, Clip, Grain, Gspo, ImportanceSampling, Outside, PolicyInputs, PolicyLoss,
+        PolicyLossOutput, PolicyTokens, PpoClip, Reinforce, SamplerCorrection, SequenceMask,
+        TokenWeights, Weighted,
     },
     reference_kl::ReferenceKl,
+    value_loss::{ValueLoss, ValueLossOutput},
 };

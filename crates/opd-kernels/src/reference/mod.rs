@@ -4,8 +4,10 @@
 
 mod divergence;
 mod logprob;
+mod support;
 
 pub use self::{
     divergence::{divergence, linear_divergence},
     logprob::{linear_token_logprobs, log_softmax, token_logprobs},
+    support::{linear_support_logprobs, linear_total_variation},
 };

@@ -8,6 +8,7 @@ mod golden;
 mod gradient;
 mod refusal;
 mod rows;
+mod support;
 mod threads;
 
 use candle_core::{DType, Device, Result, Tensor, Var};

@@ -1,4 +1,7 @@
-use opd_kernels::{Divergence, Projection, linear_divergence};
+use candle_core::Tensor;
+use opd_kernels::{
+    Divergence, DivergenceOutput, Projection, linear_divergence, linear_total_variation,
+};
 
 use super::{
     Metric, Needs, Objective, ObjectiveInputs, ObjectiveOutput,
@@ -13,15 +16,50 @@ use crate::{Error, PolicyInputs, Result};
 /// loss = sum_t w_t (D(student_t, teacher_t) - entropy_coef entropy_t)
 /// ```
 ///
-/// Both at the temperature of the inputs; nothing is multiplied by its square. Metrics, means
+/// `D` is a [`Divergence`], `forward * ForwardKl + (1 - forward) * ReverseKl`, or the total
+/// variation distance. Both sides at the temperature of the inputs; nothing is multiplied by its
+/// square. Metrics, means
 /// over trained tokens: `divergence`, `entropy`; `kl_teacher` (student less teacher log-prob of
 /// the target) from the teacher's states.
 ///
-/// Source: Agarwal et al. 2023 (GKD), <https://arxiv.org/abs/2306.13649>.
+/// Source: Agarwal et al. 2023 (GKD), <https://arxiv.org/abs/2306.13649>; total variation Wen et
+/// al. 2023, <https://arxiv.org/abs/2307.15190>.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DivergenceObjective {
-    divergence: Divergence,
+    compared: Compared,
     entropy_coef: f64,
+}
+
+/// What is computed of two distributions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Compared {
+    One(Divergence),
+    Mixed { forward: f64 },
+    TotalVariation,
+}
+
+impl Compared {
+    fn of(
+        self,
+        student: Projection<'_>,
+        teacher: Projection<'_>,
+        ids: &Tensor,
+        temperature: f64,
+    ) -> Result<DivergenceOutput> {
+        let of = |kind| linear_divergence(student, teacher, ids, kind, temperature);
+        Ok(match self {
+            Self::One(kind) => of(kind)?,
+            Self::TotalVariation => linear_total_variation(student, teacher, ids, temperature)?,
+            Self::Mixed { forward: 0.0 } => of(Divergence::ReverseKl)?,
+            Self::Mixed { forward: 1.0 } => of(Divergence::ForwardKl)?,
+            Self::Mixed { forward } => {
+                let (one, other) = (of(Divergence::ForwardKl)?, of(Divergence::ReverseKl)?);
+                let divergence =
+                    ((one.divergence * forward)? + (&other.divergence * (1.0 - forward))?)?;
+                DivergenceOutput { divergence, ..other }
+            }
+        })
+    }
 }
 
 impl DivergenceObjective {
@@ -32,7 +70,26 @@ impl DivergenceObjective {
     /// [`opd_kernels::Error::Setting`] for a parameter outside its range.
     pub fn new(divergence: Divergence) -> Result<Self> {
         divergence.check()?;
-        Ok(Self { divergence, entropy_coef: 0.0 })
+        Ok(Self { compared: Compared::One(divergence), entropy_coef: 0.0 })
+    }
+
+    /// `forward * KL(teacher || student) + (1 - forward) * KL(student || teacher)`, two passes
+    /// over the logits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Setting`] if `forward` is not from 0 to 1.
+    pub fn mixed(forward: f64) -> Result<Self> {
+        if !(0.0..=1.0).contains(&forward) {
+            let (what, expected) = ("the weight of the forward KL", "from 0 to 1");
+            return Err(Error::Setting { what, expected, got: forward });
+        }
+        Ok(Self { compared: Compared::Mixed { forward }, entropy_coef: 0.0 })
+    }
+
+    /// Half the sum of absolute differences: bounded, so that no token outweighs the others.
+    pub fn total_variation() -> Self {
+        Self { compared: Compared::TotalVariation, entropy_coef: 0.0 }
     }
 
     /// Rewards entropy with this weight; negative punishes it.
@@ -45,13 +102,15 @@ impl DivergenceObjective {
     }
 
     fn label(&self) -> &'static str {
-        match self.divergence {
-            Divergence::ForwardKl => "forward_kl",
-            Divergence::ReverseKl => "reverse_kl",
-            Divergence::Jsd { .. } => "jsd",
-            Divergence::SkewForwardKl { .. } => "skew_forward_kl",
-            Divergence::SkewReverseKl { .. } => "skew_reverse_kl",
-            _ => "divergence",
+        match self.compared {
+            Compared::One(Divergence::ForwardKl) => "forward_kl",
+            Compared::One(Divergence::ReverseKl) => "reverse_kl",
+            Compared::One(Divergence::Jsd { .. }) => "jsd",
+            Compared::One(Divergence::SkewForwardKl { .. }) => "skew_forward_kl",
+            Compared::One(Divergence::SkewReverseKl { .. }) => "skew_reverse_kl",
+            Compared::One(_) => "divergence",
+            Compared::Mixed { .. } => "mixed_kl",
+            Compared::TotalVariation => "total_variation",
         }
     }
 }
@@ -72,8 +131,7 @@ impl Objective for DivergenceObjective {
         let teacher = inputs.teacher.ok_or(missing)?;
         let teacher = Projection { hidden: teacher.hidden, head: teacher.head };
         let ids = inputs.ids()?;
-        let (kind, temperature) = (self.divergence, inputs.temperature);
-        let output = linear_divergence(inputs.student(), teacher, &ids, kind, temperature)?;
+        let output = self.compared.of(inputs.student(), teacher, &ids, inputs.temperature)?;
 
         let policy = PolicyInputs::new(&output.student_logprobs, batch)?;
         let mut loss = policy.aggregate(self.label(), &output.divergence)?;

@@ -6,6 +6,8 @@ mod inputs;
 mod metric;
 mod output;
 mod policy;
+mod support;
+mod top_k;
 
 use crate::Result;
 
@@ -16,6 +18,8 @@ pub use self::{
     metric::Metric,
     output::ObjectiveOutput,
     policy::PolicyObjective,
+    support::{Direction, Tail, support_kl},
+    top_k::{Support, TopKObjective},
 };
 
 /// What an objective must be given beside the batch.

@@ -11,7 +11,8 @@ use crate::{Error, PolicyInputs, PolicyLoss, ReferenceKl, Result};
 /// ```
 ///
 /// Metrics, means over trained tokens: `ratio`, `clip_fraction`, `kl_old` (old less student
-/// log-prob), `entropy`; where known `kl_teacher`, `kl_reference` (student less the other's).
+/// log-prob), `entropy`; where known `kl_teacher`, `kl_reference` (student less the other's);
+/// `correction_weight` of a [weighted](PolicyLoss::weighted) loss.
 #[derive(Debug)]
 pub struct PolicyObjective {
     loss: Box<dyn PolicyLoss>,
@@ -78,6 +79,9 @@ impl Objective for PolicyObjective {
             Metric::over("clip_fraction", batch, each(host(&tokens.clipped)?)),
             Metric::over("kl_old", batch, log_ratio.into_iter().map(|d| Some(-d))),
         ];
+        if let Some(weights) = &tokens.weights {
+            metrics.push(Metric::over("correction_weight", batch, each(host(weights)?)));
+        }
         metrics.extend(of_policy(batch, &student.logprobs, &student.entropy)?);
         Ok(ObjectiveOutput {
             loss: loss.to_dtype(inputs.hidden.dtype())?,

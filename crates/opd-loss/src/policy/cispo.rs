@@ -32,6 +32,7 @@ impl PolicyLoss for Cispo {
         let ratio = inputs.log_ratio()?.detach().exp()?;
         let weight = self.clip.apply(&ratio)?;
         let gain = ((&weight * inputs.advantages())? * inputs.student_logprobs())?;
-        Ok(PolicyTokens { per_token: gain.neg()?, clipped: weight.ne(&ratio)?, ratio })
+        let clipped = weight.ne(&ratio)?;
+        Ok(PolicyTokens { per_token: gain.neg()?, clipped, ratio, weights: None })
     }
 }

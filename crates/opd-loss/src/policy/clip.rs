@@ -69,5 +69,5 @@ pub(crate) fn surrogate(
     let exponent = flat.where_cond(&log_ratio.zeros_like()?, log_ratio)?;
     let moving = (exponent.exp()? * advantages)?.neg()?;
     let per_token = flat.where_cond(&constant, &moving)?;
-    Ok(PolicyTokens { per_token, ratio, clipped })
+    Ok(PolicyTokens { per_token, ratio, clipped, weights: None })
 }

@@ -42,7 +42,7 @@ impl PolicyLoss for Gspo {
 /// The mean over the trained tokens of each sequence, given to all its tokens.
 ///
 /// `values` is `[T]` and 0 where the mask is false.
-fn sequence_mean(inputs: &PolicyInputs<'_>, values: &Tensor) -> Result<Tensor> {
+pub(super) fn sequence_mean(inputs: &PolicyInputs<'_>, values: &Tensor) -> Result<Tensor> {
     let mask = inputs.batch().mask();
     let device = values.device();
     let lengths = mask.rows().lengths().enumerate();

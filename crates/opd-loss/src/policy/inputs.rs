@@ -25,20 +25,29 @@ impl<'a> PolicyInputs<'a> {
     /// [`Error::Shape`]; [`Error::NoGradient`]; [`Error::NotFinite`] naming the row and token of
     /// a log-prob that is trained on.
     pub fn new(student_logprobs: &Tensor, batch: &'a LossBatch) -> Result<Self> {
+        Self::named("student_logprobs", student_logprobs, batch)
+    }
+
+    /// As [`Self::new`], of what `what` names in errors.
+    pub(crate) fn named(
+        what: &'static str,
+        student_logprobs: &Tensor,
+        batch: &'a LossBatch,
+    ) -> Result<Self> {
         let tokens = batch.n_tokens();
         if student_logprobs.dims() != [tokens] {
             return Err(Error::Shape {
-                what: "student_logprobs",
+                what,
                 expected: format!("[{tokens}], one per token of the batch"),
                 got: student_logprobs.dims().to_vec(),
             });
         }
         if !student_logprobs.track_op() {
-            return Err(Error::NoGradient { what: "student_logprobs" });
+            return Err(Error::NoGradient { what });
         }
         let device = student_logprobs.device();
         let student = student_logprobs.to_dtype(DType::F64)?;
-        batch.check_trained("student_logprobs", student.detach().to_vec1::<f64>()?)?;
+        batch.check_trained(what, student.detach().to_vec1::<f64>()?)?;
         let mask: Vec<u8> = batch.mask().values().iter().map(|&trained| trained.into()).collect();
         let mask = Tensor::from_vec(mask, tokens, device)?;
         let inputs = Self {

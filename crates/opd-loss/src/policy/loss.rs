@@ -1,6 +1,6 @@
 use candle_core::Tensor;
 
-use super::PolicyInputs;
+use super::{PolicyInputs, TokenWeights, Weighted};
 use crate::{LossBatch, Result};
 
 /// What a policy loss says of each token; `[T]` each.
@@ -13,6 +13,8 @@ pub struct PolicyTokens {
     pub ratio: Tensor,
     /// 1 where the ratio was clipped (u8).
     pub clipped: Tensor,
+    /// The factor that [`PolicyLoss::weighted`] put on `per_token`, f64; `None` is 1 everywhere.
+    pub weights: Option<Tensor>,
 }
 
 /// A policy loss aggregated over a batch.
@@ -61,6 +63,15 @@ pub trait PolicyLoss: std::fmt::Debug + Send + Sync {
             ratio: tokens.ratio,
             clipped: tokens.clipped,
         })
+    }
+
+    /// The loss with a factor per token: corrections for the sampler, masks of sequences.
+    fn weighted<W>(self, weights: W) -> Weighted<Self, W>
+    where
+        Self: Sized,
+        W: TokenWeights,
+    {
+        Weighted::new(self, weights)
     }
 }
 

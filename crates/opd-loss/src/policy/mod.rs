@@ -8,6 +8,9 @@ mod inputs;
 mod loss;
 mod ppo_clip;
 mod reinforce;
+mod sampler_correction;
+mod sequence_mask;
+mod weighted;
 
 pub use self::{
     cispo::Cispo,
@@ -18,4 +21,7 @@ pub use self::{
     loss::{PolicyLoss, PolicyLossOutput, PolicyTokens},
     ppo_clip::PpoClip,
     reinforce::Reinforce,
+    sampler_correction::{Grain, Outside, SamplerCorrection},
+    sequence_mask::SequenceMask,
+    weighted::{TokenWeights, Weighted},
 };

@@ -27,6 +27,7 @@ impl PolicyLoss for Reinforce {
             per_token: (inputs.student_logprobs() * inputs.advantages())?.neg()?,
             clipped: ratio.zeros_like()?.to_dtype(DType::U8)?,
             ratio,
+            weights: None,
         })
     }
 }

@@ -10,20 +10,20 @@ use super::{Batch, assert_close, gradient, host, scalar, var};
 
 const DATA: &str = include_str!("../data/losses.json");
 
-fn numbers(value: &Value) -> Vec<f64> {
+pub(super) fn numbers(value: &Value) -> Vec<f64> {
     match value {
         Value::Array(values) => values.iter().flat_map(numbers).collect(),
         value => vec![value.as_f64().unwrap()],
     }
 }
 
-fn rows(value: &Value) -> Vec<Vec<f32>> {
+pub(super) fn rows(value: &Value) -> Vec<Vec<f32>> {
     let row = |row: &Value| numbers(row).into_iter().map(|x| x as f32).collect();
     value.as_array().unwrap().iter().map(row).collect()
 }
 
 /// What the float32 numbers themselves support.
-fn tolerance(want: f64) -> f64 {
+pub(super) fn tolerance(want: f64) -> f64 {
     1e-6 + 1e-5 * want.abs()
 }
 
@@ -48,12 +48,12 @@ fn batch(case: &Value) -> Batch {
 }
 
 /// The values of the tokens that are trained on.
-fn trained(values: Vec<f64>, batch: &LossBatch) -> Vec<f64> {
+pub(super) fn trained(values: Vec<f64>, batch: &LossBatch) -> Vec<f64> {
     let pairs = values.into_iter().zip(batch.mask().values());
     pairs.filter(|(_, trained)| **trained).map(|(value, _)| value).collect()
 }
 
-fn cases() -> Vec<Value> {
+pub(super) fn cases() -> Vec<Value> {
     let data: Value = serde_json::from_str(DATA).unwrap();
     data["cases"].as_array().unwrap().clone()
 }

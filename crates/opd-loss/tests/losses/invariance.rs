@@ -2,8 +2,9 @@
 
 use candle_core::{DType, Tensor, Var};
 use opd_loss::{
-    Aggregation, Cispo, CrossEntropy, Divergence, DivergenceObjective, Gspo, LossBatch, Metric,
-    Objective, ObjectiveInputs, PolicyLoss, PolicyObjective, PpoClip, ReferenceKl, TeacherStates,
+    Aggregation, Cispo, CrossEntropy, Direction, Divergence, DivergenceObjective, Gspo, LossBatch,
+    Metric, Objective, ObjectiveInputs, PolicyLoss, PolicyObjective, PpoClip, ReferenceKl, Support,
+    Tail, TeacherStates, TopKObjective,
 };
 use proptest::prelude::*;
 
@@ -137,7 +138,14 @@ fn run(
 fn of_objectives_and_their_metrics() {
     let kl = ReferenceKl::new(0.3, opd_batch::KlEstimator::K3).unwrap();
     let policy = PolicyObjective::new(PpoClip::default()).with_entropy(0.1).unwrap();
-    let objectives: [Box<dyn Objective>; 4] = [
+    let objectives: [Box<dyn Objective>; 7] = [
+        Box::new(DivergenceObjective::mixed(0.3).unwrap()),
+        Box::new(DivergenceObjective::total_variation()),
+        Box::new(
+            TopKObjective::new(3, Support::Student, Tail::Bucket, Direction::Reverse)
+                .and_then(|objective| objective.with_entropy(0.1))
+                .unwrap(),
+        ),
         Box::new(policy.with_reference_kl(kl)),
         Box::new(DivergenceObjective::new(Divergence::ReverseKl).unwrap()),
         Box::new(DivergenceObjective::new(Divergence::Jsd { beta: 0.5 }).unwrap()),

@@ -2,6 +2,8 @@
 //! same batch.
 #![allow(clippy::unwrap_used)]
 
+mod corrections;
+mod divergences;
 mod golden;
 mod gradient;
 mod invariance;

@@ -1,0 +1,234 @@
+use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Tensor, backend::BackendStorage};
+use rayon::prelude::*;
+
+use crate::{
+    Error, Projection, Result,
+    cpu::{
+        self, Element, by_dtype,
+        columns::argument,
+        dispatch, map_chunks,
+        projection::{Projected, chunks},
+        softmax::RowStats,
+        token_rows::rows_per_task,
+    },
+    logprob::check_temperature,
+    projection::ProjectionGradient,
+};
+
+const OP: &str = "linear_support_logprobs";
+
+/// Entropy, maximum, log-sum: they follow the log-probs of a row.
+const EXTRA: usize = 3;
+
+/// What a model says of several ids at each position; nats.
+#[derive(Clone, Debug)]
+pub struct SupportLogprobs {
+    /// `[T, K]`: `log softmax(logits / temperature)` at the row's ids.
+    pub logprobs: Tensor,
+    /// `[T]`: `-sum_v p_v log p_v`.
+    pub entropy: Tensor,
+}
+
+/// Log-probs of `K` ids of each row's own, and entropies, under `hidden head^T`, without ever
+/// writing the `[T, V]` logits: they exist for a chunk of rows at a time, and backward computes
+/// them again.
+///
+/// `hidden` is `[T, H]`, `head` is `[V, H]`, one dtype (f32 or f64); `ids` is `[T, K]` (u32) and
+/// may repeat an id within a row. Differentiable with respect to `hidden` and `head`; the
+/// gradient of one that is not part of a graph is not computed.
+///
+/// ```text
+/// z = logits / temperature,  log p_tv = z_tv - log sum_u exp(z_tu)
+/// dlogits_tv = (sum_k g_tk (1[v = id_tk] - p_tv) - g_entropy p_tv (log p_tv + entropy_t))
+///              / temperature
+/// ```
+///
+/// Definition: [`reference::linear_support_logprobs`](crate::reference::linear_support_logprobs).
+///
+/// # Errors
+///
+/// [`Error::Shape`], [`Error::DType`], [`Error::Device`], [`Error::TokenId`] naming the entry,
+/// [`Error::Setting`] for the temperature.
+pub fn linear_support_logprobs(
+    hidden: &Tensor,
+    head: &Tensor,
+    ids: &Tensor,
+    temperature: f64,
+) -> Result<SupportLogprobs> {
+    check_temperature(OP, temperature)?;
+    let (rows, vocab) = Projection { hidden, head }.check(OP)?;
+    let k = match ids.dims() {
+        [n, k] if *n == rows => *k,
+        got => {
+            let expected = format!("[{rows}, K], ids of each row");
+            return Err(Error::Shape { op: OP, what: "ids", expected, got: got.to_vec() });
+        }
+    };
+    if ids.dtype() != DType::U32 {
+        let remedy = "token ids are u32";
+        return Err(Error::DType { op: OP, what: "ids", got: ids.dtype(), remedy });
+    }
+    let ids = ids.flatten_all()?.to_vec1::<u32>()?;
+    cpu::check_ids(OP, &ids, vocab)?;
+    let (hidden, head) = (hidden.contiguous()?, head.contiguous()?);
+    let out = hidden.apply_op2(&head, Op { ids, k, temperature })?;
+    let entropy = out.narrow(1, k, 1)?.squeeze(1)?;
+    Ok(SupportLogprobs { logprobs: out.narrow(1, 0, k)?, entropy })
+}
+
+struct Op {
+    ids: Vec<u32>,
+    k: usize,
+    temperature: f64,
+}
+
+impl Op {
+    fn ids(&self, row: usize) -> &[u32] {
+        &self.ids[row * self.k..][..self.k]
+    }
+
+    fn forward(
+        &self,
+        hidden: (&CpuStorage, &Layout),
+        head: (&CpuStorage, &Layout),
+    ) -> Result<(CpuStorage, Shape)> {
+        let (rows, width) = hidden.1.shape().dims2()?;
+        let (vocab, _) = head.1.shape().dims2()?;
+        let storage = hidden.0;
+        by_dtype!(OP, storage, T => {
+            let hidden = argument::<T>(OP, hidden.0, hidden.1)?;
+            let head = argument::<T>(OP, head.0, head.1)?;
+            let projected = Projected { hidden, head, width, vocab };
+            let mut out: Vec<T> = Vec::with_capacity(rows * (self.k + EXTRA));
+            let mut buffer = Vec::new();
+            for chunk in chunks(rows, vocab) {
+                let logits = &*projected.logits(&mut buffer, chunk.clone());
+                let per_task = rows_per_task(vocab);
+                let tasks = chunk.len().div_ceil(per_task);
+                let parts = map_chunks(tasks, logits.len(), |task| {
+                    let from = task * per_task;
+                    let rows = logits.chunks_exact(vocab.max(1)).enumerate();
+                    let mut part = Vec::with_capacity(per_task * (self.k + EXTRA));
+                    for (i, row) in rows.skip(from).take(per_task) {
+                        self.row(row, chunk.start + i, &mut part);
+                    }
+                    part
+                });
+                out.extend(parts.into_iter().flatten());
+            }
+            let storage = <T as candle_core::WithDType>::to_cpu_storage_owned(out);
+            Ok((storage, Shape::from((rows, self.k + EXTRA))))
+        })
+    }
+
+    fn row<T: Element>(&self, logits: &[T], row: usize, out: &mut Vec<T>) {
+        let stats = dispatch(
+            #[inline(always)]
+            || RowStats::of(logits, self.temperature),
+        );
+        let log_prob =
+            |&id: &u32| T::of(stats.log_prob(logits[id as usize].as_f64(), self.temperature));
+        out.extend(self.ids(row).iter().map(log_prob));
+        out.extend([stats.entropy, stats.max, stats.log_sum].map(T::of));
+    }
+
+    /// Replaces the logits in `out` by their gradient.
+    fn gradient<T: Element>(&self, out: &mut [T], row: usize, saved: &[T], upstream: &[T]) {
+        let per = 1.0 / self.temperature;
+        let (g_ids, g_entropy) = (&upstream[..self.k], upstream[self.k].as_f64());
+        let total: f64 = g_ids.iter().map(|g| g.as_f64()).sum();
+        if g_entropy == 0.0 && g_ids.iter().all(|g| *g == T::ZERO) {
+            return out.fill(T::ZERO);
+        }
+        let [entropy, max, log_sum] = [0, 1, 2].map(|i| saved[self.k + i]);
+        let at = |x: f64| {
+            let log_p = (x - max.as_f64()) * per - log_sum.as_f64();
+            let p = log_p.exp();
+            let entropy = if p == 0.0 { 0.0 } else { p * (log_p + entropy.as_f64()) };
+            -per * (total * p + g_entropy * entropy)
+        };
+        // An id may repeat: what its entry starts from is read before any entry is written.
+        let own: Vec<f64> = self.ids(row).iter().map(|&id| at(out[id as usize].as_f64())).collect();
+        let inverse = T::of(per);
+        let scale = T::of((-log_sum.as_f64()).exp());
+        let (constant, slope) =
+            (T::of(-per * (total + g_entropy * entropy.as_f64())), T::of(-per * g_entropy));
+        dispatch(
+            #[inline(always)]
+            || {
+                for x in out.iter_mut() {
+                    let d = (*x - max) * inverse;
+                    let p = d.exp() * scale;
+                    let gradient = p * (constant + slope * (d - log_sum));
+                    *x = if p == T::ZERO { T::ZERO } else { gradient };
+                }
+            },
+        );
+        for (i, &id) in self.ids(row).iter().enumerate() {
+            let pull: f64 = self
+                .ids(row)
+                .iter()
+                .zip(g_ids)
+                .filter(|(other, _)| **other == id)
+                .map(|(_, g)| g.as_f64())
+                .sum();
+            out[id as usize] = T::of(own[i] + per * pull);
+        }
+    }
+
+    fn backward(
+        &self,
+        hidden: &Tensor,
+        head: &Tensor,
+        saved: &Tensor,
+        upstream: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (rows, width) = hidden.dims2()?;
+        let (vocab, _) = head.dims2()?;
+        let upstream = upstream.contiguous()?;
+        by_dtype!(OP, hidden, T => {
+            let mut gradient = ProjectionGradient::<T>::wanted(hidden, head);
+            let (hidden_view, head_view) = (cpu::view::<T>(OP, hidden)?, cpu::view::<T>(OP, head)?);
+            let projected = Projected { hidden: &hidden_view, head: &head_view, width, vocab };
+            let (saved, upstream) = (cpu::view::<T>(OP, saved)?, cpu::view::<T>(OP, &upstream)?);
+            let columns = self.k + EXTRA;
+            let mut buffer = Vec::new();
+            for chunk in chunks(rows, vocab) {
+                let first = chunk.start;
+                let logits = projected.logits(&mut buffer, chunk.clone());
+                logits.par_chunks_exact_mut(vocab.max(1)).enumerate().for_each(|(i, out)| {
+                    let at = (first + i) * columns..(first + i + 1) * columns;
+                    self.gradient(out, first + i, &saved[at.clone()], &upstream[at]);
+                });
+                gradient.add(&projected, logits, chunk);
+            }
+            gradient.finish(hidden, head)
+        })
+    }
+}
+
+impl CustomOp2 for Op {
+    fn name(&self) -> &'static str {
+        OP
+    }
+
+    fn cpu_fwd(
+        &self,
+        hidden: &CpuStorage,
+        hidden_layout: &Layout,
+        head: &CpuStorage,
+        head_layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        Ok(self.forward((hidden, hidden_layout), (head, head_layout))?)
+    }
+
+    fn bwd(
+        &self,
+        hidden: &Tensor,
+        head: &Tensor,
+        saved: &Tensor,
+        upstream: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok(self.backward(hidden, head, saved, upstream)?)
+    }
+}

@@ -1,0 +1,285 @@
+use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor, backend::BackendStorage};
+use rayon::prelude::*;
+
+use crate::{
+    DivergenceOutput, Projection, Result,
+    cpu::{
+        self, Element, by_dtype,
+        columns::{Columns, ColumnsView, argument},
+        dispatch, map_chunks,
+        projection::{Projected, chunks},
+        softmax::{BLOCK, RowStats, sum_over},
+        token_rows::rows_per_task,
+    },
+    divergence::{check_same_dtype, check_teacher},
+    logprob::{check_temperature, token_ids},
+    projection::ProjectionGradient,
+};
+
+const OP: &str = "linear_total_variation";
+
+/// Distance, student entropy, log-probs of the id under both; then what the backward reads:
+/// maximum and log-sum of both, `sum_v p_v u_v`.
+const STATISTICS: usize = 9;
+
+/// Total variation distance of the student's distribution from the teacher's at each row, under
+/// `hidden head^T` of both, without ever writing `[T, V]` logits.
+///
+/// ```text
+/// D_t = sum_v |p_tv - q_tv| / 2,   in 0..=1
+/// dlogits_tv = p_tv (u_tv - sum_w p_tw u_tw) / temperature,   u = sign(p - q) / 2
+/// ```
+///
+/// Inputs, outputs and errors are those of [`linear_divergence`](crate::linear_divergence);
+/// `divergence` of the output is the distance. Differentiable with respect to the student's
+/// hidden states and head; where `p = q` the subgradient 0 is taken.
+///
+/// Definition: [`reference::linear_total_variation`](crate::reference::linear_total_variation).
+///
+/// Source: Wen et al. 2023, f-divergence minimization for sequence-level knowledge distillation,
+/// <https://arxiv.org/abs/2307.15190>.
+///
+/// # Errors
+///
+/// As [`linear_divergence`](crate::linear_divergence).
+pub fn linear_total_variation(
+    student: Projection<'_>,
+    teacher: Projection<'_>,
+    ids: &Tensor,
+    temperature: f64,
+) -> Result<DivergenceOutput> {
+    check_temperature(OP, temperature)?;
+    let (rows, vocab) = student.check(OP)?;
+    check_teacher(OP, (rows, vocab), teacher.check(OP)?)?;
+    check_same_dtype(OP, student.hidden, teacher.hidden)?;
+    let ids = token_ids(OP, ids, rows, vocab)?;
+    let op = Op {
+        teacher_hidden: teacher.hidden.detach().contiguous()?,
+        teacher_head: teacher.head.detach().contiguous()?,
+        ids,
+        temperature,
+    };
+    let (hidden, head) = (student.hidden.contiguous()?, student.head.contiguous()?);
+    DivergenceOutput::from_columns(&hidden.apply_op2(&head, op)?)
+}
+
+struct Op {
+    teacher_hidden: Tensor,
+    teacher_head: Tensor,
+    ids: Vec<u32>,
+    temperature: f64,
+}
+
+/// Turns logits of one model into probabilities.
+#[derive(Clone, Copy)]
+struct Softmax<T> {
+    inverse: T,
+    max: T,
+    scale: T,
+}
+
+impl<T: Element> Softmax<T> {
+    #[inline(always)]
+    fn new(max: T, log_sum: T, temperature: f64) -> Self {
+        let scale = T::of((-log_sum.as_f64()).exp());
+        Self { inverse: T::of(1.0 / temperature), max, scale }
+    }
+
+    #[inline(always)]
+    fn of(&self, x: T) -> T {
+        ((x - self.max) * self.inverse).exp() * self.scale
+    }
+}
+
+/// `sign(p - q) / 2`, 0 where they are equal.
+#[inline(always)]
+fn pull<T: Element>(p: T, q: T) -> T {
+    let half = T::of(0.5);
+    let up = if p > q { half } else { T::ZERO };
+    if p < q { -half } else { up }
+}
+
+impl Op {
+    #[inline(always)]
+    fn statistics<T: Element>(&self, id: usize, student: &[T], teacher: &[T]) -> [T; STATISTICS] {
+        let p = RowStats::of(student, self.temperature);
+        let q = RowStats::of(teacher, self.temperature);
+        let saved = [p.max, p.log_sum, q.max, q.log_sum].map(T::of);
+        let ours = Softmax::new(saved[0], saved[1], self.temperature);
+        let theirs = Softmax::new(saved[2], saved[3], self.temperature);
+        let [mut distance, mut mean] = [0.0; 2];
+        for (student, teacher) in student.chunks(BLOCK).zip(teacher.chunks(BLOCK)) {
+            let terms = |[x, y]: [T; 2]| {
+                let (p, q) = (ours.of(x), theirs.of(y));
+                let pull = pull(p, q);
+                [(p - q) * pull, p * pull]
+            };
+            let block = sum_over([student, teacher], terms);
+            distance += block[0];
+            mean += block[1];
+        }
+        // NaN in either model's logits gives no order, and so no distance: it must not read 0.
+        let poison = p.log_sum + q.log_sum;
+        let distance = if poison.is_nan() { f64::NAN } else { distance };
+        let log_prob =
+            |stats: &RowStats, row: &[T]| T::of(stats.log_prob(row[id].as_f64(), self.temperature));
+        let of_id = [log_prob(&p, student), log_prob(&q, teacher)];
+        let [max_p, sum_p, max_q, sum_q] = saved;
+        let [distance, entropy, mean] = [distance, p.entropy, mean].map(T::of);
+        [distance, entropy, of_id[0], of_id[1], max_p, sum_p, max_q, sum_q, mean]
+    }
+
+    /// Replaces the student's logits in `out` by their gradient.
+    #[inline(always)]
+    fn gradient<T: Element>(
+        &self,
+        out: &mut [T],
+        teacher: &[T],
+        row: usize,
+        saved: [T; STATISTICS],
+        upstream: [T; STATISTICS],
+    ) {
+        let [g_value, g_entropy, g_log_prob, ..] = upstream.map(Element::as_f64);
+        if g_value == 0.0 && g_entropy == 0.0 && g_log_prob == 0.0 {
+            return out.fill(T::ZERO);
+        }
+        let [_, entropy, log_prob, _, max_p, sum_p, max_q, sum_q, mean] = saved;
+        let ours = Softmax::new(max_p, sum_p, self.temperature);
+        let theirs = Softmax::new(max_q, sum_q, self.temperature);
+        let per = 1.0 / self.temperature;
+        let value = T::of(per * g_value);
+        let constant = T::of(-per * (g_entropy * entropy.as_f64() + g_log_prob));
+        let slope = T::of(-per * g_entropy);
+        let id = self.ids[row] as usize;
+        let own = out[id];
+        for (x, y) in out.iter_mut().zip(teacher) {
+            let (p, q) = (ours.of(*x), theirs.of(*y));
+            let log_p = (*x - max_p) * ours.inverse - sum_p;
+            let gradient = p * (value * (pull(p, q) - mean) + constant + slope * log_p);
+            *x = if p == T::ZERO { T::ZERO } else { gradient };
+        }
+        if g_log_prob != 0.0 {
+            // 1 - p from the log-prob: no cancellation where the token is nearly certain.
+            let p = ours.of(own);
+            let constant = T::of(-per * g_entropy * entropy.as_f64());
+            let pulled = value * (pull(p, theirs.of(teacher[id])) - mean);
+            let log_p = (own - max_p) * ours.inverse - sum_p;
+            let rest = if p == T::ZERO { T::ZERO } else { p * (pulled + constant + slope * log_p) };
+            out[id] = rest + T::of(-per * g_log_prob * log_prob.as_f64().exp_m1());
+        }
+    }
+
+    fn forward(
+        &self,
+        hidden: (&CpuStorage, &Layout),
+        head: (&CpuStorage, &Layout),
+    ) -> Result<(CpuStorage, Shape)> {
+        let (rows, width) = hidden.1.shape().dims2()?;
+        let (vocab, teacher_width) = self.teacher_head.dims2()?;
+        let storage = hidden.0;
+        by_dtype!(OP, storage, T => {
+            let hidden = argument::<T>(OP, hidden.0, hidden.1)?;
+            let head = argument::<T>(OP, head.0, head.1)?;
+            let student = Projected { hidden, head, width, vocab };
+            let hidden = cpu::view::<T>(OP, &self.teacher_hidden)?;
+            let head = cpu::view::<T>(OP, &self.teacher_head)?;
+            let teacher = Projected { hidden: &hidden, head: &head, width: teacher_width, vocab };
+            let mut out = Columns::<T, STATISTICS>::new(rows);
+            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+            for chunk in chunks(rows, vocab) {
+                let ours = &*student.logits(&mut ours, chunk.clone());
+                let theirs = &*teacher.logits(&mut theirs, chunk.clone());
+                let per_task = rows_per_task(vocab);
+                let tasks = chunk.len().div_ceil(per_task);
+                let parts = map_chunks(tasks, ours.len(), |task| {
+                    let from = task * per_task;
+                    let pairs = ours.chunks_exact(vocab).zip(theirs.chunks_exact(vocab));
+                    let pairs = pairs.enumerate().skip(from).take(per_task);
+                    let mut statistics = Vec::with_capacity(per_task);
+                    dispatch(
+                        #[inline(always)]
+                        || {
+                            for (i, (student, teacher)) in pairs {
+                                let id = self.ids[chunk.start + i] as usize;
+                                statistics.push(self.statistics(id, student, teacher));
+                            }
+                        },
+                    );
+                    statistics
+                });
+                out.set(chunk.start, parts.into_iter().flatten());
+            }
+            Ok(out.into_storage())
+        })
+    }
+
+    fn backward(
+        &self,
+        hidden: &Tensor,
+        head: &Tensor,
+        saved: &Tensor,
+        upstream: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (rows, width) = hidden.dims2()?;
+        let (vocab, teacher_width) = self.teacher_head.dims2()?;
+        let upstream = upstream.contiguous()?;
+        by_dtype!(OP, hidden, T => {
+            let mut gradient = ProjectionGradient::<T>::wanted(hidden, head);
+            let (hidden_view, head_view) = (cpu::view::<T>(OP, hidden)?, cpu::view::<T>(OP, head)?);
+            let student = Projected { hidden: &hidden_view, head: &head_view, width, vocab };
+            let (their_hidden, their_head) =
+                (cpu::view::<T>(OP, &self.teacher_hidden)?, cpu::view::<T>(OP, &self.teacher_head)?);
+            let teacher = Projected {
+                hidden: &their_hidden,
+                head: &their_head,
+                width: teacher_width,
+                vocab,
+            };
+            let (saved, upstream) = (cpu::view::<T>(OP, saved)?, cpu::view::<T>(OP, &upstream)?);
+            let saved = ColumnsView::<T, STATISTICS>::new(&saved);
+            let upstream = ColumnsView::<T, STATISTICS>::new(&upstream);
+            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+            for chunk in chunks(rows, vocab) {
+                let first = chunk.start;
+                let ours = student.logits(&mut ours, chunk.clone());
+                let theirs = &*teacher.logits(&mut theirs, chunk.clone());
+                let pairs = ours.par_chunks_exact_mut(vocab).zip(theirs.par_chunks_exact(vocab));
+                pairs.enumerate().for_each(|(i, (out, teacher))| {
+                    let row = first + i;
+                    dispatch(
+                        #[inline(always)]
+                        || self.gradient(out, teacher, row, saved.row(row), upstream.row(row)),
+                    );
+                });
+                gradient.add(&student, ours, chunk);
+            }
+            gradient.finish(hidden, head)
+        })
+    }
+}
+
+impl CustomOp2 for Op {
+    fn name(&self) -> &'static str {
+        OP
+    }
+
+    fn cpu_fwd(
+        &self,
+        hidden: &CpuStorage,
+        hidden_layout: &Layout,
+        head: &CpuStorage,
+        head_layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        Ok(self.forward((hidden, hidden_layout), (head, head_layout))?)
+    }
+
+    fn bwd(
+        &self,
+        hidden: &Tensor,
+        head: &Tensor,
+        saved: &Tensor,
+        upstream: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok(self.backward(hidden, head, saved, upstream)?)
+    }
+}
