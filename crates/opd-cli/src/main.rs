@@ -10,6 +10,7 @@ mod failure;
 mod flags;
 mod generate;
 mod interrupt;
+mod lint;
 mod log;
 mod model;
 mod number;
@@ -52,6 +53,15 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Train(Box<TrainArgs>),
+    /// Say what `opd train` would train with these settings, and what speaks against them
+    ///
+    /// Takes the flags of `opd train`. Prints what the expected gradient is of, then refusals
+    /// and warnings, each with its reason and its remedy; starts nothing. Exit code 2 if
+    /// `opd train` would refuse.
+    #[command(after_help = "Examples:\n  \
+        opd lint                                   the bundled default job\n  \
+        opd lint --config job.toml --loss jsd      that of a file, with a change")]
+    Lint(Box<TrainArgs>),
     Eval(EvalArgs),
     Generate(GenerateArgs),
     Score(ScoreArgs),
@@ -76,6 +86,7 @@ fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<()> {
             let given = matches.subcommand_matches("train").map(flags::given).unwrap_or_default();
             train::train(&args, &given)
         }
+        Command::Lint(args) => lint::lint(&args),
         Command::Eval(args) => eval::eval(&args),
         Command::Generate(args) => generate::generate(&args),
         Command::Score(args) => score::score(&args),

@@ -3,19 +3,25 @@
 
 use candle_core::Device;
 use opd_advantage::{
-    AdvantageEstimator, BySource, DrGrpo, Grpo, RawReward, ReinforcePlusPlus,
-    ReinforcePlusPlusBaseline, ReverseKl, Rloo, ZeroAdvantage,
+    AdvantageEstimator, Baseline, BySource, DiscountedReturn, DrGrpo, ExtrapolatedKl, Grpo, MaxRl,
+    Opo, PassAtK, RawReward, ReinforcePlusPlus, ReinforcePlusPlusBaseline, ReverseKl, Rloo,
+    Truncation, ZeroAdvantage,
 };
 use opd_batch::KlEstimator;
 use opd_loss::{
-    Aggregation, Cispo, Clip, Divergence, DivergenceObjective, Gspo, ImportanceSampling, Objective,
-    PolicyLoss, PolicyObjective, PpoClip, ReferenceKl, Reinforce,
+    Aggregation, Cispo, Clip, CrossEntropy, Direction, Divergence, DivergenceObjective, Grain,
+    Gspo, ImportanceSampling, Objective, Outside, PolicyLoss, PolicyObjective, PpoClip,
+    ReferenceKl, Reinforce, SamplerCorrection, SequenceMask, Support, Tail, TopKObjective,
 };
 use opd_rollout::ExactMatch;
 
 use crate::{
     Parts, Result,
-    config::{AggregationKind, EstimatorKind, KlKind, LossKind, ObjectiveConfig, TrainConfig},
+    config::{
+        AggregationKind, BaselineKind, CorrectionGrain, CorrectionKind, DistillationConfig,
+        EstimatorKind, KlKind, LossKind, ObjectiveConfig, SupportKind, TailKind, TrainConfig,
+        TruncatedKind,
+    },
     teachers::{self, Demands, Teachers},
 };
 
@@ -30,7 +36,7 @@ pub(crate) fn parts(
         Some(distillation) => Some(Teachers::new(config, distillation, demands, device)?),
     };
     let compares = config.objective.loss.is_divergence();
-    let scores = teachers.as_ref().filter(|_| !compares);
+    let scores = teachers.as_ref().filter(|_| config.objective.loss.is_policy());
     let distribution = teachers.as_ref().filter(|_| compares).and_then(|t| t.in_process.clone());
     let parts = Parts {
         teacher: scores.map(|teachers| teachers.scorer.clone()),
@@ -38,6 +44,7 @@ pub(crate) fn parts(
         distribution: distribution.map(|teacher| teacher as _),
         reward: Box::new(ExactMatch),
         estimator: estimator(config),
+        truncation: truncation(config),
         objective: objective(&config.objective)?,
         aggregation: aggregation(config),
     };
@@ -53,6 +60,18 @@ fn estimator(config: &TrainConfig) -> Box<dyn AdvantageEstimator> {
         EstimatorKind::Grpo => Box::new(Grpo),
         EstimatorKind::DrGrpo => Box::new(DrGrpo),
         EstimatorKind::Rloo => Box::new(Rloo),
+        EstimatorKind::Opo => Box::new(Opo),
+        EstimatorKind::MaxRl => Box::new(MaxRl),
+        EstimatorKind::PassAtK => Box::new(PassAtK { k: objective.pass_k }),
+        EstimatorKind::Reinforce => Box::new(DiscountedReturn {
+            gamma: objective.gamma as f32,
+            baseline: match objective.baseline {
+                BaselineKind::None => Baseline::None,
+                BaselineKind::BatchMean => Baseline::BatchMean,
+                BaselineKind::GroupMean => Baseline::GroupMean,
+                BaselineKind::LeaveOneOut => Baseline::LeaveOneOut,
+            },
+        }),
         EstimatorKind::ReinforcePlusPlus => {
             Box::new(ReinforcePlusPlus { kl_coef, kl, gamma: objective.gamma as f32 })
         }
@@ -60,12 +79,11 @@ fn estimator(config: &TrainConfig) -> Box<dyn AdvantageEstimator> {
             Box::new(ReinforcePlusPlusBaseline { kl_coef, kl })
         }
     };
-    let signal = config.distillation.as_ref().filter(|_| !objective.loss.is_divergence());
-    let with_signal: Box<dyn AdvantageEstimator> = match signal {
+    let teacher = config.distillation.as_ref().filter(|_| objective.loss.is_policy());
+    let with_signal: Box<dyn AdvantageEstimator> = match teacher {
         None => base,
         Some(distillation) => {
-            let coef = distillation.kl_coef as f32;
-            let signal = ReverseKl { coef, discount: distillation.discount as f32 };
+            let signal = signal(distillation);
             match teachers::factors(&config.all_teachers()) {
                 None => Box::new(base.plus(signal)),
                 Some((factors, others)) => {
@@ -82,19 +100,65 @@ fn estimator(config: &TrainConfig) -> Box<dyn AdvantageEstimator> {
     if whitens { Box::new(with_signal.whitened()) } else { with_signal }
 }
 
+/// The distillation signal on the sampled tokens.
+fn signal(config: &DistillationConfig) -> Box<dyn AdvantageEstimator> {
+    let (coef, discount) = (config.kl_coef as f32, config.discount as f32);
+    let signal: Box<dyn AdvantageEstimator> = match config.extrapolation as f32 {
+        1.0 => Box::new(ReverseKl { coef, discount }),
+        lambda => Box::new(ExtrapolatedKl { coef, lambda, discount }),
+    };
+    match config.prefix_weight as f32 {
+        0.0 => signal,
+        gamma => Box::new(signal.prefix_weighted(gamma)),
+    }
+}
+
+fn truncation(config: &TrainConfig) -> Truncation {
+    let objective = &config.objective;
+    let penalty = objective.truncation_penalty as f32;
+    match objective.truncated {
+        TruncatedKind::Keep => Truncation::Keep,
+        TruncatedKind::Mask => Truncation::Mask,
+        TruncatedKind::Penalise => Truncation::Penalise { penalty },
+        TruncatedKind::Overlong => Truncation::Overlong {
+            limit: config.rollout.max_response_tokens,
+            buffer: objective.overlong_buffer,
+            penalty,
+        },
+    }
+}
+
 fn objective(config: &ObjectiveConfig) -> Result<Box<dyn Objective>> {
     let clip = Clip { below: config.clip.below as f32, above: config.clip.above as f32 };
     let policy: Box<dyn PolicyLoss> = match config.loss {
         LossKind::ReverseKl => return divergence(config, Divergence::ReverseKl),
         LossKind::ForwardKl => return divergence(config, Divergence::ForwardKl),
         LossKind::Jsd => return divergence(config, Divergence::Jsd { beta: config.jsd_beta }),
+        LossKind::SkewForwardKl => {
+            return divergence(config, Divergence::SkewForwardKl { alpha: config.skew_alpha });
+        }
+        LossKind::SkewReverseKl => {
+            return divergence(config, Divergence::SkewReverseKl { alpha: config.skew_alpha });
+        }
+        LossKind::MixedKl => {
+            let mixed = DivergenceObjective::mixed(config.mixed_forward)?;
+            return Ok(Box::new(mixed.with_entropy(config.entropy_coef)?));
+        }
+        LossKind::Tvd => {
+            let distance = DivergenceObjective::total_variation();
+            return Ok(Box::new(distance.with_entropy(config.entropy_coef)?));
+        }
+        LossKind::TopKForwardKl => return top_k(config, Direction::Forward),
+        LossKind::TopKReverseKl => return top_k(config, Direction::Reverse),
+        LossKind::Sft => return Ok(Box::new(CrossEntropy)),
         LossKind::ImportanceSampling => Box::new(ImportanceSampling),
         LossKind::Reinforce => Box::new(Reinforce),
         LossKind::PpoClip => Box::new(PpoClip { clip, dual: config.clip.dual.map(|c| c as f32) }),
         LossKind::Gspo => Box::new(Gspo { clip }),
         LossKind::Cispo => Box::new(Cispo { clip }),
     };
-    let mut objective = PolicyObjective::new(policy).with_entropy(config.entropy_coef)?;
+    let mut objective =
+        PolicyObjective::new(corrected(policy, config)).with_entropy(config.entropy_coef)?;
     if config.kl_loss_coef > 0.0 {
         let estimator = match config.kl_loss_type {
             KlKind::K1 => KlEstimator::K1,
@@ -102,10 +166,54 @@ fn objective(config: &ObjectiveConfig) -> Result<Box<dyn Objective>> {
             KlKind::K3 => KlEstimator::K3,
             KlKind::LowVarKl => KlEstimator::LowVar,
         };
-        let reference = ReferenceKl::new(config.kl_loss_coef as f32, estimator)?;
+        let coef = config.kl_loss_coef as f32;
+        let reference = match config.kl_loss_unbiased {
+            true => ReferenceKl::importance_weighted(coef, estimator)?,
+            false => ReferenceKl::new(coef, estimator)?,
+        };
         objective = objective.with_reference_kl(reference);
     }
     Ok(Box::new(objective))
+}
+
+/// A policy loss with what corrects it for sampler mismatch and for sequences that were left.
+fn corrected(mut policy: Box<dyn PolicyLoss>, config: &ObjectiveConfig) -> Box<dyn PolicyLoss> {
+    let outside = match config.correction.kind {
+        CorrectionKind::None => None,
+        CorrectionKind::Truncate => Some(Outside::Truncate),
+        CorrectionKind::Reject => Some(Outside::Reject),
+        CorrectionKind::Mask => Some(Outside::Mask),
+    };
+    if let Some(outside) = outside {
+        let grain = match config.correction.grain {
+            CorrectionGrain::Token => Grain::Token,
+            CorrectionGrain::Sequence => Grain::Sequence,
+            CorrectionGrain::Geometric => Grain::Geometric,
+        };
+        let (low, high) = (config.correction.low, config.correction.high);
+        policy = Box::new(policy.weighted(SamplerCorrection { grain, outside, low, high }));
+    }
+    match config.opsm_delta {
+        Some(delta) => Box::new(policy.weighted(SequenceMask { delta })),
+        None => policy,
+    }
+}
+
+fn top_k(config: &ObjectiveConfig, direction: Direction) -> Result<Box<dyn Objective>> {
+    let support = match config.top_k_support {
+        SupportKind::Teacher => Support::Teacher,
+        SupportKind::Student => Support::Student,
+    };
+    let tail = match config.top_k_tail {
+        TailKind::Bucket => Tail::Bucket,
+        TailKind::Renormalised => Tail::Renormalised,
+        TailKind::Truncated => Tail::Truncated,
+    };
+    let objective = match config.allow_biased {
+        true => TopKObjective::biased(config.top_k, support, tail, direction)?,
+        false => TopKObjective::new(config.top_k, support, tail, direction)?,
+    };
+    Ok(Box::new(objective.with_entropy(config.entropy_coef)?))
 }
 
 fn divergence(config: &ObjectiveConfig, kind: Divergence) -> Result<Box<dyn Objective>> {

@@ -98,6 +98,15 @@ pub enum Error {
         what: String,
     },
 
+    /// A prompt whose label is to be learned from has none.
+    #[error(
+        "the prompt {prompt:?} has no label, and `rollout.responses = \"label\"` learns from labels; give it one in the prompt file (see --label-key), or use --responses student"
+    )]
+    NoLabel {
+        /// The prompt's text.
+        prompt: String,
+    },
+
     /// A prompt that does not fit.
     #[error("{}: prompt {index} has {length} tokens; with {response} for the response the model's context of {context} is exceeded; drop it or lower rollout.max_response_tokens", path.display())]
     PromptTooLong {

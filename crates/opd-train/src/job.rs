@@ -95,7 +95,7 @@ impl Job {
         let path = &config.student.path;
         let student = CausalLm::load(path, DType::F32, device)?;
         let tokenizer = Tokenizer::load(path)?;
-        let reference = match config.objective.needs_reference() {
+        let reference = match config.needs_reference() {
             true => Some(CausalLm::load(path, DType::F32, device)?),
             false => None,
         };

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use opd_advantage::AdvantageEstimator;
+use opd_advantage::{AdvantageEstimator, Truncation};
 use opd_batch::Teacher;
 use opd_loss::{Aggregation, Objective};
 use opd_rollout::Reward;
@@ -19,6 +19,8 @@ pub struct Parts {
     pub distribution: Option<Arc<dyn DistributionTeacher>>,
     /// Judges responses.
     pub reward: Box<dyn Reward>,
+    /// What becomes of responses that reached the token limit.
+    pub truncation: Truncation,
     /// Turns scores and rewards into advantages.
     pub estimator: Box<dyn AdvantageEstimator>,
     /// Turns hidden states into a loss.

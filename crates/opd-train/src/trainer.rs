@@ -9,7 +9,8 @@ use rayon::prelude::*;
 
 use crate::{
     AdamW, Error, LearningRate, Parts, Result, TokenizedPrompts,
-    config::{OldLogprobs, TrainConfig},
+    config::{OldLogprobs, ResponseSource, TrainConfig},
+    label_rollouts::label_rollouts,
     micro_batches,
     run::{StepMetrics, key},
     teacher_metrics,
@@ -128,11 +129,14 @@ impl Trainer {
             .with(key::REWARD, rewards / n)
             .with(key::RESPONSE_LENGTH_MEAN, tokens / n)
             .with(key::RESPONSE_LENGTH_MAX, lengths.iter().copied().fold(0.0, f64::max))
-            .with("response_length/truncated", truncated.count() as f64 / n)
-            .with(key::RATIO_MEAN, updates.ratio.sum / updates.ratio.n.max(1.0))
-            .with(key::RATIO_MIN, updates.ratio.min)
-            .with(key::RATIO_MAX, updates.ratio.max)
-            .with("generated_tokens", tokens);
+            .with("response_length/truncated", truncated.count() as f64 / n);
+        if self.samples() {
+            metrics = metrics
+                .with(key::RATIO_MEAN, updates.ratio.sum / updates.ratio.n.max(1.0))
+                .with(key::RATIO_MIN, updates.ratio.min)
+                .with(key::RATIO_MAX, updates.ratio.max);
+        }
+        metrics = metrics.with("generated_tokens", if self.samples() { tokens } else { 0.0 });
         for metric in updates.metrics.iter().filter(|metric| metric.name != "ratio") {
             let name = if metric.name == "kl_teacher" { key::REVERSE_KL } else { metric.name };
             metrics = metrics.with(name, metric.mean());
@@ -147,11 +151,23 @@ impl Trainer {
             .with_seconds("tokens_per_second", tokens / seconds(start, end)))
     }
 
-    /// Samples a batch; also returns the sum of its rewards.
+    /// Whether responses are the student's samples, so that it makes sense to ask how likely
+    /// they were.
+    fn samples(&self) -> bool {
+        self.config.rollout.responses == ResponseSource::Student
+    }
+
+    /// Samples a batch, or takes its labels; also returns the sum of its rewards.
     fn rollout(&self, step: u64) -> Result<(RolloutBatch, f64)> {
         let rollout = &self.config.rollout;
         let indices = self.prompts.batch(self.config.seed, step, rollout.prompts);
         let asked: Vec<_> = indices.iter().filter_map(|&i| self.prompts.get(i)).collect();
+        if !self.samples() {
+            let eos = self.student.config().eos_token_ids.first().copied();
+            let longest = rollout.max_response_tokens;
+            let rollouts = label_rollouts(&asked, &self.tokenizer, eos, longest)?;
+            return Ok((RolloutBatch::from_rollouts(rollouts)?, 0.0));
+        }
         let per_prompt = rollout.samples_per_prompt;
         let first_stream = step * (rollout.prompts * per_prompt) as u64;
         let mut requests = Vec::with_capacity(asked.len() * per_prompt);
@@ -189,6 +205,7 @@ impl Trainer {
                 finish: generation.finish,
             });
         }
+        self.parts.truncation.apply(&mut rollouts)?;
         Ok((RolloutBatch::from_rollouts(rollouts)?, total))
     }
 
@@ -196,6 +213,7 @@ impl Trainer {
     fn score<'b>(&self, batch: &'b RolloutBatch) -> Result<ScoredBatch<'b>> {
         let request = ScoreRequest::for_batch(batch, self.config.rollout.temperature as f32);
         let mut scored = match self.config.objective.old_logprobs {
+            _ if !self.samples() => ScoredBatch::from_sampler(batch),
             OldLogprobs::Sampler => ScoredBatch::from_sampler(batch),
             OldLogprobs::Recompute => {
                 ScoredBatch::new(batch, self.logprobs(&self.student, batch)?)?

@@ -32,6 +32,7 @@ fn trainer(work: &Path, objective: impl Objective + 'static) -> Trainer {
         teacher_names: TeacherNames::default(),
         distribution: None,
         reward: Box::new(ExactMatch),
+        truncation: opd_advantage::Truncation::Keep,
         estimator: Box::new(RawReward),
         objective: Box::new(objective),
         aggregation: Aggregation::TokenMean,

@@ -35,6 +35,7 @@ fn step(work: &Path, token_budget: usize, at_once: usize) -> (f64, f64, Vec<Vec<
         teacher_names: opd_train::TeacherNames::default(),
         distribution: None,
         reward: Box::new(Length),
+        truncation: opd_advantage::Truncation::Keep,
         estimator: Box::new(RawReward),
         objective: Box::new(PolicyObjective::new(Reinforce)),
         aggregation: Aggregation::TokenMean,

@@ -25,6 +25,13 @@ pub(super) struct DistillationFlags {
     /// How much a token answers for the KL of those after it, from 0 (not at all) to 1
     #[arg(long, value_name = "X")]
     opd_kl_discount: Option<f64>,
+    /// How far to go from the student before training towards the teacher: 1 to the teacher,
+    /// more goes beyond
+    #[arg(long, value_name = "X")]
+    opd_extrapolation: Option<f64>,
+    /// Weigh early tokens up to 1 + X, by the share of the disagreement that is yet to come
+    #[arg(long, value_name = "X")]
+    opd_prefix_weight: Option<f64>,
     /// The teacher of type in-process: a Hugging Face model directory with the student's
     /// tokenizer
     #[arg(long, value_name = "DIR")]
@@ -73,6 +80,8 @@ impl DistillationFlags {
             ("--opd-type", self.opd_type.is_some()),
             ("--opd-kl-coef", self.opd_kl_coef.is_some()),
             ("--opd-kl-discount", self.opd_kl_discount.is_some()),
+            ("--opd-extrapolation", self.opd_extrapolation.is_some()),
+            ("--opd-prefix-weight", self.opd_prefix_weight.is_some()),
             ("--opd-teacher-load", self.opd_teacher_load.is_some()),
             ("--opd-teacher-ckpt-step", self.opd_teacher_ckpt_step.is_some()),
             ("--rm-url", !self.rm_url.is_empty()),
@@ -116,6 +125,8 @@ impl DistillationFlags {
         }
         set(&mut config.kl_coef, &self.opd_kl_coef);
         set(&mut config.discount, &self.opd_kl_discount);
+        set(&mut config.extrapolation, &self.opd_extrapolation);
+        set(&mut config.prefix_weight, &self.opd_prefix_weight);
         if let Some(teacher) = &self.opd_teacher_load {
             (config.teacher, config.teacher_step) = (Some(teacher.clone()), None);
         }

@@ -4,7 +4,7 @@ use toml::Value;
 
 use crate::{flags::keys::KEYS, train::default_job};
 
-/// Adds the key in the file and the defaults to the help of each flag of `opd train`, and
+/// Adds the key in the file and the defaults to the help of each flag of `opd train` and `opd lint`, and
 /// lets every flag take a negative number, so that its own message refuses it.
 pub(crate) fn with_keys_and_defaults(cli: Command) -> Command {
     let cli = cli.mut_subcommands(|command| {
@@ -21,13 +21,15 @@ pub(crate) fn with_keys_and_defaults(cli: Command) -> Command {
         general.remove("steps");
     }
     let bundled = default_job().ok().and_then(|job| Value::try_from(job).ok());
-    cli.mut_subcommand("train", |train| {
-        KEYS.iter().fold(train, |train, (key, flag)| {
-            let id = flag.replace('-', "_");
-            train.mut_arg(id, |argument| {
-                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-                let note = note(key, general.as_ref(), bundled.as_ref());
-                argument.help(format!("{help} {note}"))
+    ["train", "lint"].into_iter().fold(cli, |cli, name| {
+        cli.mut_subcommand(name, |command| {
+            KEYS.iter().fold(command, |command, (key, flag)| {
+                let id = flag.replace('-', "_");
+                command.mut_arg(id, |argument| {
+                    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                    let note = note(key, general.as_ref(), bundled.as_ref());
+                    argument.help(format!("{help} {note}"))
+                })
             })
         })
     })

@@ -9,6 +9,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("data.test", "eval-prompt-data"),
     ("data.input_key", "input-key"),
     ("data.label_key", "label-key"),
+    ("rollout.responses", "responses"),
     ("rollout.prompts", "rollout-batch-size"),
     ("rollout.samples_per_prompt", "n-samples-per-prompt"),
     ("rollout.max_response_tokens", "rollout-max-response-len"),
@@ -19,6 +20,8 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("distillation.type", "opd-type"),
     ("distillation.kl_coef", "opd-kl-coef"),
     ("distillation.discount", "opd-kl-discount"),
+    ("distillation.extrapolation", "opd-extrapolation"),
+    ("distillation.prefix_weight", "opd-prefix-weight"),
     ("distillation.teacher", "opd-teacher-load"),
     ("distillation.teacher_step", "opd-teacher-ckpt-step"),
     ("distillation.urls", "rm-url"),
@@ -28,6 +31,11 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("distillation.journal", "opd-journal"),
     ("distillation.accept_temperature_bias", "opd-accept-temperature-bias"),
     ("objective.estimator", "advantage-estimator"),
+    ("objective.baseline", "reward-baseline"),
+    ("objective.pass_k", "pass-k"),
+    ("objective.truncated", "truncated-responses"),
+    ("objective.truncation_penalty", "truncation-penalty"),
+    ("objective.overlong_buffer", "overlong-buffer-len"),
     ("objective.whiten", "normalize-advantages"),
     ("objective.loss", "loss"),
     ("objective.aggregation", "loss-aggregation"),
@@ -36,9 +44,21 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("objective.clip.above", "eps-clip-high"),
     ("objective.clip.dual", "eps-clip-c"),
     ("objective.jsd_beta", "jsd-beta"),
+    ("objective.skew_alpha", "skew-alpha"),
+    ("objective.mixed_forward", "mixed-forward"),
+    ("objective.top_k", "loss-top-k"),
+    ("objective.top_k_support", "top-k-support"),
+    ("objective.top_k_tail", "top-k-tail"),
+    ("objective.allow_biased", "allow-biased"),
+    ("objective.correction.kind", "sampler-correction"),
+    ("objective.correction.grain", "sampler-correction-grain"),
+    ("objective.correction.high", "tis-clip"),
+    ("objective.correction.low", "tis-clip-low"),
+    ("objective.opsm_delta", "opsm-delta"),
     ("objective.entropy_coef", "entropy-coef"),
     ("objective.kl_loss_coef", "kl-loss-coef"),
     ("objective.kl_loss_type", "kl-loss-type"),
+    ("objective.kl_loss_unbiased", "use-unbiased-kl"),
     ("objective.kl_coef", "kl-coef"),
     ("objective.gamma", "gamma"),
     ("optimizer.lr", "lr"),
@@ -118,6 +138,8 @@ mod tests {
         };
         start.evaluation.teacher = true;
         start.objective.whiten = true;
+        start.objective.allow_biased = true;
+        start.objective.kl_loss_unbiased = true;
         start.optimizer.activation_checkpointing = true;
         let before = Value::try_from(&start).unwrap();
         for (key, flag) in KEYS {

@@ -1,6 +1,7 @@
 use clap::Args;
 use opd_train::config::{
-    AggregationKind, EstimatorKind, KlKind, LossKind, ObjectiveConfig, OldLogprobs,
+    AggregationKind, BaselineKind, CorrectionGrain, CorrectionKind, EstimatorKind, KlKind,
+    LossKind, ObjectiveConfig, OldLogprobs, SupportKind, TailKind, TruncatedKind,
 };
 
 use crate::{
@@ -15,6 +16,21 @@ pub(super) struct ObjectiveFlags {
     /// `zero` is pure distillation
     #[arg(long, value_name = "NAME", value_parser = choices::<EstimatorKind>())]
     advantage_estimator: Option<EstimatorKind>,
+    /// What --advantage-estimator reinforce takes off a reward
+    #[arg(long, value_name = "NAME", value_parser = choices::<BaselineKind>())]
+    reward_baseline: Option<BaselineKind>,
+    /// Answers per team of --advantage-estimator pass_at_k
+    #[arg(long, value_name = "N")]
+    pass_k: Option<usize>,
+    /// What becomes of answers that reached the token limit
+    #[arg(long, value_name = "NAME", value_parser = choices::<TruncatedKind>())]
+    truncated_responses: Option<TruncatedKind>,
+    /// What `penalise` and `overlong` take off the reward of such an answer
+    #[arg(long, value_name = "X")]
+    truncation_penalty: Option<f64>,
+    /// Tokens before the limit over which `overlong` grows
+    #[arg(long, value_name = "TOKENS")]
+    overlong_buffer_len: Option<usize>,
     /// Give advantages mean 0 and deviation 1 over each batch
     #[arg(
         long,
@@ -24,8 +40,9 @@ pub(super) struct ObjectiveFlags {
         default_missing_value = "true"
     )]
     normalize_advantages: Option<bool>,
-    /// The loss: a policy loss over sampled tokens, or a divergence over the whole vocabulary
-    /// (reverse_kl, forward_kl, jsd)
+    /// The loss: a policy loss over sampled tokens, a divergence over the whole vocabulary
+    /// (reverse_kl, forward_kl, jsd, skew_*, mixed_kl, tvd) or over the likeliest ids (top_k_*),
+    /// or cross-entropy (sft)
     #[arg(long, value_name = "NAME", value_parser = choices::<LossKind>())]
     loss: Option<LossKind>,
     /// How the losses of tokens become one number
@@ -46,6 +63,47 @@ pub(super) struct ObjectiveFlags {
     /// Weight of the teacher in the mixture of --loss jsd, from 0 to 1
     #[arg(long, value_name = "X")]
     jsd_beta: Option<f64>,
+    /// Weight of the own side in the mixture of --loss skew_forward_kl and skew_reverse_kl
+    #[arg(long, value_name = "X")]
+    skew_alpha: Option<f64>,
+    /// Weight of the forward KL in --loss mixed_kl, from 0 to 1
+    #[arg(long, value_name = "X")]
+    mixed_forward: Option<f64>,
+    /// Ids per token of --loss top_k_forward_kl and top_k_reverse_kl
+    #[arg(long, value_name = "K")]
+    loss_top_k: Option<usize>,
+    /// Whose likeliest ids these are
+    #[arg(long, value_name = "WHOSE", value_parser = choices::<SupportKind>())]
+    top_k_support: Option<SupportKind>,
+    /// What is done with the probability outside them
+    #[arg(long, value_name = "NAME", value_parser = choices::<TailKind>())]
+    top_k_tail: Option<TailKind>,
+    /// Accept a loss that is known to be biased
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    allow_biased: Option<bool>,
+    /// Correct policy losses for a sampler that computes something else than the trainer:
+    /// truncate is TIS, reject is IcePop
+    #[arg(long, value_name = "NAME", value_parser = choices::<CorrectionKind>())]
+    sampler_correction: Option<CorrectionKind>,
+    /// What one weight of the correction is of
+    #[arg(long, value_name = "NAME", value_parser = choices::<CorrectionGrain>())]
+    sampler_correction_grain: Option<CorrectionGrain>,
+    /// Upper bound of the correction's weight
+    #[arg(long, value_name = "X")]
+    tis_clip: Option<f64>,
+    /// Lower bound of the correction's weight
+    #[arg(long, value_name = "X")]
+    tis_clip_low: Option<f64>,
+    /// Off-policy sequence masking: mean log-ratio, in nats, above which the bad tokens of an
+    /// answer are masked
+    #[arg(long, value_name = "X")]
+    opsm_delta: Option<f64>,
     /// Weight of the entropy bonus
     #[arg(long, value_name = "X")]
     entropy_coef: Option<f64>,
@@ -55,6 +113,15 @@ pub(super) struct ObjectiveFlags {
     /// Its estimator
     #[arg(long, value_name = "NAME", value_parser = choices::<KlKind>())]
     kl_loss_type: Option<KlKind>,
+    /// Weigh it by the importance ratio, so that its gradient is that of the KL
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    use_unbiased_kl: Option<bool>,
     /// Weight, in the reward, of the KL to the student before training
     #[arg(long, value_name = "X")]
     kl_coef: Option<f64>,
@@ -66,6 +133,11 @@ pub(super) struct ObjectiveFlags {
 impl ObjectiveFlags {
     pub(super) fn apply(&self, objective: &mut ObjectiveConfig) {
         set(&mut objective.estimator, &self.advantage_estimator);
+        set(&mut objective.baseline, &self.reward_baseline);
+        set(&mut objective.pass_k, &self.pass_k);
+        set(&mut objective.truncated, &self.truncated_responses);
+        set(&mut objective.truncation_penalty, &self.truncation_penalty);
+        set(&mut objective.overlong_buffer, &self.overlong_buffer_len);
         set(&mut objective.whiten, &self.normalize_advantages);
         set(&mut objective.loss, &self.loss);
         set(&mut objective.aggregation, &self.loss_aggregation);
@@ -74,9 +146,21 @@ impl ObjectiveFlags {
         set(&mut objective.clip.above, &self.eps_clip_high.or(self.eps_clip));
         set_some(&mut objective.clip.dual, &self.eps_clip_c);
         set(&mut objective.jsd_beta, &self.jsd_beta);
+        set(&mut objective.skew_alpha, &self.skew_alpha);
+        set(&mut objective.mixed_forward, &self.mixed_forward);
+        set(&mut objective.top_k, &self.loss_top_k);
+        set(&mut objective.top_k_support, &self.top_k_support);
+        set(&mut objective.top_k_tail, &self.top_k_tail);
+        set(&mut objective.allow_biased, &self.allow_biased);
+        set(&mut objective.correction.kind, &self.sampler_correction);
+        set(&mut objective.correction.grain, &self.sampler_correction_grain);
+        set(&mut objective.correction.high, &self.tis_clip);
+        set(&mut objective.correction.low, &self.tis_clip_low);
+        set_some(&mut objective.opsm_delta, &self.opsm_delta);
         set(&mut objective.entropy_coef, &self.entropy_coef);
         set(&mut objective.kl_loss_coef, &self.kl_loss_coef);
         set(&mut objective.kl_loss_type, &self.kl_loss_type);
+        set(&mut objective.kl_loss_unbiased, &self.use_unbiased_kl);
         set(&mut objective.kl_coef, &self.kl_coef);
         set(&mut objective.gamma, &self.gamma);
     }

@@ -1,11 +1,17 @@
 use clap::Args;
-use opd_train::config::RolloutConfig;
+use opd_train::config::{ResponseSource, RolloutConfig};
 
-use crate::flags::{positive, set, set_some};
+use crate::{
+    config::choices,
+    flags::{positive, set, set_some},
+};
 
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Rollout")]
 pub(super) struct RolloutFlags {
+    /// Whose answers are trained on: the student's own, or the labels of --prompt-data
+    #[arg(long, value_name = "WHOSE", value_parser = choices::<ResponseSource>())]
+    responses: Option<ResponseSource>,
     /// Prompts per step
     #[arg(long, value_name = "N")]
     rollout_batch_size: Option<usize>,
@@ -31,6 +37,7 @@ pub(super) struct RolloutFlags {
 
 impl RolloutFlags {
     pub(super) fn apply(&self, rollout: &mut RolloutConfig) {
+        set(&mut rollout.responses, &self.responses);
         set(&mut rollout.prompts, &self.rollout_batch_size);
         set(&mut rollout.samples_per_prompt, &self.n_samples_per_prompt);
         set(&mut rollout.max_response_tokens, &self.rollout_max_response_len);

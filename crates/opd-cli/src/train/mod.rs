@@ -10,7 +10,7 @@ mod table;
 use candle_core::Device;
 use opd_train::{Job, Outcome};
 
-pub(crate) use self::resolve::default_job;
+pub(crate) use self::resolve::{default_job, settings, validate};
 use crate::{failure::Failure, flags::TrainArgs, interrupt, progress::Progress};
 
 /// Runs the command; `given` are the flags on the command line.

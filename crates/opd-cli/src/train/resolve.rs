@@ -19,6 +19,16 @@ pub(crate) fn default_job() -> anyhow::Result<TrainConfig> {
 
 /// Defaults, then the file, then the flags; all that can be known to be wrong is refused.
 pub(super) fn resolve(args: &TrainArgs) -> anyhow::Result<TrainConfig> {
+    let config = settings(args)?;
+    check_name(&config.name)?;
+    validate(&config)?;
+    bundled::check(&config)?;
+    preflight::check(&config)?;
+    Ok(config)
+}
+
+/// Defaults, then the file, then the flags.
+pub(crate) fn settings(args: &TrainArgs) -> anyhow::Result<TrainConfig> {
     let mut config = match &args.run.config {
         Some(path) => config::load(path)?,
         None if args.names_own_job() => TrainConfig::default(),
@@ -28,11 +38,12 @@ pub(super) fn resolve(args: &TrainArgs) -> anyhow::Result<TrainConfig> {
     if config.name.is_empty() {
         config.name = name_of(&config.student.path);
     }
-    check_name(&config.name)?;
-    config.validate().map_err(|error| Failure::usage(with_flag(&error)))?;
-    bundled::check(&config)?;
-    preflight::check(&config)?;
     Ok(config)
+}
+
+/// Passes if every setting is in its range and nothing is refused.
+pub(crate) fn validate(config: &TrainConfig) -> anyhow::Result<()> {
+    config.validate().map_err(|error| Failure::usage(with_flag(&error)))
 }
 
 /// The student's directory names a run that has no name.

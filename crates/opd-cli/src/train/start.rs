@@ -8,6 +8,7 @@ use opd_train::{
 
 use crate::{
     flags::TrainArgs,
+    lint,
     train::{bundled, drive},
 };
 
@@ -16,6 +17,9 @@ const RUNS: &str = "runs";
 
 /// A new run.
 pub(super) fn start(args: &TrainArgs, mut config: TrainConfig) -> anyhow::Result<()> {
+    if !args.compute.quiet {
+        lint::warn(&config);
+    }
     let run = directory(args, &config)?;
     let shown = run.path().to_owned();
     if !args.compute.quiet {

@@ -7,6 +7,7 @@ mod distillation;
 mod evaluation;
 mod generation;
 mod input_faults;
+mod linting;
 mod models;
 mod remote_teacher;
 mod resumption;

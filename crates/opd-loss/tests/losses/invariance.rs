@@ -207,3 +207,54 @@ fn of_two_ranks_with_added_totals() {
         }
     }
 }
+
+proptest! {
+    /// Any masks, any split over ranks, any micro-batches within a rank: a token's weight is the
+    /// one that it has in the whole batch, to the bit.
+    #[test]
+    fn of_any_ranks_and_micro_batches(
+        mask in prop::collection::vec(prop::collection::vec(any::<bool>(), 1..6), 1..10),
+        ranks in prop::collection::vec(0usize..3, 10),
+        micro in prop::collection::vec(0usize..3, 10),
+    ) {
+        use opd_batch::Ragged;
+        use opd_loss::Totals;
+        prop_assume!(mask.iter().flatten().any(|trained| *trained));
+        let mask = Ragged::from_rows(mask);
+        let targets = mask.map(|_| 1u32);
+        let rows: Vec<usize> = (0..mask.rows().n_rows()).collect();
+        for aggregation in aggregations() {
+            let whole = LossBatch::supervised(targets.clone(), mask.clone(), &aggregation).unwrap();
+            let of_rank = |rank: usize| -> Vec<usize> {
+                rows.iter().copied().filter(|&row| ranks_of(&ranks, row) == rank).collect()
+            };
+            let masks = (0..3).map(|rank| mask.select(&of_rank(rank)).unwrap());
+            let totals: Totals = masks.map(|mask| Totals::of(&mask)).sum();
+            prop_assert_eq!(totals, Totals::of(&mask));
+            for rank in 0..3 {
+                let own = of_rank(rank);
+                let part = LossBatch::supervised_with_totals(
+                    targets.select(&own).unwrap(),
+                    mask.select(&own).unwrap(),
+                    &aggregation,
+                    &totals,
+                ).unwrap();
+                for cut in 0..3 {
+                    let within: Vec<usize> =
+                        (0..own.len()).filter(|&i| ranks_of(&micro, own[i]) == cut).collect();
+                    if within.is_empty() {
+                        continue;
+                    }
+                    let global: Vec<usize> = within.iter().map(|&i| own[i]).collect();
+                    let got = part.select(&within).unwrap();
+                    let want = whole.select(&global).unwrap();
+                    prop_assert_eq!(got.weights(), want.weights());
+                }
+            }
+        }
+    }
+}
+
+fn ranks_of(of: &[usize], row: usize) -> usize {
+    of[row % of.len()]
+}

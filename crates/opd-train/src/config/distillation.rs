@@ -64,6 +64,10 @@ pub struct DistillationConfig {
     pub kl_coef: f64,
     /// How much a token answers for the KL after it, 0 to 1.
     pub discount: f64,
+    /// How far to go from the start policy towards the teacher: 1 to the teacher, more beyond.
+    pub extrapolation: f64,
+    /// Weighs early tokens up to 1 plus this; 0 weighs all the same.
+    pub prefix_weight: f64,
     /// Greatest fraction of a batch's tokens that may have no score (`--opd-missing-max`); a
     /// batch with more ends the run before it is trained on.
     pub max_missing: f64,
@@ -90,6 +94,8 @@ impl Default for DistillationConfig {
             api_key_file: None,
             kl_coef: 1.0,
             discount: 0.0,
+            extrapolation: 1.0,
+            prefix_weight: 0.0,
             max_missing: 0.01,
             journal: None,
             journal_max_bytes: 8 << 30,
@@ -104,6 +110,8 @@ impl DistillationConfig {
         non_negative("distillation.kl_coef", self.kl_coef)?;
         let g = self.discount;
         check((0.0..=1.0).contains(&g), "distillation.discount", "from 0 to 1", g)?;
+        non_negative("distillation.extrapolation", self.extrapolation)?;
+        non_negative("distillation.prefix_weight", self.prefix_weight)?;
         let missing = self.max_missing;
         check((0.0..=1.0).contains(&missing), "distillation.max_missing", "from 0 to 1", missing)?;
         self.client.validate()?;

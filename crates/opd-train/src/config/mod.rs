@@ -16,6 +16,8 @@ mod teacher;
 
 use serde::{Deserialize, Serialize};
 
+use crate::lint::lint;
+
 pub use self::{
     checkpoints::CheckpointConfig,
     client::ClientConfig,
@@ -24,10 +26,12 @@ pub use self::{
     error::ConfigError,
     evaluation::EvaluationConfig,
     objective::{
-        AggregationKind, ClipConfig, EstimatorKind, KlKind, LossKind, ObjectiveConfig, OldLogprobs,
+        AggregationKind, BaselineKind, ClipConfig, CorrectionConfig, CorrectionGrain,
+        CorrectionKind, EstimatorKind, KlKind, LossKind, ObjectiveConfig, OldLogprobs, SupportKind,
+        TailKind, TruncatedKind,
     },
     optimizer::{OptimizerConfig, Schedule},
-    rollout::RolloutConfig,
+    rollout::{ResponseSource, RolloutConfig},
     stop::{StopAction, StopConfig},
     student::StudentConfig,
     teacher::TeacherConfig,
@@ -68,7 +72,16 @@ pub struct TrainConfig {
 }
 
 impl TrainConfig {
-    /// Passes if every setting is in its range and they fit together.
+    /// Whether the start policy has to be kept.
+    pub fn needs_reference(&self) -> bool {
+        let extrapolates =
+            self.distillation.as_ref().is_some_and(|teacher| teacher.extrapolation != 1.0);
+        self.objective.kl_loss_coef != 0.0
+            || self.objective.kl_coef != 0.0
+            || (extrapolates && self.objective.loss.is_policy())
+    }
+
+    /// Passes if every setting is in its range and [`lint`](crate::lint::lint) refuses nothing.
     ///
     /// # Errors
     ///
@@ -90,10 +103,17 @@ impl TrainConfig {
             None => {}
         }
         self.validate_remote()?;
-        self.objective.validate(self.distillation.is_some(), self.rollout.samples_per_prompt)?;
+        self.objective.validate(self.rollout.max_response_tokens)?;
         self.optimizer.validate()?;
         self.evaluation.validate()?;
-        self.checkpoints.validate()
+        self.checkpoints.validate()?;
+        match lint(self).refusals().next() {
+            None => Ok(()),
+            Some(finding) => {
+                let what = finding.reason.clone();
+                Err(ConfigError::Conflict { what, remedy: finding.remedy })
+            }
+        }
     }
 
     /// The teachers of the run, however they are named; none without distillation.

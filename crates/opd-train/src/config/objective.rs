@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ConfigError,
-    error::{check, non_negative},
+    error::{at_least_one, check, non_negative},
 };
 
 /// The estimator of the task's advantage, to which the distillation signal is added.
@@ -20,10 +20,146 @@ pub enum EstimatorKind {
     DrGrpo,
     /// Leave-one-out baseline.
     Rloo,
+    /// Length-weighted mean of the group as baseline.
+    Opo,
+    /// Reward within its group, over the group's mean.
+    MaxRl,
+    /// Best reward of teams of `pass_k`, standardised.
+    PassAtK,
+    /// Discounted return (`gamma`) less `baseline`.
+    Reinforce,
     /// Discounted return with a KL penalty per token; whitened.
     ReinforcePlusPlus,
     /// Group-centred reward with a KL penalty per token; whitened.
     ReinforcePlusPlusBaseline,
+}
+
+impl EstimatorKind {
+    /// Whether a response is compared with others to the same prompt.
+    pub fn compares_group(self) -> bool {
+        matches!(
+            self,
+            Self::Grpo
+                | Self::DrGrpo
+                | Self::Rloo
+                | Self::Opo
+                | Self::MaxRl
+                | Self::PassAtK
+                | Self::ReinforcePlusPlusBaseline
+        )
+    }
+
+    /// Whether `kl_coef` enters.
+    pub fn reads_kl_coef(self) -> bool {
+        matches!(self, Self::ReinforcePlusPlus | Self::ReinforcePlusPlusBaseline)
+    }
+
+    /// Whether `gamma` enters.
+    pub fn reads_gamma(self) -> bool {
+        matches!(self, Self::Reinforce | Self::ReinforcePlusPlus)
+    }
+}
+
+/// What the estimator `reinforce` takes off a reward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BaselineKind {
+    /// Nothing.
+    #[default]
+    None,
+    /// Mean reward of the batch.
+    BatchMean,
+    /// Mean reward of the prompt's responses.
+    GroupMean,
+    /// Mean reward of the prompt's other responses.
+    LeaveOneOut,
+}
+
+/// What becomes of responses that reached the token limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TruncatedKind {
+    /// They are trained on like any other.
+    #[default]
+    Keep,
+    /// None of their tokens is trained on.
+    Mask,
+    /// `truncation_penalty` is taken off their reward.
+    Penalise,
+    /// Up to `truncation_penalty` is taken off, growing over the last `overlong_buffer` tokens.
+    Overlong,
+}
+
+/// What happens to sampler mismatch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CorrectionKind {
+    /// Nothing.
+    #[default]
+    None,
+    /// The weight `exp(old - sampler)` is clamped to the bounds: TIS.
+    Truncate,
+    /// A weight outside the bounds drops what it is of: IcePop, masked importance sampling.
+    Reject,
+    /// As `reject`, and inside the bounds the weight is 1.
+    Mask,
+}
+
+/// What one correction weight is taken over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CorrectionGrain {
+    /// A token.
+    #[default]
+    Token,
+    /// A response: the product of its tokens' weights.
+    Sequence,
+    /// A response: their geometric mean.
+    Geometric,
+}
+
+/// Correction of policy losses for a sampler that computes something else than the trainer.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CorrectionConfig {
+    /// What is done.
+    pub kind: CorrectionKind,
+    /// What a weight is of.
+    pub grain: CorrectionGrain,
+    /// Lower bound of the weight (`--tis-clip-low`).
+    pub low: f64,
+    /// Upper bound of the weight (`--tis-clip`).
+    pub high: f64,
+}
+
+impl Default for CorrectionConfig {
+    fn default() -> Self {
+        Self { kind: CorrectionKind::None, grain: CorrectionGrain::Token, low: 0.0, high: 2.0 }
+    }
+}
+
+/// Whose likeliest ids a top-k loss looks at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SupportKind {
+    /// The teacher's.
+    #[default]
+    Teacher,
+    /// The student's.
+    Student,
+}
+
+/// What a top-k loss does with the probability outside its ids.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TailKind {
+    /// One more outcome holds it.
+    #[default]
+    Bucket,
+    /// It is divided out.
+    Renormalised,
+    /// It is left out, which is biased: needs `allow_biased`.
+    Truncated,
 }
 
 /// The loss.
@@ -47,12 +183,45 @@ pub enum LossKind {
     ForwardKl,
     /// Generalised Jensen-Shannon divergence over the whole vocabulary.
     Jsd,
+    /// `KL(teacher || a mixture of both)` over the whole vocabulary.
+    SkewForwardKl,
+    /// `KL(student || a mixture of both)` over the whole vocabulary.
+    SkewReverseKl,
+    /// A weighted sum of forward and reverse KL over the whole vocabulary.
+    MixedKl,
+    /// Total variation distance over the whole vocabulary.
+    Tvd,
+    /// `KL(teacher || student)` over `top_k` ids.
+    TopKForwardKl,
+    /// `KL(student || teacher)` over `top_k` ids.
+    TopKReverseKl,
+    /// Cross-entropy of the responses: supervised fine-tuning.
+    Sft,
 }
 
 impl LossKind {
     /// Whether the loss compares whole distributions and reads no advantages.
     pub fn is_divergence(self) -> bool {
-        matches!(self, Self::ReverseKl | Self::ForwardKl | Self::Jsd)
+        matches!(
+            self,
+            Self::ReverseKl
+                | Self::ForwardKl
+                | Self::Jsd
+                | Self::SkewForwardKl
+                | Self::SkewReverseKl
+                | Self::MixedKl
+                | Self::Tvd
+        ) || self.is_top_k()
+    }
+
+    /// Whether the loss compares `top_k` ids of the vocabulary.
+    pub fn is_top_k(self) -> bool {
+        matches!(self, Self::TopKForwardKl | Self::TopKReverseKl)
+    }
+
+    /// Whether the loss is one of the sampled tokens and their advantages.
+    pub fn is_policy(self) -> bool {
+        !self.is_divergence() && self != Self::Sft
     }
 }
 
@@ -129,8 +298,36 @@ pub struct ObjectiveConfig {
     pub loss: LossKind,
     /// Bounds of the ratio, for the losses that clip.
     pub clip: ClipConfig,
+    /// What `reinforce` takes off a reward.
+    pub baseline: BaselineKind,
+    /// Responses per team of `pass_at_k`.
+    pub pass_k: usize,
+    /// What becomes of responses that reached the token limit.
+    pub truncated: TruncatedKind,
+    /// What `penalise` and `overlong` take off a reward.
+    pub truncation_penalty: f64,
+    /// Tokens before the limit over which `overlong` grows.
+    pub overlong_buffer: usize,
     /// Weight of the mixture in `jsd`.
     pub jsd_beta: f64,
+    /// Weight of the own side in the mixture of the skewed KLs.
+    pub skew_alpha: f64,
+    /// Weight of the forward KL in `mixed_kl`.
+    pub mixed_forward: f64,
+    /// Ids per token of the top-k losses.
+    pub top_k: usize,
+    /// Whose likeliest ids these are.
+    pub top_k_support: SupportKind,
+    /// What they do with the rest of the probability.
+    pub top_k_tail: TailKind,
+    /// Accept a loss that is known to be biased.
+    pub allow_biased: bool,
+    /// Correction for sampler mismatch.
+    pub correction: CorrectionConfig,
+    /// Mean log-ratio above which a sequence's bad tokens are masked (`--opsm-delta`); not at all
+    /// without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub opsm_delta: Option<f64>,
     /// How the losses of tokens become one number.
     pub aggregation: AggregationKind,
     /// Whose log-probs the ratio and the signal start from.
@@ -141,6 +338,8 @@ pub struct ObjectiveConfig {
     pub kl_loss_coef: f64,
     /// Its estimator (`--kl-loss-type`).
     pub kl_loss_type: KlKind,
+    /// Weighs it by the importance ratio (`--use-unbiased-kl`).
+    pub kl_loss_unbiased: bool,
     /// Weight of the KL to the start policy in the reward (`--kl-coef`).
     pub kl_coef: f64,
     /// Discount of the return (`--gamma`).
@@ -154,12 +353,26 @@ impl Default for ObjectiveConfig {
             whiten: false,
             loss: LossKind::default(),
             clip: ClipConfig::default(),
+            baseline: BaselineKind::default(),
+            pass_k: 4,
+            truncated: TruncatedKind::default(),
+            truncation_penalty: 1.0,
+            overlong_buffer: 0,
             jsd_beta: 0.5,
+            skew_alpha: 0.1,
+            mixed_forward: 0.5,
+            top_k: 64,
+            top_k_support: SupportKind::default(),
+            top_k_tail: TailKind::default(),
+            allow_biased: false,
+            correction: CorrectionConfig::default(),
+            opsm_delta: None,
             aggregation: AggregationKind::default(),
             old_logprobs: OldLogprobs::default(),
             entropy_coef: 0.0,
             kl_loss_coef: 0.0,
             kl_loss_type: KlKind::K2,
+            kl_loss_unbiased: false,
             kl_coef: 0.0,
             gamma: 1.0,
         }
@@ -167,69 +380,47 @@ impl Default for ObjectiveConfig {
 }
 
 impl ObjectiveConfig {
-    /// Whether the start policy has to be kept.
-    pub fn needs_reference(&self) -> bool {
-        self.kl_loss_coef != 0.0 || self.kl_coef != 0.0
-    }
-
-    pub(crate) fn validate(
-        &self,
-        distills: bool,
-        samples_per_prompt: usize,
-    ) -> Result<(), ConfigError> {
-        let conflict = |what: String, remedy| Err(ConfigError::Conflict { what, remedy });
+    pub(crate) fn validate(&self, max_response_tokens: usize) -> Result<(), ConfigError> {
         non_negative("objective.entropy_coef", self.entropy_coef)?;
         non_negative("objective.kl_loss_coef", self.kl_loss_coef)?;
         non_negative("objective.kl_coef", self.kl_coef)?;
         non_negative("objective.clip.below", self.clip.below)?;
         non_negative("objective.clip.above", self.clip.above)?;
+        non_negative("objective.truncation_penalty", self.truncation_penalty)?;
         if let Some(dual) = self.clip.dual {
             check(dual > 1.0 && dual.is_finite(), "objective.clip.dual", "above 1", dual)?;
         }
+        fraction("objective.jsd_beta", self.jsd_beta)?;
+        fraction("objective.mixed_forward", self.mixed_forward)?;
+        fraction("objective.gamma", self.gamma)?;
+        let alpha = self.skew_alpha;
+        let expected = "at least 0 and under 1";
+        check((0.0..1.0).contains(&alpha), "objective.skew_alpha", expected, alpha)?;
+        at_least_one("objective.pass_k", self.pass_k as u64)?;
+        at_least_one("objective.top_k", self.top_k as u64)?;
+        non_negative("objective.correction.low", self.correction.low)?;
+        let CorrectionConfig { low, high, .. } = self.correction;
         check(
-            (0.0..=1.0).contains(&self.jsd_beta),
-            "objective.jsd_beta",
-            "from 0 to 1",
-            self.jsd_beta,
+            high.is_finite() && high > 0.0 && high >= low,
+            "objective.correction.high",
+            "finite, above 0 and at least objective.correction.low",
+            high,
         )?;
-        check((0.0..=1.0).contains(&self.gamma), "objective.gamma", "from 0 to 1", self.gamma)?;
-        if self.kl_loss_coef > 0.0 && self.kl_loss_type == KlKind::K1 {
-            return conflict(
-                "kl_loss_type k1: as a loss its expected gradient is zero".into(),
-                "use --kl-loss-type k2 (the gradient of the reverse KL)",
-            );
+        if let Some(delta) = self.opsm_delta {
+            non_negative("objective.opsm_delta", delta)?;
         }
-        if self.loss.is_divergence() && !distills {
-            return conflict(
-                format!(
-                    "the loss {:?} compares the student with a teacher, and there is none",
-                    self.loss
-                ),
-                "add --use-opd --opd-type in-process --opd-teacher-load DIR",
-            );
-        }
-        if !distills && self.estimator == EstimatorKind::Zero {
-            return conflict(
-                "there is no teacher and the estimator `zero` ignores rewards: nothing would be trained".into(),
-                "add --use-opd with a teacher, or choose --advantage-estimator",
-            );
-        }
-        let groups = matches!(
-            self.estimator,
-            EstimatorKind::Grpo
-                | EstimatorKind::DrGrpo
-                | EstimatorKind::Rloo
-                | EstimatorKind::ReinforcePlusPlusBaseline
-        );
-        if groups && samples_per_prompt < 2 {
-            return conflict(
-                format!(
-                    "the estimator {:?} compares samples of one prompt, and samples_per_prompt is {samples_per_prompt}: every advantage would be 0",
-                    self.estimator
-                ),
-                "set --n-samples-per-prompt to at least 2",
-            );
+        if self.truncated == TruncatedKind::Overlong {
+            check(
+                (1..=max_response_tokens).contains(&self.overlong_buffer),
+                "objective.overlong_buffer",
+                "from 1 to rollout.max_response_tokens for `truncated = \"overlong\"`",
+                self.overlong_buffer,
+            )?;
         }
         Ok(())
     }
+}
+
+fn fraction(key: &'static str, got: f64) -> Result<(), ConfigError> {
+    check((0.0..=1.0).contains(&got), key, "from 0 to 1", got)
 }

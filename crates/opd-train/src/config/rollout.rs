@@ -5,10 +5,23 @@ use super::{
     error::{at_least_one, check},
 };
 
+/// Whose responses are trained on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResponseSource {
+    /// The student's own, sampled at each step.
+    #[default]
+    Student,
+    /// The labels of the prompt file, each once per step that takes its prompt.
+    Label,
+}
+
 /// How the student is sampled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RolloutConfig {
+    /// Whose responses are trained on.
+    pub responses: ResponseSource,
     /// Prompts per step.
     pub prompts: usize,
     /// Responses per prompt: a group.
@@ -30,6 +43,7 @@ pub struct RolloutConfig {
 impl Default for RolloutConfig {
     fn default() -> Self {
         Self {
+            responses: ResponseSource::Student,
             prompts: 32,
             samples_per_prompt: 8,
             max_response_tokens: 256,

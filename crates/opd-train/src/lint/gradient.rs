@@ -1,0 +1,141 @@
+//! What the expected gradient of a run is of.
+
+use crate::config::{
+    BaselineKind, DistillationConfig, EstimatorKind, KlKind, LossKind, ObjectiveConfig,
+    ResponseSource, SupportKind, TailKind, TrainConfig,
+};
+
+/// The terms that the expected gradient of a first update is of, one a line; minimised unless a
+/// line says otherwise.
+pub fn expected_gradient(config: &TrainConfig) -> Vec<String> {
+    let objective = &config.objective;
+    let mut terms = match objective.loss {
+        LossKind::Sft => vec!["the cross-entropy of the labels".to_owned()],
+        loss if loss.is_divergence() => vec![divergence(config)],
+        _ => policy(config),
+    };
+    if objective.entropy_coef > 0.0 && objective.loss != LossKind::Sft {
+        terms.push(format!("- {} x the student's entropy", objective.entropy_coef));
+    }
+    if objective.kl_loss_coef > 0.0 && objective.loss.is_policy() {
+        terms.push(reference(objective));
+    }
+    terms
+}
+
+fn divergence(config: &TrainConfig) -> String {
+    let objective = &config.objective;
+    let whole = match objective.loss {
+        LossKind::ForwardKl => "KL(teacher || student)".to_owned(),
+        LossKind::Jsd if objective.jsd_beta == 0.0 => "KL(teacher || student)".to_owned(),
+        LossKind::Jsd if objective.jsd_beta == 1.0 => "KL(student || teacher)".to_owned(),
+        LossKind::Jsd => format!("the Jensen-Shannon divergence with beta {}", objective.jsd_beta),
+        LossKind::SkewForwardKl => {
+            format!(
+                "KL(teacher || {0} teacher + {1} student)",
+                objective.skew_alpha,
+                1.0 - objective.skew_alpha
+            )
+        }
+        LossKind::SkewReverseKl => {
+            format!(
+                "KL(student || {0} student + {1} teacher)",
+                objective.skew_alpha,
+                1.0 - objective.skew_alpha
+            )
+        }
+        LossKind::MixedKl => format!(
+            "{} KL(teacher || student) + {} KL(student || teacher)",
+            objective.mixed_forward,
+            1.0 - objective.mixed_forward
+        ),
+        LossKind::Tvd => "the total variation distance".to_owned(),
+        LossKind::TopKForwardKl => format!("KL(teacher || student) {}", support(objective)),
+        LossKind::TopKReverseKl => format!("KL(student || teacher) {}", support(objective)),
+        _ => "KL(student || teacher)".to_owned(),
+    };
+    let of = match config.rollout.responses {
+        ResponseSource::Student => "the student's own responses, which themselves count as given",
+        ResponseSource::Label => "the labels",
+    };
+    format!("{whole} of the next token, at each token of {of}")
+}
+
+fn support(objective: &ObjectiveConfig) -> String {
+    let whose = match objective.top_k_support {
+        SupportKind::Teacher => "teacher",
+        SupportKind::Student => "student",
+    };
+    let rest = match objective.top_k_tail {
+        TailKind::Bucket => "the rest as one more outcome",
+        TailKind::Renormalised => "the rest divided out",
+        TailKind::Truncated => "the rest left out (biased)",
+    };
+    format!("over the {whose}'s {} likeliest ids, {rest},", objective.top_k)
+}
+
+fn policy(config: &TrainConfig) -> Vec<String> {
+    let objective = &config.objective;
+    let mut terms = Vec::new();
+    if let Some(distillation) = config.distillation.as_ref().filter(|d| d.kl_coef > 0.0) {
+        terms.push(signal(distillation));
+    }
+    let reward = match (objective.estimator, objective.baseline) {
+        (EstimatorKind::Zero, _) => None,
+        (EstimatorKind::RawReward, _) => Some("the expected reward"),
+        (EstimatorKind::Reinforce, BaselineKind::None) => Some("the expected discounted reward"),
+        (EstimatorKind::Reinforce, _) => Some("the expected discounted reward (less a baseline)"),
+        (EstimatorKind::Grpo, _) => {
+            Some("the expected reward, in standard deviations of its group")
+        }
+        (EstimatorKind::DrGrpo | EstimatorKind::Rloo | EstimatorKind::Opo, _) => {
+            Some("the expected reward (less a baseline of its group)")
+        }
+        (EstimatorKind::MaxRl, _) => Some("the log of the pass rate, nearly"),
+        (EstimatorKind::PassAtK, _) => Some("the best reward of a team, standardised"),
+        (EstimatorKind::ReinforcePlusPlus | EstimatorKind::ReinforcePlusPlusBaseline, _) => {
+            Some("the expected reward, whitened over the batch")
+        }
+    };
+    terms.extend(reward.map(|reward| format!("- {reward}")));
+    if objective.kl_coef > 0.0 && objective.estimator.reads_kl_coef() {
+        terms.push(format!("{} x KL(student || start policy)", objective.kl_coef));
+    }
+    let whitens = objective.whiten || objective.estimator.reads_kl_coef();
+    if whitens && !terms.is_empty() {
+        terms
+            .push("(advantages of all terms whitened together: their scale is the batch's)".into());
+    }
+    terms
+}
+
+fn signal(distillation: &DistillationConfig) -> String {
+    let DistillationConfig { kl_coef, discount, extrapolation, prefix_weight, .. } = distillation;
+    let goal = match extrapolation {
+        1.0 => "KL(student || teacher)".to_owned(),
+        lambda => {
+            format!("KL(student || start policy (teacher / start policy)^{lambda}, normalised)")
+        }
+    };
+    let horizon = match discount {
+        0.0 => "of the next token, each token answering for itself".to_owned(),
+        1.0 => "of the whole response".to_owned(),
+        g => format!("of what follows, discounted by {g} a token"),
+    };
+    let early = match prefix_weight {
+        0.0 => String::new(),
+        w => format!(", early tokens weighing up to {}", 1.0 + w),
+    };
+    format!("{kl_coef} x {goal} {horizon}{early}")
+}
+
+fn reference(objective: &ObjectiveConfig) -> String {
+    let of = match (objective.kl_loss_type, objective.kl_loss_unbiased) {
+        (KlKind::K1, false) => "nothing (k1 as a loss)",
+        (KlKind::K2, false) => "KL(student || start policy)",
+        (KlKind::K3 | KlKind::LowVarKl, false) => "KL(start policy || student)",
+        (KlKind::K2, true) => "half the mean squared log-ratio to the start policy",
+        (KlKind::K1 | KlKind::K3 | KlKind::LowVarKl, true) => "KL(student || start policy)",
+    };
+    format!("{} x {of}", objective.kl_loss_coef)
+}

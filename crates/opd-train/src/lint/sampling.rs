@@ -1,0 +1,49 @@
+//! Whose samples the gradient is an expectation over.
+
+use super::Said;
+use crate::config::{CorrectionKind, LossKind, OldLogprobs, ResponseSource, TrainConfig};
+
+pub(super) fn truncated_sampling(config: &TrainConfig) -> Option<Said> {
+    let (rollout, loss) = (&config.rollout, config.objective.loss);
+    let cut = rollout.top_k.is_some() || rollout.top_p.is_some_and(|p| p < 1.0);
+    let samples = rollout.responses == ResponseSource::Student;
+    (cut && samples && loss.is_policy()).then(|| {
+        let reason = "top_k or top_p cut the distribution that is sampled from, and log-probs are \
+                      those of the whole: tokens that are never drawn are pushed neither up nor \
+                      down, and the expected gradient is not that of the student's own KL or \
+                      reward";
+        (reason.into(), "drop --rollout-top-k and --rollout-top-p while training")
+    })
+}
+
+pub(super) fn no_ratio(config: &TrainConfig) -> Option<Said> {
+    let updates = config.optimizer.updates_per_batch;
+    (config.objective.loss == LossKind::Reinforce && updates > 1).then(|| {
+        let reason = format!(
+            "the loss reinforce with updates_per_batch {updates}: from the second update on the \
+             samples are of an older policy, and no ratio corrects for it"
+        );
+        (reason, "use --loss importance_sampling or ppo_clip, or --updates-per-batch 1")
+    })
+}
+
+pub(super) fn nothing_to_correct(config: &TrainConfig) -> Option<Said> {
+    let objective = &config.objective;
+    let corrects = objective.correction.kind != CorrectionKind::None && objective.loss.is_policy();
+    (corrects && objective.old_logprobs == OldLogprobs::Sampler).then(|| {
+        let reason = "a sampler correction with old_logprobs `sampler`: both sides of the weight \
+                      are the sampler's, so that it is 1 everywhere";
+        (reason.into(), "use --old-logprobs recompute, or drop --sampler-correction")
+    })
+}
+
+pub(super) fn mask_never_acts(config: &TrainConfig) -> Option<Said> {
+    let once = config.optimizer.updates_per_batch == 1;
+    (config.objective.opsm_delta.is_some() && once && config.objective.loss.is_policy()).then(
+        || {
+            let reason = "opsm_delta with updates_per_batch 1: the student has not moved when its \
+                      only update of a batch is made, so that no sequence is masked";
+            (reason.into(), "set --updates-per-batch above 1, or drop --opsm-delta")
+        },
+    )
+}

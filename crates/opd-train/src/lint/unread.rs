@@ -1,0 +1,75 @@
+//! Settings that nothing reads.
+
+use super::Said;
+use crate::config::{EstimatorKind, TrainConfig, TruncatedKind};
+
+pub(super) fn reward(config: &TrainConfig) -> Option<Said> {
+    let objective = &config.objective;
+    (!objective.loss.is_policy() && objective.estimator != EstimatorKind::Zero).then(|| {
+        let reason = format!(
+            "the loss {:?} reads no advantages: the rewards of the estimator {:?} would not be \
+             learned from",
+            objective.loss, objective.estimator
+        );
+        (
+            reason,
+            "use a policy loss such as --loss importance_sampling, or --advantage-estimator zero",
+        )
+    })
+}
+
+pub(super) fn signal(config: &TrainConfig) -> Option<Said> {
+    let distillation = config.distillation.as_ref()?;
+    let set = distillation.kl_coef != 1.0
+        || distillation.discount != 0.0
+        || distillation.extrapolation != 1.0
+        || distillation.prefix_weight != 0.0
+        || config.objective.whiten;
+    (set && !config.objective.loss.is_policy()).then(|| {
+        let reason = format!(
+            "the loss {:?} reads no advantages: kl_coef, discount, extrapolation, prefix_weight \
+             and whitening of the distillation signal do nothing",
+            config.objective.loss
+        );
+        (reason, "drop them, or use a policy loss such as --loss importance_sampling")
+    })
+}
+
+pub(super) fn kl_coef(config: &TrainConfig) -> Option<Said> {
+    let objective = &config.objective;
+    (objective.kl_coef > 0.0 && !objective.estimator.reads_kl_coef()).then(|| {
+        let reason = format!(
+            "objective.kl_coef: the estimator {:?} has no KL to the start policy in its reward",
+            objective.estimator
+        );
+        (reason, "use --kl-loss-coef, or --advantage-estimator reinforce_plus_plus")
+    })
+}
+
+pub(super) fn gamma(config: &TrainConfig) -> Option<Said> {
+    let objective = &config.objective;
+    (objective.gamma != 1.0 && !objective.estimator.reads_gamma()).then(|| {
+        let reason = format!("gamma: the estimator {:?} discounts nothing", objective.estimator);
+        (reason, "drop --gamma, or use --advantage-estimator reinforce; the discount of the teacher's signal is --opd-kl-discount")
+    })
+}
+
+pub(super) fn penalty(config: &TrainConfig) -> Option<Said> {
+    let objective = &config.objective;
+    let penalises =
+        matches!(objective.truncated, TruncatedKind::Penalise | TruncatedKind::Overlong);
+    (penalises && objective.estimator == EstimatorKind::Zero).then(|| {
+        let reason = "a penalty on the reward of truncated responses with the estimator `zero`, \
+                      which ignores rewards";
+        (reason.into(), "use --truncated-responses mask, or an estimator of rewards")
+    })
+}
+
+pub(super) fn kl_loss(config: &TrainConfig) -> Option<Said> {
+    let objective = &config.objective;
+    (objective.kl_loss_coef > 0.0 && !objective.loss.is_policy()).then(|| {
+        let reason =
+            format!("kl_loss_coef: the loss {:?} has no pull to the start policy", objective.loss);
+        (reason, "drop --kl-loss-coef, or use a policy loss")
+    })
+}
