@@ -13,10 +13,31 @@ pub struct LossBatch {
     old_logprobs: Ragged<f32>,
     sampler_logprobs: Ragged<f32>,
     teacher_logprobs: Option<Ragged<Option<f32>>>,
+    teacher_top: Option<TeacherTop>,
     reference_logprobs: Option<Ragged<f32>>,
     advantages: Ragged<f32>,
     mask: Ragged<bool>,
     weights: Ragged<f32>,
+}
+
+/// The same number of ids per token, with the teacher's log-probs.
+#[derive(Clone, Debug)]
+struct TeacherTop {
+    k: usize,
+    /// Rows of `k` entries a token, a token's entries side by side.
+    entries: Ragged<(u32, f32)>,
+}
+
+impl TeacherTop {
+    fn of(scored: &ScoredBatch<'_>) -> Result<Option<Self>> {
+        let Some(top) = scored.teacher().and_then(|scores| scores.top.as_ref()) else {
+            return Ok(None);
+        };
+        let lengths = scored.rollouts().rows().lengths().map(|n| n * top.k);
+        let entries = top.ids.iter().copied().zip(top.logprobs.iter().copied()).collect();
+        let rows = Rows::from_lengths(lengths);
+        Ok(Some(Self { k: top.k, entries: Ragged::new("top log-probs", rows, entries)? }))
+    }
 }
 
 impl LossBatch {
@@ -54,6 +75,7 @@ impl LossBatch {
             old_logprobs: scored.old_logprobs().clone(),
             sampler_logprobs: rollouts.sampler_logprobs().clone(),
             teacher_logprobs: scored.teacher().map(|scores| scores.logprobs.clone()),
+            teacher_top: TeacherTop::of(scored)?,
             reference_logprobs: scored.reference_logprobs("LossBatch").ok().cloned(),
             advantages,
             mask: scored.mask().clone(),
@@ -95,6 +117,7 @@ impl LossBatch {
             old_logprobs: zeros.clone(),
             sampler_logprobs: zeros.clone(),
             teacher_logprobs: None,
+            teacher_top: None,
             reference_logprobs: None,
             advantages: zeros,
             weights: weights(&mask, aggregation, totals)?,
@@ -127,6 +150,9 @@ impl LossBatch {
         }
         let teacher = self.teacher_logprobs.as_ref().map(|stream| stream.select(rows));
         let reference = self.reference_logprobs.as_ref().map(|stream| stream.select(rows));
+        let top = self.teacher_top.as_ref().map(|top| -> Result<TeacherTop> {
+            Ok(TeacherTop { k: top.k, entries: top.entries.select(rows)? })
+        });
         let targets = self.targets.select(rows)?;
         Ok(Self {
             origin: rows.iter().map(|&row| self.origin[row]).collect(),
@@ -134,6 +160,7 @@ impl LossBatch {
             old_logprobs: self.old_logprobs.select(rows)?,
             sampler_logprobs: self.sampler_logprobs.select(rows)?,
             teacher_logprobs: teacher.transpose()?,
+            teacher_top: top.transpose()?,
             reference_logprobs: reference.transpose()?,
             advantages: self.advantages.select(rows)?,
             mask: self.mask.select(rows)?,
@@ -179,6 +206,12 @@ impl LossBatch {
     /// The teacher's log-probs (nats), if a teacher scored the batch.
     pub fn teacher_logprobs(&self) -> Option<&Ragged<Option<f32>>> {
         self.teacher_logprobs.as_ref()
+    }
+
+    /// Ids per token that the teacher scored beside the sampled ones, and their log-probs
+    /// (nats), `[T * k]`, a token's side by side; NaN at tokens without a score.
+    pub fn teacher_top(&self) -> Option<(usize, &[(u32, f32)])> {
+        self.teacher_top.as_ref().map(|top| (top.k, top.entries.values()))
     }
 
     /// Log-probs (nats) of the frozen start policy.

@@ -36,8 +36,10 @@ pub(crate) fn parts(
         Some(distillation) => Some(Teachers::new(config, distillation, demands, device)?),
     };
     let compares = config.objective.loss.is_divergence();
-    let scores = teachers.as_ref().filter(|_| config.objective.loss.is_policy());
     let distribution = teachers.as_ref().filter(|_| compares).and_then(|t| t.in_process.clone());
+    let loss = config.objective.loss;
+    let asks = loss.is_policy() || (loss.is_top_k() && distribution.is_none());
+    let scores = teachers.as_ref().filter(|_| asks);
     let parts = Parts {
         teacher: scores.map(|teachers| teachers.scorer.clone()),
         teacher_names: scores.map(|teachers| teachers.names.clone()).unwrap_or_default(),

@@ -1,7 +1,9 @@
 use std::{borrow::Cow, time::Instant};
 
 use candle_core::DType;
-use opd_batch::{Finish, Ragged, Rollout, RolloutBatch, ScoreRequest, ScoredBatch, ScoredSequence};
+use opd_batch::{
+    Finish, Ragged, Rollout, RolloutBatch, ScoreRequest, ScoredBatch, ScoredSequence, Wanted,
+};
 use opd_loss::{LossBatch, Metric, ObjectiveInputs, ObjectiveOutput, TeacherStates};
 use opd_models::{CausalLm, Checkpointing, Gradients, Tokenizer};
 use opd_rollout::{InProcess, Request, RolloutEngine, Sampling, Strategy};
@@ -211,7 +213,12 @@ impl Trainer {
 
     /// Old, teacher and reference log-probs.
     fn score<'b>(&self, batch: &'b RolloutBatch) -> Result<ScoredBatch<'b>> {
-        let request = ScoreRequest::for_batch(batch, self.config.rollout.temperature as f32);
+        let mut request = ScoreRequest::for_batch(batch, self.config.rollout.temperature as f32);
+        if let (Some(k), None) =
+            (self.parts.objective.needs().teacher_top, &self.parts.distribution)
+        {
+            request.wanted = Wanted::TopK(k);
+        }
         let mut scored = match self.config.objective.old_logprobs {
             _ if !self.samples() => ScoredBatch::from_sampler(batch),
             OldLogprobs::Sampler => ScoredBatch::from_sampler(batch),

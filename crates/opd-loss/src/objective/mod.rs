@@ -28,6 +28,9 @@ pub use self::{
 pub struct Needs {
     /// [`ObjectiveInputs::teacher`]: the teacher's hidden states and head.
     pub teacher_distribution: bool,
+    /// [`LossBatch::teacher_top`](crate::LossBatch::teacher_top) with this many ids, or
+    /// [`ObjectiveInputs::teacher`] instead.
+    pub teacher_top: Option<usize>,
     /// [`LossBatch::reference_logprobs`](crate::LossBatch::reference_logprobs).
     pub reference_logprobs: bool,
 }

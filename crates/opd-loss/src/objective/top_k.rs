@@ -26,7 +26,10 @@ pub enum Support {
 /// ```
 ///
 /// `KL_k` is [`support_kl`](crate::support_kl), at the temperature of the inputs on both sides.
-/// No gradient passes the choice of ids. Metrics as of
+/// The teacher's side comes from its hidden states, or, on the teacher's own support, from the
+/// log-probs that it was asked for when the batch was scored
+/// ([`LossBatch::teacher_top`](crate::LossBatch::teacher_top)), as a server can give them. No
+/// gradient passes the choice of ids. Metrics as of
 /// [`DivergenceObjective`](crate::DivergenceObjective).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TopKObjective {
@@ -82,6 +85,49 @@ impl TopKObjective {
         }
     }
 
+    /// Ids `[T, k + 1]`, the target last, and the teacher's log-probs of them, `[T, k + 1]` or
+    /// without the target's `[T, k]`.
+    fn support(&self, inputs: &ObjectiveInputs<'_>) -> Result<(Tensor, Tensor)> {
+        let Some(teacher) = inputs.teacher else { return self.scored(inputs) };
+        let (ours, theirs) = (inputs.head.dims(), teacher.head.dims());
+        if ours.first() != theirs.first() {
+            let expected = format!(
+                "over the student's vocabulary of {:?}; cut padding rows off the larger head, or \
+                 distil through sampled tokens",
+                ours.first()
+            );
+            let (what, got) = ("the teacher's head", theirs.to_vec());
+            return Err(Error::Shape { what, expected, got });
+        }
+        let theirs = Projection { hidden: teacher.hidden, head: teacher.head };
+        let ids = match self.support {
+            Support::Teacher => self.ids(theirs, inputs)?,
+            Support::Student => self.ids(inputs.student(), inputs)?,
+        };
+        let (hidden, head) = (teacher.hidden.detach(), teacher.head.detach());
+        let scores = linear_support_logprobs(&hidden, &head, &ids, inputs.temperature)?;
+        Ok((ids, scores.logprobs))
+    }
+
+    /// As [`Self::support`], from what the teacher said when the batch was scored.
+    fn scored(&self, inputs: &ObjectiveInputs<'_>) -> Result<(Tensor, Tensor)> {
+        let missing = || Error::MissingTeacher { objective: self.label() };
+        let top = inputs.batch.teacher_top().filter(|_| self.support == Support::Teacher);
+        let (k, entries) = top.filter(|(k, _)| *k == self.k).ok_or_else(missing)?;
+        let targets = inputs.batch.targets().values();
+        let rows = entries.chunks_exact(k).zip(targets).zip(inputs.batch.mask().values());
+        let (mut ids, mut logprobs) = (Vec::new(), Vec::new());
+        for ((entries, &target), &trained) in rows {
+            // What stands in a token without a score must reach no gradient.
+            let score = |logprob: f32| if trained { logprob } else { -1.0 };
+            ids.extend(entries.iter().map(|(id, _)| *id).chain([target]));
+            logprobs.extend(entries.iter().map(|(_, logprob)| score(*logprob)));
+        }
+        let (n, device) = (targets.len(), inputs.hidden.device());
+        let ids = Tensor::from_vec(ids, (n, k + 1), device)?;
+        Ok((ids, Tensor::from_vec(logprobs, (n, k), device)?))
+    }
+
     /// `[T, k + 1]`: the ids of the support, then the target.
     fn ids(&self, of: Projection<'_>, inputs: &ObjectiveInputs<'_>) -> Result<Tensor> {
         let targets = inputs.batch.targets().values();
@@ -104,39 +150,23 @@ impl Objective for TopKObjective {
     }
 
     fn needs(&self) -> Needs {
-        Needs { teacher_distribution: true, ..Needs::default() }
+        Needs {
+            teacher_distribution: self.support == Support::Student,
+            teacher_top: (self.support == Support::Teacher).then_some(self.k),
+            ..Needs::default()
+        }
     }
 
     fn compute(&self, inputs: &ObjectiveInputs<'_>) -> Result<ObjectiveOutput> {
         inputs.check()?;
         let batch = inputs.batch;
-        let missing = Error::MissingTeacher { objective: self.label() };
-        let teacher = inputs.teacher.ok_or(missing)?;
-        let (ours, theirs) = (inputs.head.dims(), teacher.head.dims());
-        if ours.first() != theirs.first() {
-            let expected = format!(
-                "over the student's vocabulary of {:?}; cut padding rows off the larger head, or \
-                 distil through sampled tokens",
-                ours.first()
-            );
-            let (what, got) = ("the teacher's head", theirs.to_vec());
-            return Err(Error::Shape { what, expected, got });
-        }
-        let theirs = Projection { hidden: teacher.hidden, head: teacher.head };
-        let ids = match self.support {
-            Support::Teacher => self.ids(theirs, inputs)?,
-            Support::Student => self.ids(inputs.student(), inputs)?,
-        };
-        let temperature = inputs.temperature;
-        let student = linear_support_logprobs(inputs.hidden, inputs.head, &ids, temperature)?;
-        let (hidden, head) = (teacher.hidden.detach(), teacher.head.detach());
-        let teacher = linear_support_logprobs(&hidden, &head, &ids, temperature)?;
+        let (ids, teacher) = self.support(inputs)?;
+        let student =
+            linear_support_logprobs(inputs.hidden, inputs.head, &ids, inputs.temperature)?;
         let k = ids.dims()[1] - 1;
-        let split = |logprobs: &Tensor| -> Result<(Tensor, Tensor)> {
-            Ok((logprobs.narrow(1, 0, k)?, logprobs.narrow(1, k, 1)?.squeeze(1)?))
-        };
-        let (ours, target) = split(&student.logprobs)?;
-        let (theirs, teacher_target) = split(&teacher.logprobs)?;
+        let ours = student.logprobs.narrow(1, 0, k)?;
+        let target = student.logprobs.narrow(1, k, 1)?.squeeze(1)?;
+        let theirs = teacher.narrow(1, 0, k)?;
         let divergence = support_kl(&ours, &theirs, self.tail, self.direction)?;
 
         let policy = PolicyInputs::new(&target, batch)?;
@@ -145,15 +175,18 @@ impl Objective for TopKObjective {
             let entropy = policy.aggregate("entropy", &student.entropy)?;
             loss = (loss - (entropy * self.entropy_coef)?)?;
         }
-        let sampled = host(&target)?.into_iter().zip(host(&teacher_target)?);
-        let sampled = sampled.map(|(student, teacher)| Some(student - teacher));
         let each = host(&divergence)?.into_iter().map(Some);
-        let mut metrics = vec![
-            Metric::over("divergence", batch, each),
-            Metric::over("kl_teacher", batch, sampled),
-        ];
+        let mut metrics = vec![Metric::over("divergence", batch, each)];
         let known = of_policy(batch, &target, &student.entropy)?;
-        metrics.extend(known.into_iter().filter(|metric| metric.name != "kl_teacher"));
+        if teacher.dims()[1] > k {
+            let teacher = host(&teacher.narrow(1, k, 1)?.squeeze(1)?)?;
+            let sampled = host(&target)?.into_iter().zip(teacher);
+            let sampled = sampled.map(|(student, teacher)| Some(student - teacher));
+            metrics.push(Metric::over("kl_teacher", batch, sampled));
+            metrics.extend(known.into_iter().filter(|metric| metric.name != "kl_teacher"));
+        } else {
+            metrics.extend(known);
+        }
         Ok(ObjectiveOutput {
             loss: loss.to_dtype(inputs.hidden.dtype())?,
             metrics,

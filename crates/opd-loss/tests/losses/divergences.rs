@@ -295,3 +295,73 @@ fn what_says_nothing_or_something_else_is_refused() {
     let error = objective.compute(&ObjectiveInputs { teacher, ..inputs }).unwrap_err();
     assert!(error.to_string().contains("the student's vocabulary"), "{error}");
 }
+
+/// What a server says of the teacher's likeliest ids trains as the teacher's hidden states do; a
+/// token that it left out reaches nothing.
+#[test]
+fn scores_of_a_server_stand_for_hidden_states() {
+    use opd_batch::{Rollout, RolloutBatch, ScoredBatch, TeacherScores, TopLogprobs};
+    let (rows, vocab, k) = (4, 9, 3);
+    let case = random(rows, vocab, 5, 1.0);
+    let identity = Tensor::eye(vocab, DType::F64, &Device::Cpu).unwrap();
+    let teacher = var(&case.teacher, (rows, vocab), DType::F64).as_detached_tensor();
+    let query = opd_kernels::RowQuery { temperature: 1.0, ids: &[2], top: k, rank: false };
+    let answers = opd_kernels::linear_row_logprobs(&teacher, &identity, &vec![query; rows]);
+    let answers = answers.unwrap();
+    let rollout = |n| Rollout {
+        prompt: vec![0],
+        response: vec![2; n],
+        sampler_logprobs: vec![-1.0; n],
+        ..Rollout::default()
+    };
+    let rollouts = RolloutBatch::from_rollouts(vec![rollout(3), rollout(1)]).unwrap();
+    let batch = |missing: Option<usize>| {
+        let score = |t: usize| (missing != Some(t)).then(|| answers[t].logprobs[0]);
+        let logprobs = Ragged::from_rows([(0..3).map(score).collect(), vec![score(3)]]);
+        let tops = answers.iter().enumerate().flat_map(|(t, answer)| {
+            let lost = missing == Some(t);
+            answer.top.iter().map(move |&(id, p)| if lost { (0, f32::NAN) } else { (id, p) })
+        });
+        let (ids, tops) = tops.unzip();
+        let top = Some(TopLogprobs { k, ids, logprobs: tops });
+        let scored = ScoredBatch::from_sampler(&rollouts);
+        let scored = scored.with_teacher(TeacherScores { logprobs, top }).unwrap();
+        let zeros = Ragged::filled(rollouts.rows().clone(), 0.0);
+        LossBatch::new(&scored, zeros, &Aggregation::TokenSum).unwrap()
+    };
+    let run = |batch: &LossBatch, states: bool| {
+        let student = var(&case.student, (rows, vocab), DType::F64);
+        let objective =
+            TopKObjective::new(k, Support::Teacher, Tail::Bucket, Direction::Reverse).unwrap();
+        assert_eq!(objective.needs().teacher_top, Some(k));
+        let teacher = TeacherStates { hidden: &teacher, head: &identity };
+        let output = objective
+            .compute(&ObjectiveInputs {
+                hidden: &student,
+                head: &identity,
+                temperature: 1.0,
+                batch,
+                teacher: states.then_some(teacher),
+            })
+            .unwrap();
+        let kl = output.metrics.iter().find(|metric| metric.name == "kl_teacher").unwrap().mean();
+        (scalar(&output.loss), kl, gradient(&output.loss, &student))
+    };
+    for missing in [None, Some(1)] {
+        let batch = batch(missing);
+        let (loss, kl, gradient) = run(&batch, false);
+        let (want, want_kl, want_gradient) = run(&batch, true);
+        assert_close("loss", &[loss, kl], &[want, want_kl], |x| 1e-5 * (1.0 + x.abs()));
+        assert_close("gradient", &gradient, &want_gradient, |_| 1e-5);
+        if missing.is_some() {
+            assert!(gradient[vocab..2 * vocab].iter().all(|g| *g == 0.0));
+        }
+        // Micro-batches carry their tokens' entries with them.
+        let second = batch.select(&[1]).unwrap();
+        let (_, entries) = second.teacher_top().unwrap();
+        assert_eq!(entries.to_vec(), answers[3].top);
+    }
+    // On the student's own support a server cannot know which ids are meant beforehand.
+    let own = TopKObjective::new(k, Support::Student, Tail::Bucket, Direction::Reverse).unwrap();
+    assert!(own.needs().teacher_distribution && own.needs().teacher_top.is_none());
+}

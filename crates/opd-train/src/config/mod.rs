@@ -81,7 +81,7 @@ impl TrainConfig {
             || (extrapolates && self.objective.loss.is_policy())
     }
 
-    /// Passes if every setting is in its range and [`lint`](crate::lint::lint) refuses nothing.
+    /// Passes if every setting is in its range and [`lint`] refuses nothing.
     ///
     /// # Errors
     ///
@@ -128,7 +128,9 @@ impl TrainConfig {
     /// What teachers behind HTTP cannot do, as far as it is known without asking them.
     fn validate_remote(&self) -> Result<(), ConfigError> {
         let teachers = self.all_teachers();
-        let whole = self.objective.loss.is_divergence();
+        let top = self.objective.loss.is_top_k();
+        let asked = top && self.objective.top_k_support == SupportKind::Teacher;
+        let whole = self.objective.loss.is_divergence() && !asked;
         if whole && (teachers.len() > 1 || teachers.iter().any(|t| t.kind.is_remote())) {
             return Err(ConfigError::Conflict {
                 what: format!(
