@@ -124,14 +124,26 @@ fn fuzz<P: Protocol>(name: &str, protocol: &P, good: fn(usize) -> String) {
         for (items, k, strategy) in &strategies {
             let bytes = strategy.new_tree(&mut runner).unwrap().current();
             let sequences = vec![sequence; *items];
-            let question = Question { sequences: &sequences, temperature: 1.0, k: *k, named: &[] };
+            let question = Question {
+                sequences: &sequences,
+                temperature: 1.0,
+                k: *k,
+                named: &[],
+                vocab_size: None,
+            };
             let taken = check(protocol.judge(&question, &bytes), *items, *k);
             (tried, accepted) = (tried + 1, accepted + u64::from(taken));
         }
     }
     for (items, k, _) in &strategies {
         let sequences = vec![sequence; *items];
-        let question = Question { sequences: &sequences, temperature: 1.0, k: *k, named: &[] };
+        let question = Question {
+            sequences: &sequences,
+            temperature: 1.0,
+            k: *k,
+            named: &[],
+            vocab_size: None,
+        };
         assert!(check(protocol.judge(&question, good(*items).as_bytes()), *items, *k), "{name}");
     }
     assert!(accepted > 0 && accepted < tried / 2, "{name}: {accepted} of {tried} were accepted");
@@ -152,7 +164,8 @@ fn answers_of_vllm() {
 #[test]
 fn claims_of_size_are_not_believed() {
     let sequence = ScoredSequence { prompt: &PROMPT, response: &RESPONSE };
-    let question = Question { sequences: &[sequence], temperature: 1.0, k: 0, named: &[] };
+    let question =
+        Question { sequences: &[sequence], temperature: 1.0, k: 0, named: &[], vocab_size: None };
     let deep = "[".repeat(1 << 20);
     let nested = format!(r#"{{"meta_info":{}"#, "{\"a\":".repeat(1 << 18));
     let many =

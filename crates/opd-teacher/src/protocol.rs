@@ -15,6 +15,8 @@ pub(crate) struct Question<'a> {
     pub(crate) k: usize,
     /// These ids of each sequence, `k` per token of its response; without them the likeliest.
     pub(crate) named: &'a [&'a [u32]],
+    /// The vocabulary, where it is known.
+    pub(crate) vocab_size: Option<usize>,
 }
 
 /// What a server says of one sequence.

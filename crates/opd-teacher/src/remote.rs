@@ -278,7 +278,8 @@ impl<P: Protocol> Remote<P> {
         let batch: Vec<_> = rows.iter().map(|&row| asked.sequences[row]).collect();
         let named: Vec<&[u32]> =
             rows.iter().filter_map(|&row| asked.named.get(row).copied()).collect();
-        let question = Question { sequences: &batch, temperature, k, named: &named };
+        let vocab_size = self.limits.vocab_size;
+        let question = Question { sequences: &batch, temperature, k, named: &named, vocab_size };
         let request = || -> Request {
             let tokens: usize = batch.iter().map(|s| s.prompt.len() + s.response.len()).sum();
             self.protocol.request(&question).with_longest_answer(P::longest_answer(tokens, k))

@@ -231,7 +231,9 @@ impl Protocol for Sglang {
             .enumerate()
             .map(|(i, (sequence, item))| {
                 let named = question.named.get(i).copied();
-                let scored = scored_of(*sequence, question.k, named, item.meta_info);
+                let highest =
+                    question.vocab_size.and_then(|n| u32::try_from(n.checked_sub(1)?).ok());
+                let scored = scored_of(*sequence, question.k, named, highest, item.meta_info);
                 scored.map_err(|why| format!("sequence {i} of the request: {why}"))
             })
             .collect();
@@ -257,6 +259,7 @@ fn scored_of(
     ScoredSequence { prompt, response }: ScoredSequence<'_>,
     k: usize,
     named: Option<&[u32]>,
+    highest: Option<u32>,
     meta: Meta,
 ) -> Result<Scored, String> {
     if let Some(reason) = meta.aborted() {
@@ -272,7 +275,11 @@ fn scored_of(
         return Err(format!("{got} log-probs where {expected} are due"));
     }
     let sent = prompt.last().into_iter().chain(response);
-    if let Some((_, (_, id, _))) = sent.zip(&triples).find(|(sent, (_, id, _))| *sent != id) {
+    // SGLang scores the highest id of its vocabulary, and echoes it as 0.
+    let echoes = |sent: u32, id: u32| sent == id || (id == 0 && highest == Some(sent));
+    if let Some((_, (_, id, _))) =
+        sent.zip(&triples).find(|&(&sent, &(_, id, _))| !echoes(sent, id))
+    {
         return Err(format!("it scored id {id}, which was not sent at that place"));
     }
     if triples.first().is_some_and(|(logprob, ..)| logprob.is_some()) {

@@ -214,3 +214,22 @@ fn ids_may_be_named_where_the_server_scores_them() {
     }
     assert_eq!(top.logprobs, expected);
 }
+
+/// As the real SGLang does: it takes the highest id for padding when it writes its answer.
+#[test]
+fn the_highest_id_may_be_echoed_as_0_and_no_other() {
+    let server = HttpServer::start(|request| match oracle::answer(request, "v") {
+        Some(answer) if is_scoring(request) => {
+            let text = answer.to_string().replace(",1023,", ",0,").replace(",500,", ",0,");
+            Reply::json(text)
+        }
+        _ => oracle::reply(request, "v"),
+    });
+    let teacher = SglangTeacher::connect(&[server.url()], quick()).unwrap();
+    let highest: Vec<Pair> = vec![(vec![7, 1023], vec![3, 1023, 9])];
+    let scores = teacher.score(&request(&highest, 1.0, Wanted::Sampled)).unwrap();
+    assert_eq!(bits(&scores), oracle::bits(&highest));
+    let another: Vec<Pair> = vec![(vec![7, 9], vec![3, 500])];
+    let scores = teacher.score(&request(&another, 1.0, Wanted::Sampled)).unwrap();
+    assert_eq!(scores.n_missing(), 2);
+}
