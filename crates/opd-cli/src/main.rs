@@ -3,6 +3,7 @@
 // Doc comments of commands and flags are their help texts, where brackets are brackets.
 #![allow(rustdoc::broken_intra_doc_links)]
 
+mod check_teacher;
 mod compute;
 mod config;
 mod eval;
@@ -26,8 +27,8 @@ use std::process::ExitCode;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
-    eval::EvalArgs, failure::Failure, flags::TrainArgs, generate::GenerateArgs, score::ScoreArgs,
-    serve::ServeArgs,
+    check_teacher::CheckTeacherArgs, eval::EvalArgs, failure::Failure, flags::TrainArgs,
+    generate::GenerateArgs, score::ScoreArgs, serve::ServeArgs,
 };
 
 /// Training frees and takes the same large buffers at every step; the system's allocator gives
@@ -66,6 +67,7 @@ enum Command {
     Generate(GenerateArgs),
     Score(ScoreArgs),
     Serve(ServeArgs),
+    CheckTeacher(CheckTeacherArgs),
 }
 
 fn main() -> ExitCode {
@@ -91,5 +93,6 @@ fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<()> {
         Command::Generate(args) => generate::generate(&args),
         Command::Score(args) => score::score(&args),
         Command::Serve(args) => serve::serve(&args),
+        Command::CheckTeacher(args) => check_teacher::check_teacher(&args),
     }
 }

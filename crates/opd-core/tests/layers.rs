@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, process::Command};
 use serde_json::Value;
 
 /// A crate may depend on crates of lower rank.
-const RANKS: [(&str, u32); 13] = [
+const RANKS: [(&str, u32); 14] = [
     ("opd-batch", 0),
     ("opd-http", 0),
     ("opd-advantage", 1),
@@ -18,6 +18,7 @@ const RANKS: [(&str, u32); 13] = [
     ("opd-rollout", 4),
     ("opd-serve", 4),
     ("opd-teacher", 4),
+    ("opd-probe", 5),
     ("opd-train", 5),
     ("opd-cli", 6),
 ];

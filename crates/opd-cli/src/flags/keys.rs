@@ -170,6 +170,7 @@ mod tests {
             "config",
             "output",
             "overwrite",
+            "skip-teacher-check",
             "resume",
             "print-config",
             "device",

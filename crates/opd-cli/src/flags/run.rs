@@ -26,6 +26,9 @@ pub(crate) struct RunFlags {
     /// --threads and --quiet may be given with it
     #[arg(long, value_name = "DIR")]
     pub(crate) resume: Option<PathBuf>,
+    /// Do not check servers (see `opd check-teacher`) before the first step
+    #[arg(long)]
+    pub(crate) skip_teacher_check: bool,
     /// Print the settings that the run would have, as TOML, and leave
     #[arg(long)]
     pub(crate) print_config: bool,

@@ -7,6 +7,7 @@ use opd_train::{
 };
 
 use crate::{
+    check_teacher::check_servers,
     flags::TrainArgs,
     lint,
     train::{bundled, drive},
@@ -26,9 +27,14 @@ pub(super) fn start(args: &TrainArgs, mut config: TrainConfig) -> anyhow::Result
         eprintln!("run directory: {}", shown.display());
     }
     let dir = shown.clone();
+    let check = |config: &TrainConfig, device: &_| match args.run.skip_teacher_check {
+        true => Ok(()),
+        false => check_servers(config, device, args.compute.quiet),
+    };
     let create = |device: &_| {
-        let created =
-            bundled::place(&mut config, &dir).and_then(|()| Ok(Job::create(config, run, device)?));
+        let created = bundled::place(&mut config, &dir)
+            .and_then(|()| check(&config, device))
+            .and_then(|()| Ok(Job::create(config, run, device)?));
         if created.is_err() && args.run.output.is_none() {
             remove_stillborn(&dir);
         }

@@ -9,6 +9,7 @@ mod generation;
 mod input_faults;
 mod linting;
 mod models;
+mod probing;
 mod remote_teacher;
 mod resumption;
 mod scoring;

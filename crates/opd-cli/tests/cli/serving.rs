@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use crate::command::Workplace;
 
 /// A running `opd serve`.
-struct Served {
+pub(crate) struct Served {
     child: Child,
     address: String,
 }
 
 impl Served {
-    fn start(work: &Workplace, flags: &[&str]) -> Self {
+    pub(crate) fn start(work: &Workplace, flags: &[&str]) -> Self {
         let model = GoldenModel::load("qwen3_tied").dir;
         let mut command = work.command();
         command.args(["serve", "--port", "0", "--threads", "2", "--model"]).arg(model).args(flags);
@@ -25,6 +25,10 @@ impl Served {
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("http://").unwrap().to_owned();
         Self { child, address }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     fn generate(&self, headers: &str) -> (String, Value) {
@@ -48,7 +52,7 @@ impl Served {
     }
 
     /// Sends SIGTERM; exit code and stderr.
-    fn terminate(mut self) -> (Option<i32>, String) {
+    pub(crate) fn terminate(mut self) -> (Option<i32>, String) {
         assert!(
             std::process::Command::new("kill")
                 .arg(self.child.id().to_string())
