@@ -33,7 +33,7 @@ fn a_served_model_passes_and_is_its_own_null_test() {
     let running = Running::start(&server, "127.0.0.1:0".parse().unwrap()).unwrap();
     let worker = server.worker();
     let worker = std::thread::spawn(move || worker.run());
-    let url = format!("http://{}", running.address());
+    let url = format!("http://{}/generate", running.address());
     let student_dir = ModelDir::copy(dir.path());
     let probed = |student_dir: &std::path::Path, needs| {
         let subject = Subject::server(&url, None, RemoteSettings::default()).unwrap();
@@ -50,11 +50,11 @@ fn a_served_model_passes_and_is_its_own_null_test() {
     let report = probed(student_dir.path(), Needs::default());
     let (outcome, text) = said(&report, "tokenizer");
     assert_eq!(outcome, Outcome::Fail);
-    assert!(text.contains("token \"not\" has id 4 there and id 3 here"), "{text}");
+    assert!(text.contains("token \"not\" has id 3 there and id 4 here"), "{text}");
     let needs = Needs { temperature: 0.7, longest: Some(600), top_k: Some(10) };
     let report = probed(dir.path(), needs);
     let (outcome, text) = said(&report, "length");
-    assert_eq!((outcome, text), (Outcome::Fail, "at most 506 tokens; the run needs 600"));
+    assert_eq!((outcome, text), (Outcome::Fail, "at most 512 tokens; the run needs 600"));
     assert!(report.failed());
     running.stop();
     worker.join().unwrap().unwrap();

@@ -18,7 +18,7 @@ fn a_server_is_checked_for_people_and_for_scripts() {
     let json: Value = serde_json::from_str(&check(&["--json"]).succeeds().stdout).unwrap();
     assert_eq!(json["checks"][0]["name"], "health");
     assert_eq!(json["checks"][0]["outcome"], "pass");
-    check(&["--max-length", "513"]).fails(1, &["length: at most 506 tokens; the run needs 513"]);
+    check(&["--max-length", "513"]).fails(1, &["length: at most 512 tokens; the run needs 513"]);
     let directory = work.opd(["check-teacher", &model, "--student", &model]);
     assert!(directory.succeeds().stdout.contains("null test"));
     work.opd(["check-teacher", "nowhere", "--student", &model])
