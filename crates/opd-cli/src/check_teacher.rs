@@ -1,8 +1,11 @@
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use candle_core::{DType, Device};
 use clap::{Args, ValueEnum, value_parser};
-use opd_http::{ApiKey, Settings};
+use opd_http::{ApiKey, Retry, Settings};
 use opd_models::CausalLm;
 use opd_probe::{Kind, Needs, Report, Subject, probe};
 use opd_teacher::RemoteSettings;
@@ -131,7 +134,10 @@ pub(crate) fn check_servers(
 }
 
 fn settings(key: Option<ApiKey>, student: &CausalLm) -> RemoteSettings {
-    let http = Settings { key, ..Settings::default() };
+    // A check is not worth the patience that a run has.
+    let retry =
+        Retry { attempts: 3, patience: Duration::from_secs(10), ..Settings::default().retry };
+    let http = Settings { key, retry, ..Settings::default() };
     let vocab_size = Some(student.config().vocab_size);
     RemoteSettings { http, vocab_size, ..RemoteSettings::default() }
 }

@@ -243,7 +243,11 @@ impl Probe<'_> {
                 refused = Some(k);
                 break;
             };
-            let Some(top) = scores.top else { return (Fail, "it gave no likeliest ids".into()) };
+            let top = scores.top.filter(|top| top.logprobs.iter().all(|x| !x.is_nan()));
+            let Some(top) = top else {
+                refused = Some(k);
+                break;
+            };
             if !top.logprobs.chunks(k).all(|list| list.is_sorted_by(|a, b| a >= b)) {
                 return (Fail, format!("the {k} likeliest ids are not sorted"));
             }

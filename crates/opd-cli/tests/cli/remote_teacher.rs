@@ -146,7 +146,7 @@ fn a_run_ends_when_scores_are_missing_and_goes_on_when_they_are_back() {
     let at = config.find("[distillation.client]").unwrap();
     let rest = config[at + 1..].find("\n[").map_or("", |end| &config[at + 1 + end..]);
     work.write("job.toml", &format!("{}{settings}{rest}", &config[..at]));
-    work.line("train --config job.toml --output run --quiet").fails(
+    work.line("train --config job.toml --output run --quiet --skip-teacher-check").fails(
         1,
         &[
             "error: step ",
@@ -203,7 +203,7 @@ fn several_teachers_have_their_own_metrics() {
          [[teacher]]\nname = \"other\"\npath = \"bundled:student\"\ntags = [\"chat\"]\n"
     );
     work.write("job.toml", &teachers);
-    work.line("train --config job.toml --output run --quiet").succeeds();
+    work.line("train --config job.toml --output run --quiet --skip-teacher-check").succeeds();
     let metrics = metrics(&work.path("run"));
     for line in &metrics {
         assert_eq!(line["teacher/near+far/missing"], 0);
@@ -221,7 +221,7 @@ fn several_teachers_have_their_own_metrics() {
     let tagged = teachers.replace("name = \"near\"", "tags = [\"math\"]\nname = \"near\"");
     let tagged = tagged.replace("name = \"far\"", "tags = [\"math\"]\nname = \"far\"");
     work.write("job.toml", &tagged);
-    work.line("train --config job.toml --output tagged --quiet").fails(
+    work.line("train --config job.toml --output tagged --quiet --skip-teacher-check").fails(
         1,
         &["error: no teacher is for prompts of source `", "there are teachers for `chat`, `math`"],
     );
