@@ -66,6 +66,14 @@ impl Served {
     }
 }
 
+impl Drop for Served {
+    /// A test that fails leaves no server behind.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 #[test]
 fn scores_are_served_until_the_server_is_told_to_stop() {
     let work = Workplace::new();
