@@ -277,12 +277,12 @@ fn version(versions: Option<Vec<Version>>) -> Option<String> {
 }
 
 /// Whether the server answers to `/inference/v1/generate`: it knows the path if it complains
-/// of the body.
+/// of the body, and forbids it where it was started without `--enable-scale-out`.
 async fn has_token_form(client: &Client, endpoint: usize) -> Result<bool> {
     let request = Request::post("/inference/v1/generate", "{}");
     match client.send_once(endpoint, &request).await {
         Ok(_) | Err(opd_http::Error::Refused { status: 400 | 422, .. }) => Ok(true),
-        Err(opd_http::Error::Refused { status: 404 | 405, .. }) => Ok(false),
+        Err(opd_http::Error::Refused { status: 403 | 404 | 405, .. }) => Ok(false),
         Err(error) => Err(Error::Http(error)),
     }
 }

@@ -78,7 +78,7 @@ fn server(
         }
         match (request.method.as_str(), request.path.as_str()) {
             ("POST", "/inference/v1/generate") if request.body == b"{}" => {
-                Reply::status(if token_form { 400 } else { 404 }, "{}")
+                Reply::status(if token_form { 400 } else { 403 }, "{}")
             }
             ("POST", "/generate" | "/v1/completions" | "/inference/v1/generate") => {
                 asked.fetch_add(1, Ordering::SeqCst);
