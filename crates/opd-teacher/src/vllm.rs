@@ -282,7 +282,7 @@ async fn has_token_form(client: &Client, endpoint: usize) -> Result<bool> {
     let request = Request::post("/inference/v1/generate", "{}");
     match client.send_once(endpoint, &request).await {
         Ok(_) | Err(opd_http::Error::Refused { status: 400 | 422, .. }) => Ok(true),
-        Err(opd_http::Error::Refused { status: 403 | 404 | 405, .. }) => Ok(false),
+        Err(opd_http::Error::Refused { status: 403..=405, .. }) => Ok(false),
         Err(error) => Err(Error::Http(error)),
     }
 }
