@@ -222,6 +222,9 @@ fn check(kind: Kind) {
     assert_close(&some(&got.logprobs), &some(&want_top.logprobs), "likeliest ids");
 
     let longest = limits.longest.unwrap();
+    let just_fits = vec![(vec![1; longest - 1], vec![2])];
+    let scores = teacher.score(&request(&just_fits, Wanted::Sampled)).unwrap();
+    assert_eq!(scores.n_missing(), 0);
     let too_long = vec![(vec![1; longest], vec![2])];
     let refused = said(&teacher.score(&request(&too_long, Wanted::Sampled)).unwrap_err());
     assert!(refused.contains(&longest.to_string()), "{refused}");

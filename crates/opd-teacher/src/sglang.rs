@@ -68,8 +68,9 @@ pub(crate) struct Sglang {
     names_ids: bool,
 }
 
-/// Tokens by which SGLang's longest sequence is shorter than its context.
-const MARGIN: usize = 6;
+/// Tokens by which SGLang's longest sequence is shorter than its context: its scheduler refuses
+/// inputs that reach `context - 6`.
+const MARGIN: usize = 7;
 
 #[derive(Serialize)]
 struct Body {
