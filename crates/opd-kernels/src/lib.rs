@@ -9,6 +9,7 @@ mod embedding;
 mod error;
 mod linear_divergence;
 mod linear_logprob;
+mod linear_op;
 mod linear_rows;
 mod linear_support;
 mod linear_total_variation;

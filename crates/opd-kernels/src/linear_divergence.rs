@@ -1,16 +1,15 @@
-use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor, backend::BackendStorage};
+use candle_core::{CpuStorage, Shape, Tensor};
 
 use crate::{
     Divergence, DivergenceOutput, Projection, Result,
     cpu::{
-        self, by_dtype,
-        columns::{Columns, ColumnsView, argument},
+        columns::{Columns, ColumnsView},
         divergence_rows::{DivergenceRows, STATISTICS},
-        projection::{Projected, chunks},
+        gemm::Gemm,
     },
     divergence::{check_same_dtype, check_teacher},
+    linear_op::{Chunk, ChunkedLogits, LinearOp, LinearRows},
     logprob::{check_temperature, token_ids},
-    projection::ProjectionGradient,
 };
 
 const OP: &str = "linear_divergence";
@@ -50,7 +49,7 @@ pub fn linear_divergence(
         temperature,
     };
     let (hidden, head) = (student.hidden.contiguous()?, student.head.contiguous()?);
-    DivergenceOutput::from_columns(&hidden.apply_op2(&head, op)?)
+    DivergenceOutput::from_columns(&hidden.apply_op2(&head, LinearOp(op))?)
 }
 
 struct Op {
@@ -66,91 +65,26 @@ impl Op {
         let Self { kind, temperature, .. } = *self;
         DivergenceRows { kind, ids: &self.ids, width, temperature }
     }
-
-    fn forward(
-        &self,
-        hidden: (&CpuStorage, &Layout),
-        head: (&CpuStorage, &Layout),
-    ) -> Result<(CpuStorage, Shape)> {
-        let (rows, width) = hidden.1.shape().dims2()?;
-        let (vocab, teacher_width) = self.teacher_head.dims2()?;
-        let storage = hidden.0;
-        by_dtype!(OP, storage, T => {
-            let hidden = argument::<T>(OP, hidden.0, hidden.1)?;
-            let head = argument::<T>(OP, head.0, head.1)?;
-            let student = Projected { hidden, head, width, vocab };
-            let hidden = cpu::view::<T>(OP, &self.teacher_hidden)?;
-            let head = cpu::view::<T>(OP, &self.teacher_head)?;
-            let teacher = Projected { hidden: &hidden, head: &head, width: teacher_width, vocab };
-            let mut out = Columns::<T, STATISTICS>::new(rows);
-            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-            for chunk in chunks(rows, vocab) {
-                let ours = student.logits(&mut ours, chunk.clone());
-                let theirs = teacher.logits(&mut theirs, chunk.clone());
-                self.rows(vocab).forward(&mut out, chunk.start, ours, theirs);
-            }
-            Ok(out.into_storage())
-        })
-    }
-
-    fn backward(
-        &self,
-        hidden: &Tensor,
-        head: &Tensor,
-        saved: &Tensor,
-        upstream: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (rows, width) = hidden.dims2()?;
-        let (vocab, teacher_width) = self.teacher_head.dims2()?;
-        let upstream = upstream.contiguous()?;
-        by_dtype!(OP, hidden, T => {
-            let mut gradient = ProjectionGradient::<T>::wanted(hidden, head);
-            let (hidden_view, head_view) = (cpu::view::<T>(OP, hidden)?, cpu::view::<T>(OP, head)?);
-            let student = Projected { hidden: &hidden_view, head: &head_view, width, vocab };
-            let their_hidden = cpu::view::<T>(OP, &self.teacher_hidden)?;
-            let their_head = cpu::view::<T>(OP, &self.teacher_head)?;
-            let teacher = Projected {
-                hidden: &their_hidden,
-                head: &their_head,
-                width: teacher_width,
-                vocab,
-            };
-            let (saved, upstream) = (cpu::view::<T>(OP, saved)?, cpu::view::<T>(OP, &upstream)?);
-            let (saved, upstream) = (ColumnsView::new(&saved), ColumnsView::new(&upstream));
-            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-            for chunk in chunks(rows, vocab) {
-                let ours = student.logits(&mut ours, chunk.clone());
-                let theirs = teacher.logits(&mut theirs, chunk.clone());
-                self.rows(vocab).backward(ours, chunk.start, None, theirs, saved, upstream);
-                gradient.add(&student, ours, chunk);
-            }
-            gradient.finish(hidden, head)
-        })
-    }
 }
 
-impl CustomOp2 for Op {
-    fn name(&self) -> &'static str {
-        OP
+impl LinearRows for Op {
+    const OP: &'static str = OP;
+
+    fn teacher(&self) -> Option<Projection<'_>> {
+        Some(Projection { hidden: &self.teacher_hidden, head: &self.teacher_head })
     }
 
-    fn cpu_fwd(
-        &self,
-        hidden: &CpuStorage,
-        hidden_layout: &Layout,
-        head: &CpuStorage,
-        head_layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        Ok(self.forward((hidden, hidden_layout), (head, head_layout))?)
+    fn forward<T: Gemm>(&self, logits: &ChunkedLogits<'_, T>) -> (CpuStorage, Shape) {
+        let mut out = Columns::<T, STATISTICS>::new(logits.rows);
+        logits.for_each(|Chunk { first, vocab, logits, theirs }| {
+            self.rows(vocab).forward(&mut out, first, logits, theirs);
+        });
+        out.into_storage()
     }
 
-    fn bwd(
-        &self,
-        hidden: &Tensor,
-        head: &Tensor,
-        saved: &Tensor,
-        upstream: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok(self.backward(hidden, head, saved, upstream)?)
+    fn backward<T: Gemm>(&self, chunk: Chunk<'_, T>, saved: &[T], upstream: &[T]) {
+        let Chunk { first, vocab, logits, theirs } = chunk;
+        let (saved, upstream) = (ColumnsView::new(saved), ColumnsView::new(upstream));
+        self.rows(vocab).backward(logits, first, None, theirs, saved, upstream);
     }
 }

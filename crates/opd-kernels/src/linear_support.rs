@@ -1,18 +1,16 @@
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Tensor, backend::BackendStorage};
-use rayon::prelude::*;
+use candle_core::{CpuStorage, DType, Shape, Tensor};
 
 use crate::{
     Error, Projection, Result,
     cpu::{
-        self, Element, by_dtype,
-        columns::argument,
-        dispatch, map_chunks,
-        projection::{Projected, chunks},
+        self, Element, dispatch,
+        gemm::Gemm,
+        map_chunks,
         softmax::RowStats,
-        token_rows::rows_per_task,
+        token_rows::{for_each_row, rows_per_task},
     },
+    linear_op::{Chunk, ChunkedLogits, LinearOp, LinearRows},
     logprob::check_temperature,
-    projection::ProjectionGradient,
 };
 
 const OP: &str = "linear_support_logprobs";
@@ -71,7 +69,7 @@ pub fn linear_support_logprobs(
     let ids = ids.flatten_all()?.to_vec1::<u32>()?;
     cpu::check_ids(OP, &ids, vocab)?;
     let (hidden, head) = (hidden.contiguous()?, head.contiguous()?);
-    let out = hidden.apply_op2(&head, Op { ids, k, temperature })?;
+    let out = hidden.apply_op2(&head, LinearOp(Op { ids, k, temperature }))?;
     let entropy = out.narrow(1, k, 1)?.squeeze(1)?;
     Ok(SupportLogprobs { logprobs: out.narrow(1, 0, k)?, entropy })
 }
@@ -87,40 +85,6 @@ impl Op {
         &self.ids[row * self.k..][..self.k]
     }
 
-    fn forward(
-        &self,
-        hidden: (&CpuStorage, &Layout),
-        head: (&CpuStorage, &Layout),
-    ) -> Result<(CpuStorage, Shape)> {
-        let (rows, width) = hidden.1.shape().dims2()?;
-        let (vocab, _) = head.1.shape().dims2()?;
-        let storage = hidden.0;
-        by_dtype!(OP, storage, T => {
-            let hidden = argument::<T>(OP, hidden.0, hidden.1)?;
-            let head = argument::<T>(OP, head.0, head.1)?;
-            let projected = Projected { hidden, head, width, vocab };
-            let mut out: Vec<T> = Vec::with_capacity(rows * (self.k + EXTRA));
-            let mut buffer = Vec::new();
-            for chunk in chunks(rows, vocab) {
-                let logits = &*projected.logits(&mut buffer, chunk.clone());
-                let per_task = rows_per_task(vocab);
-                let tasks = chunk.len().div_ceil(per_task);
-                let parts = map_chunks(tasks, logits.len(), |task| {
-                    let from = task * per_task;
-                    let rows = logits.chunks_exact(vocab.max(1)).enumerate();
-                    let mut part = Vec::with_capacity(per_task * (self.k + EXTRA));
-                    for (i, row) in rows.skip(from).take(per_task) {
-                        self.row(row, chunk.start + i, &mut part);
-                    }
-                    part
-                });
-                out.extend(parts.into_iter().flatten());
-            }
-            let storage = <T as candle_core::WithDType>::to_cpu_storage_owned(out);
-            Ok((storage, Shape::from((rows, self.k + EXTRA))))
-        })
-    }
-
     fn row<T: Element>(&self, logits: &[T], row: usize, out: &mut Vec<T>) {
         let stats = dispatch(
             #[inline(always)]
@@ -133,6 +97,7 @@ impl Op {
     }
 
     /// Replaces the logits in `out` by their gradient.
+    #[inline(always)]
     fn gradient<T: Element>(&self, out: &mut [T], row: usize, saved: &[T], upstream: &[T]) {
         let per = 1.0 / self.temperature;
         let (g_ids, g_entropy) = (&upstream[..self.k], upstream[self.k].as_f64());
@@ -153,17 +118,12 @@ impl Op {
         let scale = T::of((-log_sum.as_f64()).exp());
         let (constant, slope) =
             (T::of(-per * (total + g_entropy * entropy.as_f64())), T::of(-per * g_entropy));
-        dispatch(
-            #[inline(always)]
-            || {
-                for x in out.iter_mut() {
-                    let d = (*x - max) * inverse;
-                    let p = d.exp() * scale;
-                    let gradient = p * (constant + slope * (d - log_sum));
-                    *x = if p == T::ZERO { T::ZERO } else { gradient };
-                }
-            },
-        );
+        for x in out.iter_mut() {
+            let d = (*x - max) * inverse;
+            let p = d.exp() * scale;
+            let gradient = p * (constant + slope * (d - log_sum));
+            *x = if p == T::ZERO { T::ZERO } else { gradient };
+        }
         for (i, &id) in self.ids(row).iter().enumerate() {
             let pull: f64 = self
                 .ids(row)
@@ -175,60 +135,44 @@ impl Op {
             out[id as usize] = T::of(own[i] + per * pull);
         }
     }
-
-    fn backward(
-        &self,
-        hidden: &Tensor,
-        head: &Tensor,
-        saved: &Tensor,
-        upstream: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (rows, width) = hidden.dims2()?;
-        let (vocab, _) = head.dims2()?;
-        let upstream = upstream.contiguous()?;
-        by_dtype!(OP, hidden, T => {
-            let mut gradient = ProjectionGradient::<T>::wanted(hidden, head);
-            let (hidden_view, head_view) = (cpu::view::<T>(OP, hidden)?, cpu::view::<T>(OP, head)?);
-            let projected = Projected { hidden: &hidden_view, head: &head_view, width, vocab };
-            let (saved, upstream) = (cpu::view::<T>(OP, saved)?, cpu::view::<T>(OP, &upstream)?);
-            let columns = self.k + EXTRA;
-            let mut buffer = Vec::new();
-            for chunk in chunks(rows, vocab) {
-                let first = chunk.start;
-                let logits = projected.logits(&mut buffer, chunk.clone());
-                logits.par_chunks_exact_mut(vocab.max(1)).enumerate().for_each(|(i, out)| {
-                    let at = (first + i) * columns..(first + i + 1) * columns;
-                    self.gradient(out, first + i, &saved[at.clone()], &upstream[at]);
-                });
-                gradient.add(&projected, logits, chunk);
-            }
-            gradient.finish(hidden, head)
-        })
-    }
 }
 
-impl CustomOp2 for Op {
-    fn name(&self) -> &'static str {
-        OP
+impl LinearRows for Op {
+    const OP: &'static str = OP;
+
+    fn forward<T: Gemm>(&self, logits: &ChunkedLogits<'_, T>) -> (CpuStorage, Shape) {
+        let columns = self.k + EXTRA;
+        let rows = logits.rows;
+        let mut out: Vec<T> = Vec::with_capacity(rows * columns);
+        logits.for_each(|Chunk { first, vocab, logits, .. }| {
+            let width = vocab.max(1);
+            let per_task = rows_per_task(width);
+            let tasks = (logits.len() / width).div_ceil(per_task);
+            let logits = &*logits;
+            let parts = map_chunks(tasks, logits.len(), |task| {
+                let rows = logits.chunks_exact(width).enumerate();
+                let mut part = Vec::with_capacity(per_task * columns);
+                for (i, row) in rows.skip(task * per_task).take(per_task) {
+                    self.row(row, first + i, &mut part);
+                }
+                part
+            });
+            out.extend(parts.into_iter().flatten());
+        });
+        (T::to_cpu_storage_owned(out), Shape::from((rows, columns)))
     }
 
-    fn cpu_fwd(
-        &self,
-        hidden: &CpuStorage,
-        hidden_layout: &Layout,
-        head: &CpuStorage,
-        head_layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        Ok(self.forward((hidden, hidden_layout), (head, head_layout))?)
-    }
-
-    fn bwd(
-        &self,
-        hidden: &Tensor,
-        head: &Tensor,
-        saved: &Tensor,
-        upstream: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok(self.backward(hidden, head, saved, upstream)?)
+    fn backward<T: Gemm>(&self, chunk: Chunk<'_, T>, saved: &[T], upstream: &[T]) {
+        let Chunk { first, vocab, logits, .. } = chunk;
+        let columns = self.k + EXTRA;
+        for_each_row(
+            logits,
+            vocab,
+            #[inline(always)]
+            |i, out| {
+                let at = (first + i) * columns..(first + i + 1) * columns;
+                self.gradient(out, first + i, &saved[at.clone()], &upstream[at]);
+            },
+        );
     }
 }

@@ -1,19 +1,17 @@
-use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor, backend::BackendStorage};
-use rayon::prelude::*;
+use candle_core::{CpuStorage, Shape, Tensor};
 
 use crate::{
     DivergenceOutput, Projection, Result,
     cpu::{
-        self, Element, by_dtype,
-        columns::{Columns, ColumnsView, argument},
-        dispatch, map_chunks,
-        projection::{Projected, chunks},
+        Element,
+        columns::{Columns, ColumnsView},
+        gemm::Gemm,
         softmax::{BLOCK, RowStats, sum_over},
-        token_rows::rows_per_task,
+        token_rows::{for_each_row, set_rows},
     },
     divergence::{check_same_dtype, check_teacher},
+    linear_op::{Chunk, ChunkedLogits, LinearOp, LinearRows},
     logprob::{check_temperature, token_ids},
-    projection::ProjectionGradient,
 };
 
 const OP: &str = "linear_total_variation";
@@ -60,7 +58,7 @@ pub fn linear_total_variation(
         temperature,
     };
     let (hidden, head) = (student.hidden.contiguous()?, student.head.contiguous()?);
-    DivergenceOutput::from_columns(&hidden.apply_op2(&head, op)?)
+    DivergenceOutput::from_columns(&hidden.apply_op2(&head, LinearOp(op))?)
 }
 
 struct Op {
@@ -168,118 +166,45 @@ impl Op {
             out[id] = rest + T::of(-per * g_log_prob * log_prob.as_f64().exp_m1());
         }
     }
-
-    fn forward(
-        &self,
-        hidden: (&CpuStorage, &Layout),
-        head: (&CpuStorage, &Layout),
-    ) -> Result<(CpuStorage, Shape)> {
-        let (rows, width) = hidden.1.shape().dims2()?;
-        let (vocab, teacher_width) = self.teacher_head.dims2()?;
-        let storage = hidden.0;
-        by_dtype!(OP, storage, T => {
-            let hidden = argument::<T>(OP, hidden.0, hidden.1)?;
-            let head = argument::<T>(OP, head.0, head.1)?;
-            let student = Projected { hidden, head, width, vocab };
-            let hidden = cpu::view::<T>(OP, &self.teacher_hidden)?;
-            let head = cpu::view::<T>(OP, &self.teacher_head)?;
-            let teacher = Projected { hidden: &hidden, head: &head, width: teacher_width, vocab };
-            let mut out = Columns::<T, STATISTICS>::new(rows);
-            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-            for chunk in chunks(rows, vocab) {
-                let ours = &*student.logits(&mut ours, chunk.clone());
-                let theirs = &*teacher.logits(&mut theirs, chunk.clone());
-                let per_task = rows_per_task(vocab);
-                let tasks = chunk.len().div_ceil(per_task);
-                let parts = map_chunks(tasks, ours.len(), |task| {
-                    let from = task * per_task;
-                    let pairs = ours.chunks_exact(vocab).zip(theirs.chunks_exact(vocab));
-                    let pairs = pairs.enumerate().skip(from).take(per_task);
-                    let mut statistics = Vec::with_capacity(per_task);
-                    dispatch(
-                        #[inline(always)]
-                        || {
-                            for (i, (student, teacher)) in pairs {
-                                let id = self.ids[chunk.start + i] as usize;
-                                statistics.push(self.statistics(id, student, teacher));
-                            }
-                        },
-                    );
-                    statistics
-                });
-                out.set(chunk.start, parts.into_iter().flatten());
-            }
-            Ok(out.into_storage())
-        })
-    }
-
-    fn backward(
-        &self,
-        hidden: &Tensor,
-        head: &Tensor,
-        saved: &Tensor,
-        upstream: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (rows, width) = hidden.dims2()?;
-        let (vocab, teacher_width) = self.teacher_head.dims2()?;
-        let upstream = upstream.contiguous()?;
-        by_dtype!(OP, hidden, T => {
-            let mut gradient = ProjectionGradient::<T>::wanted(hidden, head);
-            let (hidden_view, head_view) = (cpu::view::<T>(OP, hidden)?, cpu::view::<T>(OP, head)?);
-            let student = Projected { hidden: &hidden_view, head: &head_view, width, vocab };
-            let (their_hidden, their_head) =
-                (cpu::view::<T>(OP, &self.teacher_hidden)?, cpu::view::<T>(OP, &self.teacher_head)?);
-            let teacher = Projected {
-                hidden: &their_hidden,
-                head: &their_head,
-                width: teacher_width,
-                vocab,
-            };
-            let (saved, upstream) = (cpu::view::<T>(OP, saved)?, cpu::view::<T>(OP, &upstream)?);
-            let saved = ColumnsView::<T, STATISTICS>::new(&saved);
-            let upstream = ColumnsView::<T, STATISTICS>::new(&upstream);
-            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-            for chunk in chunks(rows, vocab) {
-                let first = chunk.start;
-                let ours = student.logits(&mut ours, chunk.clone());
-                let theirs = &*teacher.logits(&mut theirs, chunk.clone());
-                let pairs = ours.par_chunks_exact_mut(vocab).zip(theirs.par_chunks_exact(vocab));
-                pairs.enumerate().for_each(|(i, (out, teacher))| {
-                    let row = first + i;
-                    dispatch(
-                        #[inline(always)]
-                        || self.gradient(out, teacher, row, saved.row(row), upstream.row(row)),
-                    );
-                });
-                gradient.add(&student, ours, chunk);
-            }
-            gradient.finish(hidden, head)
-        })
-    }
 }
 
-impl CustomOp2 for Op {
-    fn name(&self) -> &'static str {
-        OP
+impl LinearRows for Op {
+    const OP: &'static str = OP;
+
+    fn teacher(&self) -> Option<Projection<'_>> {
+        Some(Projection { hidden: &self.teacher_hidden, head: &self.teacher_head })
     }
 
-    fn cpu_fwd(
-        &self,
-        hidden: &CpuStorage,
-        hidden_layout: &Layout,
-        head: &CpuStorage,
-        head_layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        Ok(self.forward((hidden, hidden_layout), (head, head_layout))?)
+    fn forward<T: Gemm>(&self, logits: &ChunkedLogits<'_, T>) -> (CpuStorage, Shape) {
+        let mut out = Columns::<T, STATISTICS>::new(logits.rows);
+        logits.for_each(|Chunk { first, vocab, logits, theirs }| {
+            set_rows(
+                &mut out,
+                first,
+                (logits.len(), vocab),
+                #[inline(always)]
+                |i| {
+                    let at = i * vocab..(i + 1) * vocab;
+                    let id = self.ids[first + i] as usize;
+                    self.statistics(id, &logits[at.clone()], &theirs[at])
+                },
+            );
+        });
+        out.into_storage()
     }
 
-    fn bwd(
-        &self,
-        hidden: &Tensor,
-        head: &Tensor,
-        saved: &Tensor,
-        upstream: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok(self.backward(hidden, head, saved, upstream)?)
+    fn backward<T: Gemm>(&self, chunk: Chunk<'_, T>, saved: &[T], upstream: &[T]) {
+        let Chunk { first, vocab, logits, theirs } = chunk;
+        let saved = ColumnsView::<T, STATISTICS>::new(saved);
+        let upstream = ColumnsView::<T, STATISTICS>::new(upstream);
+        for_each_row(
+            logits,
+            vocab,
+            #[inline(always)]
+            |i, out| {
+                let (row, teacher) = (first + i, &theirs[i * vocab..][..vocab]);
+                self.gradient(out, teacher, row, saved.row(row), upstream.row(row));
+            },
+        );
     }
 }

@@ -3,10 +3,9 @@
 use super::{
     Element,
     columns::{Columns, ColumnsView},
-    dispatch, map_chunks,
     measure::{Entry, ForwardKl, Jsd, Measure, Mixture, ReverseKl, SkewForwardKl, SkewReverseKl},
     softmax::{BLOCK, RowStats, sum_over},
-    token_rows::{for_each_row, rows_per_task},
+    token_rows::{for_each_row, set_rows},
 };
 use crate::Divergence;
 
@@ -60,27 +59,18 @@ impl DivergenceRows<'_> {
         student: &[T],
         teacher: &[T],
     ) {
-        let width = self.width.max(1);
-        let per_task = rows_per_task(width);
-        let tasks = (student.len() / width).div_ceil(per_task);
-        let parts = map_chunks(tasks, student.len(), |task| {
-            let from = task * per_task;
-            let pairs = student.chunks_exact(width).zip(teacher.chunks_exact(width));
-            let pairs = pairs.enumerate().skip(from).take(per_task);
-            let mut statistics = Vec::with_capacity(per_task);
-            // A loop: the closures of iterator adaptors would be compiled for the baseline.
-            dispatch(
-                #[inline(always)]
-                || {
-                    for (i, (student, teacher)) in pairs {
-                        let id = self.ids[first + i] as usize;
-                        statistics.push(self.statistics(id, student, teacher));
-                    }
-                },
-            );
-            statistics
-        });
-        out.set(first, parts.into_iter().flatten());
+        let width = self.width;
+        set_rows(
+            out,
+            first,
+            (student.len(), width),
+            #[inline(always)]
+            |i| {
+                let at = i * width..(i + 1) * width;
+                let id = self.ids[first + i] as usize;
+                self.statistics(id, &student[at.clone()], &teacher[at])
+            },
+        );
     }
 
     #[inline(always)]

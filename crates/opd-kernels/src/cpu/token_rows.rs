@@ -17,6 +17,36 @@ pub(crate) fn rows_per_task(width: usize) -> usize {
     (CHUNK_VALUES / width.max(1)).max(1)
 }
 
+/// Sets rows `first..` of `out` to `statistics(i)` of each of the rows of `width` that `values`
+/// values make, in parallel and in vector code.
+///
+/// `statistics` must be `inline(always)`.
+#[inline(always)]
+pub(crate) fn set_rows<T: Element, const N: usize>(
+    out: &mut Columns<T, N>,
+    first: usize,
+    (values, width): (usize, usize),
+    statistics: impl Fn(usize) -> [T; N] + Send + Sync,
+) {
+    let width = width.max(1);
+    let (rows, per_task) = (values / width, rows_per_task(width));
+    let parts = map_chunks(rows.div_ceil(per_task), values, |task| {
+        let rows = task * per_task..((task + 1) * per_task).min(rows);
+        let mut part = Vec::with_capacity(rows.len());
+        // A loop: the closures of iterator adaptors would be compiled for the baseline.
+        dispatch(
+            #[inline(always)]
+            || {
+                for i in rows {
+                    part.push(statistics(i));
+                }
+            },
+        );
+        part
+    });
+    out.set(first, parts.into_iter().flatten());
+}
+
 /// Runs `work(i, row)` for each row of `rows`, in parallel and in vector code.
 ///
 /// `work` must be `inline(always)`.
@@ -62,25 +92,14 @@ impl TokenRows<'_> {
         first: usize,
         logits: &[T],
     ) {
-        let width = self.width.max(1);
-        let per_task = rows_per_task(width);
-        let tasks = (logits.len() / width).div_ceil(per_task);
-        let parts = map_chunks(tasks, logits.len(), |task| {
-            let rows = logits.chunks_exact(width).skip(task * per_task).take(per_task);
-            let ids = &self.ids[first + task * per_task..];
-            let mut statistics = Vec::with_capacity(per_task);
-            // A loop: the closures of iterator adaptors would be compiled for the baseline.
-            dispatch(
-                #[inline(always)]
-                || {
-                    for (row, id) in rows.zip(ids) {
-                        statistics.push(self.statistics(row, *id));
-                    }
-                },
-            );
-            statistics
-        });
-        out.set(first, parts.into_iter().flatten());
+        let width = self.width;
+        set_rows(
+            out,
+            first,
+            (logits.len(), width),
+            #[inline(always)]
+            |i| self.statistics(&logits[i * width..][..width], self.ids[first + i]),
+        );
     }
 
     #[inline(always)]

@@ -1,0 +1,154 @@
+use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor, backend::BackendStorage};
+
+use crate::{
+    Projection, Result,
+    cpu::{
+        self, by_dtype,
+        columns::argument,
+        gemm::Gemm,
+        projection::{Projected, chunks},
+    },
+    projection::ProjectionGradient,
+};
+
+/// What is done with rows of logits that exist for a chunk of rows at a time.
+pub(crate) trait LinearRows: Send + Sync {
+    /// Name of the op.
+    const OP: &'static str;
+
+    /// The frozen model whose logits stand beside those that are differentiated.
+    fn teacher(&self) -> Option<Projection<'_>> {
+        None
+    }
+
+    /// The op's output from the logits of all rows.
+    fn forward<T: Gemm>(&self, logits: &ChunkedLogits<'_, T>) -> (CpuStorage, Shape);
+
+    /// Replaces `chunk.logits` by their gradient, from the op's output and its gradient.
+    fn backward<T: Gemm>(&self, chunk: Chunk<'_, T>, saved: &[T], upstream: &[T]);
+}
+
+/// Logits of some adjacent rows.
+pub(crate) struct Chunk<'a, T> {
+    /// Row of the first.
+    pub(crate) first: usize,
+    pub(crate) vocab: usize,
+    /// `[n, V]`.
+    pub(crate) logits: &'a mut [T],
+    /// `[n, V]`, the teacher's; empty without one.
+    pub(crate) theirs: &'a [T],
+}
+
+/// Logits of all rows, to be had chunk by chunk.
+pub(crate) struct ChunkedLogits<'a, T> {
+    pub(crate) rows: usize,
+    student: Projected<'a, T>,
+    teacher: Option<Projected<'a, T>>,
+}
+
+impl<T: Gemm> ChunkedLogits<'_, T> {
+    /// Calls `work` with each chunk, first to last.
+    pub(crate) fn for_each(&self, mut work: impl FnMut(Chunk<'_, T>)) {
+        let vocab = self.student.vocab;
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for chunk in chunks(self.rows, vocab) {
+            let logits = self.student.logits(&mut ours, chunk.clone());
+            let theirs = match &self.teacher {
+                Some(teacher) => &*teacher.logits(&mut theirs, chunk.clone()),
+                None => &[],
+            };
+            work(Chunk { first: chunk.start, vocab, logits, theirs });
+        }
+    }
+}
+
+/// A [`LinearRows`] as an op on hidden states and head; the backward computes the logits again.
+pub(crate) struct LinearOp<R>(pub(crate) R);
+
+impl<R: LinearRows> LinearOp<R> {
+    /// Calls `work` with the logits of `hidden` and of the teacher.
+    fn with_logits<T: Gemm, A>(
+        &self,
+        (hidden, head): (&[T], &[T]),
+        (rows, width): (usize, usize),
+        vocab: usize,
+        work: impl FnOnce(&ChunkedLogits<'_, T>) -> A,
+    ) -> Result<A> {
+        let student = Projected { hidden, head, width, vocab };
+        let Some(Projection { hidden, head }) = self.0.teacher() else {
+            return Ok(work(&ChunkedLogits { rows, student, teacher: None }));
+        };
+        let width = head.dims2()?.1;
+        let (hidden, head) = (cpu::view::<T>(R::OP, hidden)?, cpu::view::<T>(R::OP, head)?);
+        let teacher = Some(Projected { hidden: &hidden, head: &head, width, vocab });
+        Ok(work(&ChunkedLogits { rows, student, teacher }))
+    }
+
+    fn forward(
+        &self,
+        hidden: (&CpuStorage, &Layout),
+        head: (&CpuStorage, &Layout),
+    ) -> Result<(CpuStorage, Shape)> {
+        let shape = hidden.1.shape().dims2()?;
+        let (vocab, _) = head.1.shape().dims2()?;
+        let storage = hidden.0;
+        by_dtype!(R::OP, storage, T => {
+            let hidden = argument::<T>(R::OP, hidden.0, hidden.1)?;
+            let head = argument::<T>(R::OP, head.0, head.1)?;
+            self.with_logits((hidden, head), shape, vocab, |logits| self.0.forward(logits))
+        })
+    }
+
+    fn backward(
+        &self,
+        hidden: &Tensor,
+        head: &Tensor,
+        saved: &Tensor,
+        upstream: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (shape, (vocab, _)) = (hidden.dims2()?, head.dims2()?);
+        let upstream = upstream.contiguous()?;
+        by_dtype!(R::OP, hidden, T => {
+            let mut gradient = ProjectionGradient::<T>::wanted(hidden, head);
+            let (values, head_values) =
+                (cpu::view::<T>(R::OP, hidden)?, cpu::view::<T>(R::OP, head)?);
+            let (saved, upstream) =
+                (cpu::view::<T>(R::OP, saved)?, cpu::view::<T>(R::OP, &upstream)?);
+            self.with_logits((&values, &head_values), shape, vocab, |all| {
+                all.for_each(|Chunk { first, vocab, logits, theirs }| {
+                    let chunk = Chunk { first, vocab, logits: &mut *logits, theirs };
+                    self.0.backward(chunk, &saved, &upstream);
+                    let rows = first..first + logits.len() / vocab.max(1);
+                    gradient.add(&all.student, logits, rows);
+                });
+            })?;
+            gradient.finish(hidden, head)
+        })
+    }
+}
+
+impl<R: LinearRows> CustomOp2 for LinearOp<R> {
+    fn name(&self) -> &'static str {
+        R::OP
+    }
+
+    fn cpu_fwd(
+        &self,
+        hidden: &CpuStorage,
+        hidden_layout: &Layout,
+        head: &CpuStorage,
+        head_layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        Ok(self.forward((hidden, hidden_layout), (head, head_layout))?)
+    }
+
+    fn bwd(
+        &self,
+        hidden: &Tensor,
+        head: &Tensor,
+        saved: &Tensor,
+        upstream: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok(self.backward(hidden, head, saved, upstream)?)
+    }
+}
