@@ -12,7 +12,7 @@ pub(super) const NAME: &str = "lock";
 /// An advisory lock on a run's directory; the system releases it with the process.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -40,7 +40,17 @@ impl Lock {
             }
         }
         write_pid(&mut file).map_err(|source| Error::writing(&path, source))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for Lock {
+    /// Closing the file would not do: a child that is being started holds it too, until it has
+    /// become another program.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::debug!("the lock of a run could not be given up: {error}");
+        }
     }
 }
 
@@ -54,4 +64,20 @@ fn read_pid(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_given_up_though_a_child_still_has_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = Lock::acquire(dir.path()).unwrap();
+        let inherited = lock.file.try_clone().unwrap();
+        Lock::acquire(dir.path()).unwrap_err();
+        drop(lock);
+        Lock::acquire(dir.path()).unwrap();
+        drop(inherited);
+    }
 }
