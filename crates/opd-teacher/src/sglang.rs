@@ -68,8 +68,8 @@ pub(crate) struct Sglang {
     names_ids: bool,
 }
 
-/// Tokens by which SGLang's longest sequence is shorter than its context: its scheduler refuses
-/// inputs that reach `context - 6`.
+/// Tokens by which SGLang's longest sequence is shorter than its context, or than its pool of
+/// keys and values if that is smaller: its scheduler refuses inputs that reach 6 less.
 const MARGIN: usize = 7;
 
 #[derive(Serialize)]
@@ -159,11 +159,15 @@ impl Protocol for Sglang {
         // context, where SGLang keeps a margin.
         let ours = info.is_some_and(|info| info.get("input_logprob_temperature").is_some());
         let context = number(models, "/data/0/max_model_len");
+        let longest = match endpoint.filter(|_| !ours) {
+            Some(endpoint) => longest(client, endpoint, context).await,
+            None => context,
+        };
         let per_position = "/token_ids_logprob_per_position";
         Ok(Described {
             model,
             version: text(info, "/weight_version"),
-            longest: context.map(|context| context.saturating_sub(if ours { 0 } else { MARGIN })),
+            longest,
             vocab_size: number(info, "/vocab_size"),
             shares_prompts: ours,
             names_ids: info.and_then(|info| info.pointer(per_position)?.as_bool()).unwrap_or(false),
@@ -240,6 +244,20 @@ impl Protocol for Sglang {
             .collect();
         scored.map_or_else(Verdict::Retry, accept)
     }
+}
+
+/// The longest sequence that an SGLang server takes. A server that keeps `/server_info` to its
+/// administrators is judged by its context alone.
+async fn longest(client: &Client, endpoint: usize, context: Option<usize>) -> Option<usize> {
+    let info = match get(client, Some(endpoint), "/server_info").await {
+        Ok(None) => get(client, Some(endpoint), "/get_server_info").await,
+        info => info,
+    };
+    let info = info.unwrap_or_default();
+    let refused = number(info.as_ref(), "/max_req_input_len");
+    let pool = number(info.as_ref(), "/max_total_num_tokens");
+    let fits = context.into_iter().chain(pool).min().map(|n| n.saturating_sub(MARGIN));
+    refused.map(|n| n.saturating_sub(1)).into_iter().chain(fits).min()
 }
 
 fn honours(item: &Item, question: &Question<'_>) -> bool {

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 use opd_batch::{Teacher, Wanted};
 use opd_teacher::{RemoteSettings, SglangTeacher, VllmTeacher};
 use opd_testkit::http::{HttpServer, Reply};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     Pair, bits, groups,
@@ -213,6 +213,29 @@ fn ids_may_be_named_where_the_server_scores_them() {
         }
     }
     assert_eq!(top.logprobs, expected);
+}
+
+/// SGLang refuses what its context or its pool of keys and values cannot hold.
+#[test]
+fn the_longest_sequence_is_what_context_and_pool_hold() {
+    for (info, expected) in [
+        (None, 505),
+        (Some(json!({ "max_total_num_tokens": 8192, "max_req_input_len": 506 })), 505),
+        (Some(json!({ "max_total_num_tokens": 400, "max_req_input_len": 394 })), 393),
+        (Some(json!({ "max_req_input_len": 490 })), 489),
+        (Some(json!({ "max_total_num_tokens": 300 })), 293),
+        (Some(json!({ "version": "0" })), 505),
+    ] {
+        for path in ["/server_info", "/get_server_info"] {
+            let told = info.clone();
+            let server = HttpServer::start(move |request| match &told {
+                Some(info) if request.path == path => Reply::json(info.to_string()),
+                _ => oracle::reply(request, "v"),
+            });
+            let teacher = SglangTeacher::connect(&[server.url()], quick()).unwrap();
+            assert_eq!(teacher.limits().longest, Some(expected), "{info:?}");
+        }
+    }
 }
 
 /// As the real SGLang does: it takes the highest id for padding when it writes its answer.
