@@ -11,6 +11,12 @@ impl Family {
     fn alone(member: usize) -> Self {
         Self { prefix: 0, members: vec![member] }
     }
+
+    /// Tokens to compute.
+    pub(crate) fn tokens(&self, sequences: &[&[u32]]) -> usize {
+        let rest = self.members.iter().map(|&member| sequences[member].len() - self.prefix);
+        self.prefix + rest.sum::<usize>()
+    }
 }
 
 /// Cuts `sequences` into families with the fewest tokens to compute, among the cuts of their
@@ -62,14 +68,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Family, families};
-
-    fn computed(sequences: &[&[u32]], families: &[Family]) -> usize {
-        let of = |family: &Family| -> usize {
-            let rest = family.members.iter().map(|&i| sequences[i].len() - family.prefix);
-            family.prefix + rest.sum::<usize>()
-        };
-        families.iter().map(of).sum()
-    }
 
     #[test]
     fn groups_share_their_prompt_and_not_less_with_all() {
@@ -125,7 +123,7 @@ mod tests {
                 let first = &sequences[family.members[0]][..family.prefix];
                 prop_assert!(family.members.iter().all(|&i| sequences[i].starts_with(first)));
             }
-            let tokens = computed(&sequences, &found);
+            let tokens: usize = found.iter().map(|family| family.tokens(&sequences)).sum();
             sequences.sort();
             prop_assert_eq!(tokens, fewest(&sequences));
         }

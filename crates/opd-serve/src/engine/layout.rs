@@ -42,14 +42,25 @@ impl Member {
     }
 }
 
-/// Rounds of at most `budget` tokens, or of one sequence.
+/// Tokens of a round.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    /// A round that holds a family takes no further one beyond this.
+    pub(crate) families: usize,
+    /// Families that are larger are cut here, between their members.
+    pub(crate) most: usize,
+}
+
+/// Rounds within the budget, or of one sequence.
 pub(crate) fn layouts<'a>(
     fed: &[&'a [u32]],
-    families: Vec<Family>,
-    budget: usize,
+    families: &[Family],
+    budget: Budget,
 ) -> Vec<Layout<'a>> {
     let mut layouts: Vec<Layout<'a>> = Vec::new();
     for family in families {
+        let tokens = family.tokens(fed);
+        let mut begun = false;
         for (place, &item) in family.members.iter().enumerate() {
             let (prefix, rest) = fed[item].split_at(family.prefix);
             if prefix.is_empty() && rest.is_empty() {
@@ -59,8 +70,13 @@ pub(crate) fn layouts<'a>(
             let resident = |layout: &Layout<'_>| place > 0 && layout.holds(prefix);
             let room = layouts.last().is_some_and(|layout| {
                 let prefix = if resident(layout) { 0 } else { prefix.len() };
-                layout.tokens.len() + prefix + rest.len() <= budget
+                let (tokens, most) = match begun {
+                    true => (prefix + rest.len(), budget.most),
+                    false => (tokens, budget.families),
+                };
+                layout.tokens.len() + tokens <= most
             });
+            begun = true;
             if !room {
                 layouts.push(Layout::default());
             }
@@ -116,7 +132,11 @@ impl<'a> Layout<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::families::families, layouts};
+    use super::{super::families::families, Budget, layouts};
+
+    fn even(tokens: usize) -> Budget {
+        Budget { families: tokens, most: tokens }
+    }
 
     #[test]
     fn rounds_keep_the_budget_and_place_each_prefix_once_in_each() {
@@ -125,13 +145,13 @@ mod tests {
             (0..5).map(|i| [&prompt[..], &[20 + i, 30 + i, 40 + i]].concat()).collect();
         let fed: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
         let lengths = |budget| -> Vec<usize> {
-            let layouts = layouts(&fed, families(&fed, true), budget);
+            let layouts = layouts(&fed, &families(&fed, true), even(budget));
             layouts.iter().map(|layout| layout.tokens.len()).collect()
         };
         assert_eq!(lengths(100), [25]);
         assert_eq!(lengths(20), [19, 16]);
         assert_eq!(lengths(1), [13; 5]);
-        let one = &layouts(&fed, families(&fed, true), 100)[0];
+        let one = &layouts(&fed, &families(&fed, true), even(100))[0];
         assert_eq!(one.members.iter().map(|m| m.shared).collect::<Vec<_>>(), [0, 10, 10, 10, 10]);
         for member in &one.members {
             let tokens: Vec<u32> = (0..13).map(|t| one.tokens[member.row(t)]).collect();
@@ -142,10 +162,26 @@ mod tests {
     }
 
     #[test]
+    fn families_are_kept_whole_beyond_their_budget() {
+        let sequences: Vec<Vec<u32>> =
+            (0..6).map(|i| [&[i / 2; 8][..], &[20 + i, 30 + i]].concat()).collect();
+        let fed: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        let lengths = |families_, most| -> Vec<usize> {
+            let budget = Budget { families: families_, most };
+            let layouts = layouts(&fed, &families(&fed, true), budget);
+            layouts.iter().map(|layout| layout.tokens.len()).collect()
+        };
+        assert_eq!(lengths(24, 24), [24, 12]);
+        assert_eq!(lengths(12, 24), [12, 12, 12]);
+        assert_eq!(lengths(5, 24), [12, 12, 12]);
+        assert_eq!(lengths(5, 11), [10; 6]);
+    }
+
+    #[test]
     fn parts_of_a_round_see_all_before_them() {
         let sequences = [[1, 2, 3, 4, 5], [1, 2, 3, 6, 7]];
         let fed: Vec<&[u32]> = sequences.iter().map(|s| &s[..]).collect();
-        let layout = &layouts(&fed, families(&fed, true), 10)[0];
+        let layout = &layouts(&fed, &families(&fed, true), even(10))[0];
         let spans = layout.spans(&(2..6));
         let shown: Vec<_> =
             spans.iter().map(|s| (s.queries.clone(), s.prefix.clone(), s.keys.clone())).collect();

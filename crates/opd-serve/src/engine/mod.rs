@@ -1,4 +1,5 @@
-//! From items to scores: who shares what, which rows are computed when, and what they predict.
+//! From items to scores: who shares what, which rows are computed when and on which thread, and
+//! what they predict.
 
 mod families;
 mod layout;
@@ -6,88 +7,150 @@ mod next;
 mod queries;
 
 use candle_core::Tensor;
-use opd_kernels::{Spans, embedding, linear_row_logprobs};
+use opd_kernels::{RowLogprobs, Spans, embedding, linear_row_logprobs};
 use opd_models::{CausalLm, KvCache};
+use rayon::prelude::*;
 
 use self::{
-    families::families,
-    layout::{Layout, layouts},
-    queries::Queries,
+    families::{Family, families},
+    layout::{Budget, Layout, layouts},
+    queries::{Queries, Query},
 };
 use crate::{Error, Item, Result, Scored};
+
+/// Fewest tokens for which a thread computes rounds of its own: with less, all threads share the
+/// work of each kernel.
+const PART_TOKENS: usize = 512;
+
+/// Tokens of one round, so that what a layer writes is still in the processor's cache when it is
+/// read; larger families are not cut for it.
+const ROUND_TOKENS: usize = 1024;
 
 /// Scores items in forwards of a token budget.
 #[derive(Debug)]
 pub(crate) struct Engine<'a> {
     model: &'a CausalLm,
-    cache: KvCache,
+    /// One for each thread that computes rounds of its own.
+    caches: Vec<KvCache>,
     budget: usize,
     share: bool,
 }
 
+/// A row's question and its answer.
+type Answered = (Query, RowLogprobs);
+
 impl<'a> Engine<'a> {
     pub(crate) fn new(model: &'a CausalLm, budget: usize, share: bool) -> Result<Self> {
         let budget = budget.max(1);
-        let cache = cache(model, budget)?;
-        Ok(Self { model, cache, budget, share })
+        let caches = vec![cache(model, budget)?];
+        Ok(Self { model, caches, budget, share })
     }
 
     /// Scores of `items`, in order, and the number of tokens that were computed.
     ///
-    /// Scores do not depend on what is scored together, on the budget or on sharing.
+    /// Scores do not depend on what is scored together, on the budget, on threads or on sharing.
     pub(crate) fn score(&mut self, items: &[&Item]) -> Result<(Vec<Scored>, usize)> {
         let mut scored: Vec<Scored> = items.iter().map(|_| Scored::default()).collect();
         for (item, scored) in items.iter().zip(&mut scored) {
             scored.positions = vec![Default::default(); item.n_scored()];
         }
         let fed: Vec<&[u32]> = items.iter().map(|item| item.fed()).collect();
-        let mut computed = 0;
-        for layout in layouts(&fed, families(&fed, self.share), self.budget) {
-            computed += layout.tokens.len();
-            for member in &layout.members {
-                scored[member.item].shared = member.shared;
+        let families = families(&fed, self.share);
+        let n = self.parts(&fed, &families);
+        let most = (self.budget / n).max(1);
+        let round = if self.model.device().is_cpu() { ROUND_TOKENS } else { most };
+        let budget = Budget { families: round.min(most), most };
+        let layouts = layouts(&fed, &families, budget);
+        let computed = layouts.iter().map(|layout| layout.tokens.len()).sum();
+        for member in layouts.iter().flat_map(|layout| &layout.members) {
+            scored[member.item].shared = member.shared;
+        }
+        let parts = parts(&layouts, n);
+        while self.caches.len() < parts.len() {
+            self.caches.push(cache(self.model, most)?);
+        }
+        let (model, caches) = (self.model, self.caches.par_iter_mut());
+        let score = |(part, cache): (&&[Layout<'_>], &mut KvCache)| -> Result<Vec<Answered>> {
+            let mut answered = Vec::new();
+            for layout in *part {
+                forward(model, cache, layout, items, most, &mut answered)?;
             }
-            self.forward(&layout, items, &mut scored)?;
+            Ok(answered)
+        };
+        let answered: Result<Vec<_>> =
+            parts.par_iter().zip(caches).with_max_len(1).map(score).collect();
+        for (query, answer) in answered?.iter().flatten() {
+            query.hand_out(answer, items, &mut scored);
         }
         check(&scored, items)?;
         Ok((scored, computed))
     }
 
-    fn forward(
-        &mut self,
-        layout: &Layout<'_>,
-        items: &[&Item],
-        scored: &mut [Scored],
-    ) -> Result<()> {
-        let n = layout.tokens.len();
-        if self.cache.n_rows() < n {
-            self.cache = cache(self.model, n)?;
+    /// Threads that compute rounds of their own: as many as have enough to do, and as leave room
+    /// in the budget for the largest family whole.
+    fn parts(&self, fed: &[&[u32]], families: &[Family]) -> usize {
+        if !self.model.device().is_cpu() {
+            return 1;
         }
-        let queries = Queries::of(layout, items, self.model.config().vocab_size);
-        for start in (0..n).step_by(self.budget) {
-            let rows: Vec<usize> = (start..(start + self.budget).min(n)).collect();
-            let range = start..start + rows.len();
-            let spans = Spans::new(layout.spans(&range), rows.len(), self.cache.n_rows())?;
-            let (tokens, positions) =
-                (&layout.tokens[range.clone()], &layout.positions[range.clone()]);
-            let hidden = self.model.hidden_cached(tokens, positions, &rows, &spans, &self.cache)?;
-            let asked = queries.within(&range);
-            if asked.is_empty() {
-                continue;
-            }
-            let predictors: Vec<u32> =
-                asked.iter().map(|query| (query.row - start) as u32).collect();
-            let n = predictors.len();
-            let predictors = Tensor::from_vec(predictors, n, self.model.device())?;
-            let hidden = embedding(&hidden, &predictors)?;
-            let rows: Vec<_> = asked.iter().map(|query| query.kernel()).collect();
-            let answers = linear_row_logprobs(&hidden, self.model.head(), &rows)?;
-            for (query, answer) in asked.iter().zip(&answers) {
-                query.hand_out(answer, items, scored);
-            }
-        }
-        Ok(())
+        let sizes = || families.iter().map(|family| family.tokens(fed));
+        let largest = sizes().max().unwrap_or(0).clamp(PART_TOKENS, self.budget.max(PART_TOKENS));
+        let threads = rayon::current_num_threads();
+        threads.min(sizes().sum::<usize>() / PART_TOKENS).min(self.budget / largest).max(1)
     }
+}
+
+/// At most `n` runs of rounds of about as many tokens each.
+fn parts<'l, 'a>(layouts: &'l [Layout<'a>], n: usize) -> Vec<&'l [Layout<'a>]> {
+    let total: usize = layouts.iter().map(|layout| layout.tokens.len()).sum();
+    let (mut parts, mut rest, mut taken) = (Vec::with_capacity(n), layouts, 0);
+    while !rest.is_empty() {
+        let target = total * (parts.len() + 1) / n;
+        let mut end = 0;
+        while end < rest.len() && (end == 0 || taken < target) {
+            taken += rest[end].tokens.len();
+            end += 1;
+        }
+        let (part, after) = rest.split_at(end);
+        parts.push(part);
+        rest = after;
+    }
+    parts
+}
+
+/// Computes a round, at most `most` tokens at a time.
+fn forward(
+    model: &CausalLm,
+    cache: &mut KvCache,
+    layout: &Layout<'_>,
+    items: &[&Item],
+    most: usize,
+    answered: &mut Vec<Answered>,
+) -> Result<()> {
+    let n = layout.tokens.len();
+    if cache.n_rows() < n {
+        *cache = self::cache(model, n)?;
+    }
+    let mut queries = Queries::of(layout, items, model.config().vocab_size);
+    for start in (0..n).step_by(most) {
+        let rows: Vec<usize> = (start..(start + most).min(n)).collect();
+        let range = start..start + rows.len();
+        let spans = Spans::new(layout.spans(&range), rows.len(), cache.n_rows())?;
+        let (tokens, positions) = (&layout.tokens[range.clone()], &layout.positions[range.clone()]);
+        let hidden = model.hidden_cached(tokens, positions, &rows, &spans, cache)?;
+        let asked = queries.take(range.end);
+        if asked.is_empty() {
+            continue;
+        }
+        let predictors: Vec<u32> = asked.iter().map(|query| (query.row - start) as u32).collect();
+        let n = predictors.len();
+        let predictors = Tensor::from_vec(predictors, n, model.device())?;
+        let hidden = embedding(&hidden, &predictors)?;
+        let rows: Vec<_> = asked.iter().map(Query::kernel).collect();
+        let answers = linear_row_logprobs(&hidden, model.head(), &rows)?;
+        drop(rows);
+        answered.extend(asked.into_iter().zip(answers));
+    }
+    Ok(())
 }
 
 fn cache(model: &CausalLm, rows: usize) -> Result<KvCache> {

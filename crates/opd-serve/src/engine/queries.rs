@@ -1,5 +1,3 @@
-use std::ops::Range;
-
 use opd_kernels::{RowLogprobs, RowQuery};
 
 use super::{layout::Layout, next};
@@ -65,11 +63,10 @@ impl Queries {
         Self(merged)
     }
 
-    /// The queries to these rows.
-    pub(crate) fn within(&self, rows: &Range<usize>) -> &[Query] {
-        let first = self.0.partition_point(|query| query.row < rows.start);
-        let end = self.0.partition_point(|query| query.row < rows.end);
-        &self.0[first..end]
+    /// The queries to rows before `end` that were not taken yet.
+    pub(crate) fn take(&mut self, end: usize) -> Vec<Query> {
+        let n = self.0.partition_point(|query| query.row < end);
+        self.0.drain(..n).collect()
     }
 }
 

@@ -36,12 +36,18 @@ impl Site {
     }
 
     pub(crate) fn with(dir: ModelDir, options: Options) -> Self {
+        Self::on_threads(dir, options, 2)
+    }
+
+    /// A site whose worker computes with so many threads.
+    pub(crate) fn on_threads(dir: ModelDir, options: Options, threads: usize) -> Self {
         let model = ServedModel::load(dir.path(), &Device::Cpu).unwrap().with_name("teacher");
         let teacher = CausalLm::load(dir.path(), DType::F32, &Device::Cpu).unwrap();
         let server = Server::new(model, options);
         let running = Running::start(&server, "127.0.0.1:0".parse().unwrap()).unwrap();
         let worker = server.worker();
-        let worker = Some(std::thread::spawn(move || worker.run()));
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let worker = Some(std::thread::spawn(move || pool.install(|| worker.run())));
         let address = running.address();
         let teacher = InProcessTeacher::new(teacher);
         Self { server, teacher, running: Some(running), worker, address, _dir: dir }

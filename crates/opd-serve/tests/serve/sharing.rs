@@ -1,4 +1,5 @@
 use opd_serve::Options;
+use opd_testkit::{GoldenModel, ModelDir};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -58,6 +59,27 @@ fn sharing_and_the_token_budget_do_not_change_a_bit() {
             }
         }
     }
+}
+
+/// With enough to do each thread computes rounds of its own.
+#[test]
+fn threads_do_not_change_a_bit() {
+    let tokens = |n: u32, from: u32| (0..n).map(move |i| (i * (2 * from + 3) + from) % 320);
+    let sequences: Vec<Vec<u32>> =
+        (0..48).map(|i| tokens(150, i / 6).chain(tokens(20 + i % 7, 100 + i)).collect()).collect();
+    let score = |threads, share_prefixes| {
+        let options = Options { share_prefixes, ..Options::default() };
+        let model = ModelDir::copy(&GoldenModel::load("qwen3_untied").dir);
+        let site = Site::on_threads(model, options, threads);
+        let fields = json!({ "logprob_start_len": 149, "top_logprobs_num": 2 });
+        scores(site.generate(&with(request(json!(sequences)), &fields)).as_array().unwrap())
+    };
+    let one = score(1, true);
+    assert_eq!(one.len(), 48);
+    for threads in [2, 3, 8] {
+        assert!(score(threads, true) == one, "other scores on {threads} threads");
+    }
+    assert!(score(3, false) == one, "other scores on 3 threads, nothing shared");
 }
 
 #[test]
