@@ -43,6 +43,30 @@ pub(super) async fn model_info(State(shared): State<Arc<Shared>>) -> Response {
     respond(StatusCode::OK, body.to_string())
 }
 
+/// SGLang's `/server_info`: what its clients read of it.
+pub(super) async fn server_info(State(shared): State<Arc<Shared>>) -> Response {
+    let model = &shared.model;
+    let context = model.lm.config().context;
+    let body = json!({
+        "model_path": model.lm.source(),
+        "served_model_name": model.name,
+        "weight_version": model.weight_version,
+        "device": if model.lm.device().is_cpu() { "cpu" } else { "cuda" },
+        "dtype": "float32",
+        "context_length": context,
+        "max_total_num_tokens": shared.options.max_batch_tokens.max(context),
+        "max_req_input_len": context + 1,
+        "version": env!("CARGO_PKG_VERSION"),
+        "status": "ready",
+    });
+    respond(StatusCode::OK, body.to_string())
+}
+
+/// SGLang's order to empty its cache; here none outlives a batch.
+pub(super) async fn flush_cache() -> Response {
+    (StatusCode::OK, "Nothing is kept from batch to batch.\n").into_response()
+}
+
 /// OpenAI's list of models: one.
 pub(super) async fn models(State(shared): State<Arc<Shared>>) -> Response {
     let model = &shared.model;

@@ -35,6 +35,9 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/health_generate", get(health::health_generate))
         .route("/model_info", get(info::model_info))
         .route("/get_model_info", get(info::model_info))
+        .route("/server_info", get(info::server_info))
+        .route("/get_server_info", get(info::server_info))
+        .route("/flush_cache", get(info::flush_cache).post(info::flush_cache))
         .route("/v1/models", get(info::models))
         .route("/version", get(info::version))
         .route("/metrics", get(info::metrics))
@@ -73,7 +76,7 @@ async fn observe(
 
 /// A label that lives as long as the program.
 fn known(path: &str) -> &'static str {
-    const PATHS: [&str; 13] = [
+    const PATHS: [&str; 16] = [
         "/generate",
         "/v1/completions",
         "/health",
@@ -82,6 +85,9 @@ fn known(path: &str) -> &'static str {
         "/health_generate",
         "/model_info",
         "/get_model_info",
+        "/server_info",
+        "/get_server_info",
+        "/flush_cache",
         "/v1/models",
         "/version",
         "/metrics",

@@ -249,7 +249,9 @@ fn a_key_is_needed_but_for_health() {
         assert!(refused.head.contains("www-authenticate: bearer"), "{refused:?}");
     }
     assert_eq!(post("Authorization: Bearer sesame\r\n").status, 200);
-    for path in ["/model_info", "/v1/models", "/metrics", "/nope", "/tokenizer.json"] {
+    for path in
+        ["/model_info", "/server_info", "/v1/models", "/metrics", "/nope", "/tokenizer.json"]
+    {
         assert_eq!(site.get(path).status, 401, "{path}");
     }
     assert_eq!(site.get("/health").status, 200);

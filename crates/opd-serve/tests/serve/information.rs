@@ -18,6 +18,14 @@ fn the_model_introduces_itself() {
             assert_eq!(info[beyond], true);
         }
     }
+    for path in ["/server_info", "/get_server_info"] {
+        let info = site.get(path).ok();
+        assert_eq!(
+            (&info["context_length"], &info["max_req_input_len"]),
+            (&json!(512), &json!(513))
+        );
+    }
+    assert_eq!(site.send("POST", "/flush_cache", "", b"").status, 200);
     let models = site.get("/v1/models").ok();
     assert_eq!(models["data"][0]["id"], "teacher");
     assert_eq!(models["data"][0]["max_model_len"], 512);
