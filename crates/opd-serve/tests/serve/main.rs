@@ -4,6 +4,7 @@
 mod client;
 mod completions;
 mod faults;
+mod fuzz;
 mod generation;
 mod information;
 mod parsing;

@@ -21,7 +21,7 @@ const RULES: Rules<'_> = Rules {
 };
 
 /// Reads and checks as both kinds of request; what passes keeps to the rules.
-fn read(body: &[u8]) -> (bool, bool) {
+pub(crate) fn read(body: &[u8]) -> (bool, bool) {
     let keeps = |items: &[opd_serve::Item]| {
         let entries: usize = items.iter().map(|item| item.n_scored() * (1 + item.top)).sum();
         assert!(entries <= RULES.limits.max_entries && items.len() <= RULES.limits.max_sequences);
@@ -63,7 +63,7 @@ fn value() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 24, 6, |inner| prop::collection::vec(inner, 0..6).prop_map(Value::Array))
 }
 
-fn request() -> impl Strategy<Value = Value> {
+pub(crate) fn request() -> impl Strategy<Value = Value> {
     let ids = prop_oneof![
         prop::collection::vec(number(), 0..8).prop_map(Value::Array),
         prop::collection::vec(prop::collection::vec(number(), 0..8).prop_map(Value::Array), 0..7)
