@@ -6,7 +6,7 @@ use std::{
 use candle_core::{DType, Device};
 use opd_batch::Teacher;
 use opd_http::{Client, Request};
-use opd_teacher::{InProcessTeacher, Limits, RemoteSettings, SglangTeacher, VllmTeacher};
+use opd_teacher::{InProcessTeacher, Limits, RemoteSettings, SglangTeacher, VllmTeacher, base_url};
 use serde_json::Value;
 
 use crate::Result;
@@ -81,7 +81,7 @@ impl Subject {
     ///
     /// If it does not answer, or does not say what it serves.
     pub fn server(url: &str, kind: Option<Kind>, settings: RemoteSettings) -> Result<Self> {
-        let url = base(url);
+        let url = base_url(url);
         let client = Client::new(&[url], settings.http.clone())?;
         let info = get(&client, "/model_info").or_else(|| get(&client, "/get_model_info"));
         let models = get(&client, "/v1/models");
@@ -129,13 +129,6 @@ impl Subject {
             Backend::Other(..) => "custom",
         }
     }
-}
-
-/// A server's address without the path of its scoring form, which trainers' flags may have.
-fn base(url: &str) -> &str {
-    let url = url.trim().trim_end_matches('/');
-    let forms = ["/generate", "/v1/completions", "/v1"];
-    forms.into_iter().find_map(|form| url.strip_suffix(form)).unwrap_or(url)
 }
 
 /// The JSON that a server has at `path`, if it has any.

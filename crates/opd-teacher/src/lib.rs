@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod answers;
+mod base_url;
 mod candidates;
 mod digest;
 mod distribution;
@@ -23,6 +24,7 @@ mod sglang;
 mod vllm;
 
 pub use self::{
+    base_url::base_url,
     distribution::{DistributionTeacher, States},
     ensemble::EnsembleTeacher,
     error::{Error, Result},

@@ -10,6 +10,7 @@ use opd_http::{Client, Request, Verdict};
 use crate::{
     Error, RemoteSettings, Result,
     answers::Answers,
+    base_url,
     limits::Limits,
     part::{ids_of, k_of},
     protocol::{Described, Protocol, Question, Scored},
@@ -51,7 +52,7 @@ impl<P: Protocol> Remote<P> {
         settings: RemoteSettings,
         protocol: P,
     ) -> Result<Self> {
-        let bases: Vec<&str> = urls.iter().map(|url| base(url.as_ref())).collect();
+        let bases: Vec<&str> = urls.iter().map(|url| base_url(url.as_ref())).collect();
         let mut http = settings.http;
         http.health.get_or_insert_with(|| "/health".to_owned());
         let client = Client::new(&bases, http)?;
@@ -95,8 +96,9 @@ impl<P: Protocol> Remote<P> {
     }
 
     /// Model and weight version as the server now says.
-    pub(crate) fn identity(&self) -> Result<String> {
-        let now = self.client.run(self.protocol.describe(&self.client, None))?;
+    pub(crate) fn identity(&self) -> opd_batch::Result<String> {
+        let now = self.client.run(self.protocol.describe(&self.client, None));
+        let now = now.map_err(|error| self.failed(error))?;
         self.note(&now);
         Ok(format!("{} {now}", P::KIND))
     }
@@ -123,11 +125,8 @@ impl<P: Protocol> Remote<P> {
         if temperature != 1.0 && !P::TEMPERATURE {
             return Err(self.no_temperature(temperature));
         }
-        let failed = |source: Error| opd_batch::Error::Teacher {
-            teacher: self.name.clone(),
-            source: Box::new(source),
-        };
-        self.limits.check(&self.name, &request.sequences).map_err(failed)?;
+        let checked = self.limits.check(&self.name, &request.sequences);
+        checked.map_err(|error| self.failed(error))?;
         let rows: Vec<usize> = (0..request.sequences.len())
             .filter(|&row| !request.sequences[row].response.is_empty())
             .collect();
@@ -136,8 +135,12 @@ impl<P: Protocol> Remote<P> {
         match answers {
             Ok(answers) => answers.into_scores(request, k),
             Err(Error::Temperature { .. }) => Err(self.no_temperature(temperature)),
-            Err(error) => Err(failed(error)),
+            Err(error) => Err(self.failed(error)),
         }
+    }
+
+    fn failed(&self, source: Error) -> opd_batch::Error {
+        opd_batch::Error::Teacher { teacher: self.name.clone(), source: Box::new(source) }
     }
 
     fn no_temperature(&self, temperature: f32) -> opd_batch::Error {
@@ -337,12 +340,4 @@ fn groups(sequences: &[ScoredSequence<'_>], rows: &[usize]) -> Vec<Vec<usize>> {
         groups[place].push(row);
     }
     groups
-}
-
-/// A server's address without the path of its scoring form, which users of other trainers
-/// write too.
-fn base(url: &str) -> &str {
-    let url = url.trim().trim_end_matches('/');
-    let paths = ["/generate", "/v1/completions", "/v1"];
-    paths.into_iter().find_map(|path| url.strip_suffix(path)).unwrap_or(url)
 }

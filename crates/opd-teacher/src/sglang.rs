@@ -51,10 +51,7 @@ impl Teacher for SglangTeacher {
     }
 
     fn identity(&self) -> opd_batch::Result<String> {
-        self.0.identity().map_err(|source| opd_batch::Error::Teacher {
-            teacher: self.name().to_owned(),
-            source: Box::new(source),
-        })
+        self.0.identity()
     }
 
     fn score(&self, request: &ScoreRequest<'_>) -> opd_batch::Result<TeacherScores> {

@@ -2,7 +2,7 @@ use std::fmt;
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, SeqAccess, Visitor, value::SeqAccessDeserializer},
+    de::{Error, SeqAccess, Unexpected, Visitor, value::SeqAccessDeserializer},
 };
 
 /// A list of whole numbers, or of such lists, to any depth; all entries of a list are of one
@@ -15,10 +15,23 @@ pub(crate) enum Numbers {
     Lists(Vec<Numbers>),
 }
 
-/// An entry of a list.
-enum Entry {
+/// The first entry of a list, which says of what kind the others must be.
+pub(super) enum Entry {
+    Text(String),
     Number(i64),
     List(Numbers),
+}
+
+/// A whole list of which `first` was read.
+pub(super) fn rest<'de, A: SeqAccess<'de>, T: Deserialize<'de>>(
+    mut seq: A,
+    first: T,
+) -> Result<Vec<T>, A::Error> {
+    let mut all = vec![first];
+    while let Some(next) = seq.next_element()? {
+        all.push(next);
+    }
+    Ok(all)
 }
 
 impl<'de> Deserialize<'de> for Numbers {
@@ -36,22 +49,14 @@ impl<'de> Visitor<'de> for NumbersVisitor {
         f.write_str("a list of token ids, or a list of such lists")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Numbers, A::Error> {
         match seq.next_element()? {
             None => Ok(Numbers::Flat(Vec::new())),
-            Some(Entry::Number(first)) => {
-                let mut numbers = vec![first];
-                while let Some(number) = seq.next_element::<i64>()? {
-                    numbers.push(number);
-                }
-                Ok(Numbers::Flat(numbers))
-            }
-            Some(Entry::List(first)) => {
-                let mut lists = vec![first];
-                while let Some(list) = seq.next_element::<Numbers>()? {
-                    lists.push(list);
-                }
-                Ok(Numbers::Lists(lists))
+            Some(Entry::Number(first)) => rest(seq, first).map(Numbers::Flat),
+            Some(Entry::List(first)) => rest(seq, first).map(Numbers::Lists),
+            Some(Entry::Text(text)) => {
+                let expected = &"a token id or a list of token ids";
+                Err(A::Error::invalid_type(Unexpected::Str(&text), expected))
             }
         }
     }
@@ -69,7 +74,11 @@ impl<'de> Visitor<'de> for EntryVisitor {
     type Value = Entry;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a token id or a list of token ids")
+        f.write_str("a text, a token id or a list of token ids")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Entry, E> {
+        Ok(Entry::Text(text.to_owned()))
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<Entry, E> {

@@ -2,10 +2,10 @@ use std::fmt;
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, SeqAccess, Visitor, value::SeqAccessDeserializer},
+    de::{Error, SeqAccess, Visitor},
 };
 
-use super::numbers::Numbers;
+use super::numbers::{Entry, Numbers, rest};
 
 /// `prompt` of a completion: text, texts, ids or lists of ids.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,12 +13,6 @@ pub(crate) enum Prompt {
     Text(String),
     Texts(Vec<String>),
     Ids(Numbers),
-}
-
-enum Entry {
-    Text(String),
-    Number(i64),
-    List(Numbers),
 }
 
 impl<'de> Deserialize<'de> for Prompt {
@@ -51,48 +45,5 @@ impl<'de> Visitor<'de> for PromptVisitor {
                 rest(seq, first).map(|lists| Prompt::Ids(Numbers::Lists(lists)))
             }
         }
-    }
-}
-
-fn rest<'de, A: SeqAccess<'de>, T: Deserialize<'de>>(
-    mut seq: A,
-    first: T,
-) -> Result<Vec<T>, A::Error> {
-    let mut all = vec![first];
-    while let Some(next) = seq.next_element()? {
-        all.push(next);
-    }
-    Ok(all)
-}
-
-impl<'de> Deserialize<'de> for Entry {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(EntryVisitor)
-    }
-}
-
-struct EntryVisitor;
-
-impl<'de> Visitor<'de> for EntryVisitor {
-    type Value = Entry;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text, a token id or a list of token ids")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Entry, E> {
-        Ok(Entry::Text(text.to_owned()))
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<Entry, E> {
-        Ok(Entry::Number(value))
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<Entry, E> {
-        Ok(Entry::Number(i64::try_from(value).unwrap_or(i64::MAX)))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Entry, A::Error> {
-        Numbers::deserialize(SeqAccessDeserializer::new(seq)).map(Entry::List)
     }
 }
