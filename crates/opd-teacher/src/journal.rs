@@ -47,7 +47,29 @@ impl Journal {
     /// [`Error::Journal`] if it cannot be opened, is no journal, or another process has it.
     pub fn open(path: impl Into<PathBuf>, limit: u64) -> Result<Self> {
         let path = path.into();
-        let database = Database::create(&path).map_err(|error| {
+        Self::of(Database::create(&path), path, limit)
+    }
+
+    /// Opens a journal that is there, to take scores from.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Journal`] if it is not there, too.
+    pub fn open_existing(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        if !path.exists() {
+            let what = "there is no such file; a run with --opd-journal and its teacher makes one";
+            return Err(Error::Journal { path, what: what.to_owned() });
+        }
+        Self::of(Database::open(&path), path, u64::MAX)
+    }
+
+    fn of(
+        opened: std::result::Result<Database, redb::DatabaseError>,
+        path: PathBuf,
+        limit: u64,
+    ) -> Result<Self> {
+        let database = opened.map_err(|error| {
             let what = match error {
                 redb::DatabaseError::DatabaseAlreadyOpen => {
                     "another process has it open; give every run a journal of its own".to_owned()

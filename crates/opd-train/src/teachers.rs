@@ -12,7 +12,7 @@ use opd_http::{ApiKey, Settings};
 use opd_models::CausalLm;
 use opd_teacher::{
     EnsembleTeacher, InProcessTeacher, Journal, JournaledTeacher, Limits, RemoteSettings,
-    RoutedTeacher, SglangTeacher, VllmTeacher,
+    ReplayTeacher, RoutedTeacher, SglangTeacher, VllmTeacher,
 };
 
 use crate::{
@@ -50,20 +50,30 @@ impl Teachers {
         device: &Device,
     ) -> Result<Self> {
         let all = config.all_teachers();
+        let only_replayed = all.iter().all(|teacher| teacher.kind == TeacherKind::Replay);
         let journal = match &distillation.journal {
             None => None,
-            Some(path) => Some(Arc::new(Journal::open(path, distillation.journal_max_bytes)?)),
+            Some(path) if only_replayed => Some(Journal::open_existing(path)?),
+            Some(path) => Some(Journal::open(path, distillation.journal_max_bytes)?),
         };
+        let journal = journal.map(Arc::new);
         let mut in_process = None;
         let mut teachers: Vec<Arc<dyn Teacher>> = Vec::with_capacity(all.len());
         for teacher in &all {
-            let built: Arc<dyn Teacher> = if teacher.kind.is_remote() {
-                remote(config, distillation, teacher, demands)?
-            } else {
-                let loaded = Arc::new(InProcessTeacher::load(dir(teacher)?, DType::F32, device)?);
-                loaded.check_student(demands.student, demands.longest)?;
-                in_process = Some(loaded.clone()).filter(|_| all.len() == 1);
-                loaded
+            let built: Arc<dyn Teacher> = match (teacher.kind, &journal) {
+                (TeacherKind::Replay, Some(journal)) => {
+                    let identity = teacher.identity.clone();
+                    teachers.push(Arc::new(ReplayTeacher::new(journal.clone(), identity)?));
+                    continue;
+                }
+                (TeacherKind::InProcess, _) => {
+                    let dir = dir(teacher)?;
+                    let loaded = Arc::new(InProcessTeacher::load(dir, DType::F32, device)?);
+                    loaded.check_student(demands.student, demands.longest)?;
+                    in_process = Some(loaded.clone()).filter(|_| all.len() == 1);
+                    loaded
+                }
+                _ => remote(config, distillation, teacher, demands)?,
             };
             teachers.push(match &journal {
                 None => built,

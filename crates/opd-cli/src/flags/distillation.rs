@@ -16,7 +16,8 @@ pub(super) struct DistillationFlags {
     #[arg(long)]
     use_opd: bool,
     /// Where the teacher is: `in-process` (--opd-teacher-load), `sglang` or `vllm` (--rm-url;
-    /// `opd serve` is asked as sglang); `megatron` is another name of in-process
+    /// `opd serve` is asked as sglang), or nowhere any more: `replay` takes its scores from
+    /// --opd-journal; `megatron` is another name of in-process
     #[arg(long, value_name = "TYPE", value_parser = choices::<TeacherKind>())]
     opd_type: Option<TeacherKind>,
     /// Weight of the reverse KL to the teacher
@@ -40,6 +41,9 @@ pub(super) struct DistillationFlags {
     /// directories
     #[arg(long, value_name = "N")]
     opd_teacher_ckpt_step: Option<u64>,
+    /// Whose scores type replay takes, where --opd-journal holds those of several teachers
+    #[arg(long, value_name = "TEXT")]
+    opd_teacher_identity: Option<String>,
     /// The teacher of type sglang or vllm: URL of a server; repeat it for several of one model
     #[arg(long, value_name = "URL")]
     rm_url: Vec<String>,
@@ -84,6 +88,7 @@ impl DistillationFlags {
             ("--opd-prefix-weight", self.opd_prefix_weight.is_some()),
             ("--opd-teacher-load", self.opd_teacher_load.is_some()),
             ("--opd-teacher-ckpt-step", self.opd_teacher_ckpt_step.is_some()),
+            ("--opd-teacher-identity", self.opd_teacher_identity.is_some()),
             ("--rm-url", !self.rm_url.is_empty()),
             ("--rm-api-key-env", self.rm_api_key_env.is_some()),
             ("--rm-api-key-file", self.rm_api_key_file.is_some()),
@@ -121,6 +126,7 @@ impl DistillationFlags {
             // What the file says of the other kind of teacher does not hold for this one.
             (config.teacher, config.teacher_step, config.urls) = (None, None, Vec::new());
             (config.api_key_env, config.api_key_file) = (None, None);
+            config.teacher_identity = None;
             config.kind = kind;
         }
         set(&mut config.kl_coef, &self.opd_kl_coef);
@@ -131,6 +137,7 @@ impl DistillationFlags {
             (config.teacher, config.teacher_step) = (Some(teacher.clone()), None);
         }
         set_some(&mut config.teacher_step, &self.opd_teacher_ckpt_step);
+        set_some(&mut config.teacher_identity, &self.opd_teacher_identity);
         if !self.rm_url.is_empty() {
             config.urls.clone_from(&self.rm_url);
         }

@@ -29,6 +29,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("distillation.api_key_file", "rm-api-key-file"),
     ("distillation.max_missing", "opd-missing-max"),
     ("distillation.journal", "opd-journal"),
+    ("distillation.teacher_identity", "opd-teacher-identity"),
     ("distillation.accept_temperature_bias", "opd-accept-temperature-bias"),
     ("objective.estimator", "advantage-estimator"),
     ("objective.baseline", "reward-baseline"),

@@ -12,7 +12,7 @@ use opd_teacher::InProcessTeacher;
 use opd_testkit::http::{HttpRequest, HttpServer, Reply};
 use serde_json::{Map, Value, json};
 
-use crate::command::Workplace;
+use crate::{command::Workplace, serving::Served};
 
 const JOB: &str = "train --hf-checkpoint bundled:student --prompt-data bundled:train.jsonl \
     --eval-prompt-data bundled:test.jsonl --eval-prompts 4 --rollout-batch-size 3 \
@@ -130,6 +130,66 @@ fn scores_in_a_journal_are_not_asked_for_again() {
     // The look at whether the server honours the temperature is no part of a batch.
     assert!(server.requests() <= 1);
     assert_eq!(metrics(&work.path("first")), metrics(&work.path("second")));
+}
+
+#[test]
+fn a_journal_replays_a_teacher_that_is_gone() {
+    let work = Workplace::new();
+    let server = Server::start(&work, usize::MAX);
+    let live = format!("{JOB} {} --opd-journal j.redb --output live", server.flags());
+    work.line(&live).succeeds();
+    drop(server);
+    let replay = format!("{JOB} --opd-type replay --opd-journal j.redb");
+    work.line(&format!("{replay} --output replayed")).succeeds();
+    assert_eq!(metrics(&work.path("replayed")), metrics(&work.path("live")));
+
+    let gone = format!("{JOB} --opd-type replay --opd-journal none.redb --output gone");
+    work.line(&gone).fails(1, &["none.redb: there is no such file"]);
+    assert!(!work.path("none.redb").exists());
+    work.line(&format!("{JOB} --opd-type replay --output gone")).fails(2, &["--opd-journal FILE"]);
+    let other = replay.replace("--seed 5", "--seed 6");
+    work.line(&format!("{other} --output other")).fails(
+        1,
+        &["j.redb: ", " sequences have no score by `sglang model", "with the teacher itself"],
+    );
+    // With the scores of a second teacher in it, one must be named.
+    let own = "--opd-type in-process --opd-teacher-load bundled:teacher --opd-journal j.redb";
+    work.line(&format!("{JOB} {own} --output own")).succeeds();
+    work.line(&format!("{replay} --output both")).fails(
+        1,
+        &["name a teacher; it holds scores by: in-process model sha256:", "sglang model"],
+    );
+    let identity = "sglang model `/t`, weight version `1`";
+    let flags = format!("{replay} --output named");
+    let args = flags.split_whitespace().chain(["--opd-teacher-identity", identity]);
+    work.opd(args.collect::<Vec<_>>()).succeeds();
+    assert_eq!(metrics(&work.path("named")), metrics(&work.path("live")));
+}
+
+/// Ten steps, with `opd serve` between.
+#[test]
+fn a_teacher_behind_opd_serve_teaches_what_it_teaches_in_process() {
+    let work = Workplace::new();
+    let layout = opd_pocket::materialize(&work.path("bundled")).unwrap();
+    let served = Served::of(&work, &layout.teacher, &[]);
+    let job = JOB.replace("--steps 3", "--steps 10").replace("--skip-teacher-check ", "");
+    let own = "--opd-type in-process --opd-teacher-load bundled:teacher";
+    work.line(&format!("{job} {own} --output own")).succeeds();
+    for form in ["sglang", "vllm"] {
+        let url = served.url();
+        let remote = format!("{job} --opd-type {form} --rm-url {url} --output {form}");
+        work.line(&remote).succeeds();
+        let (own, remote) = (metrics(&work.path("own")), metrics(&work.path(form)));
+        assert_eq!((own.len(), remote.len()), (10, 10));
+        for (own, remote) in own.iter().zip(&remote) {
+            assert!(own.keys().eq(remote.keys()), "{own:?} {remote:?}");
+            for (key, value) in own {
+                let (a, b) = (value.as_f64().unwrap(), remote[key].as_f64().unwrap());
+                assert!((a - b).abs() <= 1e-4 * a.abs().max(1.0), "{form} {key}: {a} {b}");
+            }
+        }
+    }
+    served.terminate();
 }
 
 #[test]

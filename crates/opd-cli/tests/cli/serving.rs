@@ -1,6 +1,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    path::Path,
     process::{Child, Stdio},
 };
 
@@ -17,7 +18,10 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn start(work: &Workplace, flags: &[&str]) -> Self {
-        let model = GoldenModel::load("qwen3_tied").dir;
+        Self::of(work, &GoldenModel::load("qwen3_tied").dir, flags)
+    }
+
+    pub(crate) fn of(work: &Workplace, model: &Path, flags: &[&str]) -> Self {
         let mut command = work.command();
         command.args(["serve", "--port", "0", "--threads", "2", "--model"]).arg(model).args(flags);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -20,12 +20,14 @@ pub enum TeacherKind {
     Sglang,
     /// vLLM servers.
     Vllm,
+    /// The scores that a journal holds; the teacher itself need not be there.
+    Replay,
 }
 
 impl TeacherKind {
     /// Whether it is asked over HTTP.
     pub fn is_remote(self) -> bool {
-        self != Self::InProcess
+        matches!(self, Self::Sglang | Self::Vllm)
     }
 
     fn name(self) -> &'static str {
@@ -33,6 +35,7 @@ impl TeacherKind {
             Self::InProcess => "in-process",
             Self::Sglang => "sglang",
             Self::Vllm => "vllm",
+            Self::Replay => "replay",
         }
     }
 }
@@ -51,6 +54,10 @@ pub struct DistillationConfig {
     /// (`--opd-teacher-ckpt-step`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher_step: Option<u64>,
+    /// Whose scores to take from the journal, for `replay`, where it holds those of several
+    /// (`--opd-teacher-identity`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher_identity: Option<String>,
     /// Servers, for `sglang` and `vllm` (`--rm-url`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
@@ -89,6 +96,7 @@ impl Default for DistillationConfig {
             kind: TeacherKind::InProcess,
             teacher: None,
             teacher_step: None,
+            teacher_identity: None,
             urls: Vec::new(),
             api_key_env: None,
             api_key_file: None,
@@ -115,6 +123,13 @@ impl DistillationConfig {
         let missing = self.max_missing;
         check((0.0..=1.0).contains(&missing), "distillation.max_missing", "from 0 to 1", missing)?;
         self.client.validate()?;
+        let replays = |teacher: &TeacherConfig| teacher.kind == TeacherKind::Replay;
+        if self.journal.is_none()
+            && (self.kind == TeacherKind::Replay || teachers.iter().any(replays))
+        {
+            let remedy = "name the journal that holds the scores with --opd-journal FILE";
+            return Err(ConfigError::Missing { key: "distillation.journal", remedy });
+        }
         match teachers {
             [] => self.validate_teacher(),
             teachers if self.names_teacher() => Err(ConfigError::Conflict {
@@ -132,6 +147,7 @@ impl DistillationConfig {
     fn names_teacher(&self) -> bool {
         let server = !self.urls.is_empty() || self.api_key_env.is_some();
         let path = self.teacher.is_some() || self.teacher_step.is_some();
+        let path = path || self.teacher_identity.is_some();
         server || path || self.api_key_file.is_some() || self.kind != TeacherKind::InProcess
     }
 
@@ -141,6 +157,7 @@ impl DistillationConfig {
             kind: self.kind,
             path: self.teacher.clone(),
             step: self.teacher_step,
+            identity: self.teacher_identity.clone(),
             urls: self.urls.clone(),
             api_key_env: self.api_key_env.clone(),
             api_key_file: self.api_key_file.clone(),
@@ -153,6 +170,10 @@ impl DistillationConfig {
         let kind = self.kind.name();
         let has_key = self.api_key_env.is_some() || self.api_key_file.is_some();
         match self.kind {
+            kind if kind != TeacherKind::Replay && self.teacher_identity.is_some() => conflict(
+                format!("--opd-teacher-identity goes with --opd-type replay, not with {}", kind.name()),
+                "drop --opd-teacher-identity or use --opd-type replay",
+            ),
             TeacherKind::InProcess if self.teacher.is_none() => {
                 let remedy = "name the teacher's model directory with --opd-teacher-load DIR";
                 Err(ConfigError::Missing { key: "distillation.teacher", remedy })
@@ -168,12 +189,17 @@ impl DistillationConfig {
             TeacherKind::InProcess => Ok(()),
             _ if self.teacher.is_some() => conflict(
                 format!("--opd-teacher-load goes with --opd-type in-process, not with {kind}"),
-                "drop --opd-teacher-load (the server has its model) or use --opd-type in-process",
+                "drop --opd-teacher-load or use --opd-type in-process",
             ),
             _ if self.teacher_step.is_some() => conflict(
                 format!("--opd-teacher-ckpt-step goes with --opd-type in-process, not with {kind}"),
                 "drop --opd-teacher-ckpt-step or use --opd-type in-process",
             ),
+            TeacherKind::Replay if !self.urls.is_empty() || has_key => conflict(
+                "--rm-url and its keys go with --opd-type sglang or vllm, not with replay".into(),
+                "drop them: a journal is asked, not a server",
+            ),
+            TeacherKind::Replay => Ok(()),
             _ if self.urls.is_empty() => {
                 let remedy =
                     "name the server with --rm-url URL, e.g. http://127.0.0.1:30000/generate";

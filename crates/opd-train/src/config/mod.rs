@@ -131,7 +131,9 @@ impl TrainConfig {
         let top = self.objective.loss.is_top_k();
         let asked = top && self.objective.top_k_support == SupportKind::Teacher;
         let whole = self.objective.loss.is_divergence() && !asked;
-        if whole && (teachers.len() > 1 || teachers.iter().any(|t| t.kind.is_remote())) {
+        if whole
+            && (teachers.len() > 1 || teachers.iter().any(|t| t.kind != TeacherKind::InProcess))
+        {
             return Err(ConfigError::Conflict {
                 what: format!(
                     "the loss {:?} compares whole distributions, which one teacher in this process alone can give",

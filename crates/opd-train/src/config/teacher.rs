@@ -19,6 +19,10 @@ pub struct TeacherConfig {
     /// Take `checkpoints/step-N` of `path`, one of our own runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<u64>,
+    /// Whose scores to take from `distillation.journal`, for `replay`, where it holds those of
+    /// several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
     /// Its servers, for `sglang` and `vllm`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
@@ -45,6 +49,7 @@ impl Default for TeacherConfig {
             kind: TeacherKind::InProcess,
             path: None,
             step: None,
+            identity: None,
             urls: Vec::new(),
             api_key_env: None,
             api_key_file: None,
@@ -69,8 +74,9 @@ impl TeacherConfig {
             Err(ConfigError::Conflict { what: format!("teacher `{name}`: {what}"), remedy })
         };
         let remote = self.kind.is_remote();
+        let in_process = self.kind == TeacherKind::InProcess;
         match () {
-            () if !remote && self.path.is_none() => {
+            () if in_process && self.path.is_none() => {
                 conflict("it has no `path`", "name the directory of its model, or its type")
             }
             () if !remote && !self.urls.is_empty() => {
@@ -79,10 +85,13 @@ impl TeacherConfig {
             () if remote && self.urls.is_empty() => {
                 conflict("it has no `urls`", "name its servers, e.g. [\"http://127.0.0.1:30000\"]")
             }
-            () if remote && (self.path.is_some() || self.step.is_some()) => conflict(
+            () if !in_process && (self.path.is_some() || self.step.is_some()) => conflict(
                 "`path` and `step` go with in-process",
-                "drop them: the server has its model",
+                "drop them, or set its type to in-process",
             ),
+            () if self.kind != TeacherKind::Replay && self.identity.is_some() => {
+                conflict("`identity` goes with replay", "drop it, or set its type to replay")
+            }
             () if self.api_key_env.is_some() && self.api_key_file.is_some() => {
                 conflict("its key is named twice", "give `api_key_env` or `api_key_file`")
             }
