@@ -13,7 +13,8 @@ const NAME: &str = "FutureKl";
 /// 0 where nothing trained follows. Log-probs in nats; `m` is [`ScoredBatch::mask`]. A token's
 /// own KL is no part of it: the source adds that as the reverse KL of the whole distributions,
 /// differentiated directly. The division keeps long responses from being punished for their
-/// length.
+/// length; without it (`length_normalised` false, `n_t = 1`) both parts together are the exact
+/// gradient of the reverse KL of whole responses.
 ///
 /// Source: Gu et al. 2023, MiniLLM, <https://arxiv.org/abs/2306.08543>, section 2.2 (single-step
 /// decomposition and length normalisation).
@@ -23,11 +24,13 @@ const NAME: &str = "FutureKl";
 pub struct FutureKl {
     /// Weight of the signal, at least 0; default 1.
     pub coef: f32,
+    /// Whether the sum is divided by the number of tokens that follow; default true.
+    pub length_normalised: bool,
 }
 
 impl Default for FutureKl {
     fn default() -> Self {
-        Self { coef: 1.0 }
+        Self { coef: 1.0, length_normalised: true }
     }
 }
 
@@ -41,7 +44,8 @@ impl AdvantageEstimator for FutureKl {
         for range in batch.rollouts().rows().ranges() {
             let (mut sum, mut n) = (0.0, 0.0f64);
             for token in range.rev() {
-                signal[token] = coef * sum / n.max(1.0);
+                let over = if self.length_normalised { n.max(1.0) } else { 1.0 };
+                signal[token] = coef * sum / over;
                 if let (Some(teacher), true) = (teacher[token], mask[token]) {
                     sum += f64::from(teacher) - f64::from(old[token]);
                     n += 1.0;

@@ -48,7 +48,7 @@ fn estimators() -> Vec<(&'static str, Box<dyn AdvantageEstimator>)> {
         ("extrapolated_1_0.5_0.9", beyond(1.0, 0.5, 0.9)),
         ("extrapolated_1_1_0", beyond(1.0, 1.0, 0.0)),
         ("prefix_weighted_0.5", Box::new(signal.prefix_weighted(0.5))),
-        ("future_0.7", Box::new(FutureKl { coef: 0.7 })),
+        ("future_0.7", Box::new(FutureKl { coef: 0.7, ..FutureKl::default() })),
         ("by_source_code_0.25", Box::new(by_source)),
     ]
 }

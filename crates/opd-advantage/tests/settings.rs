@@ -36,7 +36,7 @@ fn coefficients_are_finite_and_not_negative() {
         let cases: [(&dyn AdvantageEstimator, &str); 8] = [
             (&ExtrapolatedKl { coef: value, ..beyond }, "ExtrapolatedKl: `coef`"),
             (&ExtrapolatedKl { lambda: value, ..beyond }, "ExtrapolatedKl: `lambda`"),
-            (&FutureKl { coef: value }, "FutureKl: `coef`"),
+            (&FutureKl { coef: value, ..FutureKl::default() }, "FutureKl: `coef`"),
             (&signal.prefix_weighted(value), "PrefixWeighted: `gamma`"),
             (&Gae { kl_coef: value, kl, gamma, lambda }, "Gae: `kl_coef`"),
             (&ReinforcePlusPlus { kl_coef: value, kl, gamma }, "ReinforcePlusPlus: `kl_coef`"),

@@ -18,7 +18,7 @@ pub use self::{
     groups::Groups,
     kl::KlEstimator,
     ragged::Ragged,
-    rollout::{Finish, Rollout, Source},
+    rollout::{Author, Finish, Rollout, Source},
     rollout_batch::RolloutBatch,
     rows::Rows,
     scored::ScoredBatch,

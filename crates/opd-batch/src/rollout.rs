@@ -38,6 +38,18 @@ pub enum Finish {
     Length,
 }
 
+/// Who wrote a response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Author {
+    /// The student, token by token from what `sampler_logprobs` says.
+    #[default]
+    Student,
+    /// Nobody here: it is the label of the prompt, whose log-probs under a sampler are unknown.
+    Label,
+    /// The teacher, whose log-probs `sampler_logprobs` are.
+    Teacher,
+}
+
 /// One sampled response and what was known when it was sampled.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rollout {
@@ -60,4 +72,6 @@ pub struct Rollout {
     pub source: Source,
     /// Why sampling ended.
     pub finish: Finish,
+    /// Who wrote the response.
+    pub author: Author,
 }

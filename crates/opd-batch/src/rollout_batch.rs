@@ -1,4 +1,6 @@
-use crate::{Error, Finish, Groups, Ragged, Result, Rollout, Rows, Source, logprob::check_row};
+use crate::{
+    Author, Error, Finish, Groups, Ragged, Result, Rollout, Rows, Source, logprob::check_row,
+};
 
 /// Rollouts packed into streams that share their rows; checked once, trusted everywhere.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,6 +14,7 @@ pub struct RolloutBatch {
     groups: Groups,
     sources: Vec<Source>,
     finishes: Vec<Finish>,
+    authors: Vec<Author>,
 }
 
 impl RolloutBatch {
@@ -33,6 +36,7 @@ impl RolloutBatch {
         let rewards = rollouts.iter().map(|rollout| rollout.reward).collect();
         let finishes = rollouts.iter().map(|rollout| rollout.finish).collect();
         let sources = rollouts.iter().map(|rollout| rollout.source.clone()).collect();
+        let authors = rollouts.iter().map(|rollout| rollout.author).collect();
 
         let mut prompts = Vec::new();
         let mut responses = Vec::new();
@@ -59,6 +63,7 @@ impl RolloutBatch {
             groups: Groups::from_ids(&ids),
             sources,
             finishes,
+            authors,
         })
     }
 
@@ -115,6 +120,11 @@ impl RolloutBatch {
     /// Why sampling of each response ended.
     pub fn finishes(&self) -> &[Finish] {
         &self.finishes
+    }
+
+    /// Who wrote each response.
+    pub fn authors(&self) -> &[Author] {
+        &self.authors
     }
 }
 

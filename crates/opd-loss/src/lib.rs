@@ -16,8 +16,9 @@ pub use self::{
     error::{Error, Result},
     loss_batch::LossBatch,
     objective::{
-        CrossEntropy, Direction, DivergenceObjective, Metric, Needs, Objective, ObjectiveInputs,
-        ObjectiveOutput, PolicyObjective, Support, Tail, TeacherStates, TopKObjective, support_kl,
+        CrossEntropy, Direction, DivergenceObjective, Metric, MiniLlm, Needs, Objective,
+        ObjectiveInputs, ObjectiveOutput, PolicyObjective, Support, Tail, TeacherStates,
+        TopKObjective, support_kl,
     },
     policy::{
         Cispo, Clip, Grain, Gspo, ImportanceSampling, Outside, PolicyInputs, PolicyLoss,

@@ -4,8 +4,10 @@
 mod engine;
 mod error;
 mod in_process;
+mod mixture;
 mod prompts;
 mod reward;
+mod run;
 mod sampling;
 mod schedule;
 

@@ -98,8 +98,7 @@ impl Strategy {
             return Some(Choice { id: best, log_kept: 0.0 });
         };
         let weight = |logit: f32| ((f64::from(logit) - f64::from(max)) / temperature).exp();
-        // 53 random bits: a number in [0, 1).
-        let uniform = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        let uniform = uniform(rng);
         if top_k.is_none() && top_p.is_none() {
             let weights: Vec<f64> = logits.iter().map(|&logit| weight(logit)).collect();
             let total: f64 = weights.iter().sum();
@@ -126,7 +125,12 @@ impl Strategy {
     }
 }
 
-fn likeliest(logits: &[f32]) -> Option<(u32, f32)> {
+/// 53 random bits: a number in [0, 1).
+pub(crate) fn uniform(rng: &mut impl RngCore) -> f64 {
+    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+}
+
+pub(crate) fn likeliest(logits: &[f32]) -> Option<(u32, f32)> {
     let mut best: Option<(u32, f32)> = None;
     for (id, &logit) in logits.iter().enumerate() {
         if logit.is_nan() || logit == f32::INFINITY {
@@ -140,7 +144,7 @@ fn likeliest(logits: &[f32]) -> Option<(u32, f32)> {
 }
 
 /// The first index at which the running sum exceeds `target`; else the last with any weight.
-fn draw(weights: impl Iterator<Item = (usize, f64)>, target: f64) -> Option<usize> {
+pub(crate) fn draw(weights: impl Iterator<Item = (usize, f64)>, target: f64) -> Option<usize> {
     let mut sum = 0.0;
     let mut last = None;
     for (id, weight) in weights {

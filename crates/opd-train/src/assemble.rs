@@ -3,14 +3,14 @@
 
 use candle_core::Device;
 use opd_advantage::{
-    AdvantageEstimator, Baseline, BySource, DiscountedReturn, DrGrpo, ExtrapolatedKl, Grpo, MaxRl,
-    Opo, PassAtK, RawReward, ReinforcePlusPlus, ReinforcePlusPlusBaseline, ReverseKl, Rloo,
-    Truncation, ZeroAdvantage,
+    AdvantageEstimator, Baseline, BySource, DiscountedReturn, DrGrpo, ExtrapolatedKl, FutureKl,
+    Grpo, MaxRl, Opo, PassAtK, RawReward, ReinforcePlusPlus, ReinforcePlusPlusBaseline, ReverseKl,
+    Rloo, Truncation, ZeroAdvantage,
 };
 use opd_batch::KlEstimator;
 use opd_loss::{
     Aggregation, Cispo, Clip, CrossEntropy, Direction, Divergence, DivergenceObjective, Grain,
-    Gspo, ImportanceSampling, Objective, Outside, PolicyLoss, PolicyObjective, PpoClip,
+    Gspo, ImportanceSampling, MiniLlm, Objective, Outside, PolicyLoss, PolicyObjective, PpoClip,
     ReferenceKl, Reinforce, SamplerCorrection, SequenceMask, Support, Tail, TopKObjective,
 };
 use opd_rollout::ExactMatch;
@@ -35,7 +35,7 @@ pub(crate) fn parts(
         None => None,
         Some(distillation) => Some(Teachers::new(config, distillation, demands, device)?),
     };
-    let compares = config.objective.loss.is_divergence();
+    let compares = config.objective.loss.compares_distributions();
     let distribution = teachers.as_ref().filter(|_| compares).and_then(|t| t.in_process.clone());
     let loss = config.objective.loss;
     let asks = loss.is_policy() || (loss.is_top_k() && distribution.is_none());
@@ -44,10 +44,12 @@ pub(crate) fn parts(
         teacher: scores.map(|teachers| teachers.scorer.clone()),
         teacher_names: scores.map(|teachers| teachers.names.clone()).unwrap_or_default(),
         distribution: distribution.map(|teacher| teacher as _),
+        writer: teachers.as_ref().and_then(|teachers| teachers.in_process.clone()),
+        supervised: None,
         reward: Box::new(ExactMatch),
         estimator: estimator(config),
         truncation: truncation(config),
-        objective: objective(&config.objective)?,
+        objective: objective(config)?,
         aggregation: aggregation(config),
     };
     Ok((parts, teachers))
@@ -85,7 +87,7 @@ fn estimator(config: &TrainConfig) -> Box<dyn AdvantageEstimator> {
     let with_signal: Box<dyn AdvantageEstimator> = match teacher {
         None => base,
         Some(distillation) => {
-            let signal = signal(distillation);
+            let signal = signal(config, distillation);
             match teachers::factors(&config.all_teachers()) {
                 None => Box::new(base.plus(signal)),
                 Some((factors, others)) => {
@@ -103,8 +105,12 @@ fn estimator(config: &TrainConfig) -> Box<dyn AdvantageEstimator> {
 }
 
 /// The distillation signal on the sampled tokens.
-fn signal(config: &DistillationConfig) -> Box<dyn AdvantageEstimator> {
+fn signal(whole: &TrainConfig, config: &DistillationConfig) -> Box<dyn AdvantageEstimator> {
     let (coef, discount) = (config.kl_coef as f32, config.discount as f32);
+    if whole.objective.loss == LossKind::MiniLlm {
+        let length_normalised = whole.objective.length_normalised;
+        return Box::new(FutureKl { coef, length_normalised });
+    }
     let signal: Box<dyn AdvantageEstimator> = match config.extrapolation as f32 {
         1.0 => Box::new(ReverseKl { coef, discount }),
         lambda => Box::new(ExtrapolatedKl { coef, lambda, discount }),
@@ -130,7 +136,8 @@ fn truncation(config: &TrainConfig) -> Truncation {
     }
 }
 
-fn objective(config: &ObjectiveConfig) -> Result<Box<dyn Objective>> {
+fn objective(whole: &TrainConfig) -> Result<Box<dyn Objective>> {
+    let config = &whole.objective;
     let clip = Clip { below: config.clip.below as f32, above: config.clip.above as f32 };
     let policy: Box<dyn PolicyLoss> = match config.loss {
         LossKind::ReverseKl => return divergence(config, Divergence::ReverseKl),
@@ -153,6 +160,10 @@ fn objective(config: &ObjectiveConfig) -> Result<Box<dyn Objective>> {
         LossKind::TopKForwardKl => return top_k(config, Direction::Forward),
         LossKind::TopKReverseKl => return top_k(config, Direction::Reverse),
         LossKind::Sft => return Ok(Box::new(CrossEntropy)),
+        LossKind::MiniLlm => {
+            let coef = whole.distillation.as_ref().map_or(1.0, |teacher| teacher.kl_coef);
+            return Ok(Box::new(MiniLlm::new(coef, clip)?.with_entropy(config.entropy_coef)?));
+        }
         LossKind::ImportanceSampling => Box::new(ImportanceSampling),
         LossKind::Reinforce => Box::new(Reinforce),
         LossKind::PpoClip => Box::new(PpoClip { clip, dual: config.clip.dual.map(|c| c as f32) }),

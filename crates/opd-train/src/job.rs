@@ -11,7 +11,8 @@ use opd_models::{CausalLm, Tokenizer};
 use opd_rollout::Fields;
 
 use crate::{
-    AdamW, Error, Evaluator, Event, Observer, Result, TokenizedPrompts, Trainer, assemble,
+    AdamW, Error, Evaluator, Event, Observer, Result, Supervised, TokenizedPrompts, Trainer,
+    assemble,
     config::{StopAction, TrainConfig},
     finish,
     report::{Evaluation, Who},
@@ -114,7 +115,12 @@ impl Job {
         let all = [Some(&prompts), test.as_ref(), validation.as_ref()];
         let sources = all.into_iter().flatten().flat_map(TokenizedPrompts::sources).collect();
         let demands = Demands { student: &student, longest, sources: &sources };
-        let (parts, teachers) = assemble::parts(&config, demands, device)?;
+        let (mut parts, teachers) = assemble::parts(&config, demands, device)?;
+        let sft = &config.sft;
+        if sft.coef > 0.0 {
+            let data = sft.data.as_deref().map(read).transpose()?;
+            parts.supervised = Some(Supervised { coef: sft.coef, prompts: sft.prompts, data });
+        }
         let optimizer = AdamW::new(student.parameters())?;
         let trainer = Trainer { student, reference, tokenizer, prompts, parts, optimizer, config };
         Ok(Self {

@@ -3,6 +3,8 @@
 
 mod adamw;
 mod assemble;
+mod authors;
+mod collect;
 pub mod config;
 mod error;
 mod evaluate;
@@ -20,6 +22,7 @@ pub mod run;
 mod showcase;
 mod state;
 mod stop_rules;
+mod supervised;
 mod teacher_metrics;
 mod teachers;
 mod trainer;
@@ -34,6 +37,7 @@ pub use self::{
     observer::{Event, Observer},
     parts::Parts,
     prompts::TokenizedPrompts,
+    supervised::Supervised,
     teacher_metrics::TeacherNames,
     trainer::Trainer,
 };

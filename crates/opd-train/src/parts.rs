@@ -4,9 +4,9 @@ use opd_advantage::{AdvantageEstimator, Truncation};
 use opd_batch::Teacher;
 use opd_loss::{Aggregation, Objective};
 use opd_rollout::Reward;
-use opd_teacher::DistributionTeacher;
+use opd_teacher::{DistributionTeacher, InProcessTeacher};
 
-use crate::TeacherNames;
+use crate::{Supervised, TeacherNames};
 
 /// The algorithm of a run, as traits: the trainer knows nothing else of it.
 #[allow(missing_debug_implementations)]
@@ -17,6 +17,10 @@ pub struct Parts {
     pub teacher_names: TeacherNames,
     /// Gives whole distributions, for objectives that compare them.
     pub distribution: Option<Arc<dyn DistributionTeacher>>,
+    /// Writes responses, where some are to be the teacher's.
+    pub writer: Option<Arc<InProcessTeacher>>,
+    /// Labels whose cross-entropy is added to the loss.
+    pub supervised: Option<Supervised>,
     /// Judges responses.
     pub reward: Box<dyn Reward>,
     /// What becomes of responses that reached the token limit.

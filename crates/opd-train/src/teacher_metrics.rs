@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use opd_batch::{ScoredBatch, Source};
+use opd_batch::{Author, ScoredBatch, Source};
 
 use crate::{
     Error, Result,
@@ -30,7 +30,7 @@ impl Sums {
         self.missing / self.tokens.max(1.0)
     }
 
-    /// Mean of `old - teacher` over the trained tokens, in nats.
+    /// Mean of `old - teacher` over the student's trained tokens, in nats.
     fn kl(&self) -> Option<f64> {
         (self.trained > 0.0).then(|| self.kl / self.trained)
     }
@@ -86,13 +86,13 @@ pub(crate) fn add(
 fn sums(scored: &ScoredBatch<'_>) -> Vec<Sums> {
     let scores = scored.teacher().map(|scores| scores.logprobs.values());
     let (old, mask) = (scored.old_logprobs().values(), scored.mask().values());
-    let row = |range: std::ops::Range<usize>| {
+    let row = |(range, author): (std::ops::Range<usize>, &Author)| {
         let mut sums = Sums { tokens: range.len() as f64, ..Sums::default() };
         let Some(scores) = scores else { return sums };
         for t in range {
             match scores[t] {
                 None => sums.missing += 1.0,
-                Some(score) if mask[t] => {
+                Some(score) if mask[t] && *author == Author::Student => {
                     sums.kl += f64::from(old[t]) - f64::from(score);
                     sums.trained += 1.0;
                 }
@@ -101,7 +101,7 @@ fn sums(scored: &ScoredBatch<'_>) -> Vec<Sums> {
         }
         sums
     };
-    scored.rollouts().rows().ranges().map(row).collect()
+    scored.rollouts().rows().ranges().zip(scored.rollouts().authors()).map(row).collect()
 }
 
 #[cfg(test)]
@@ -148,6 +148,28 @@ mod tests {
         ];
         let got: Vec<(&str, f64)> = metrics.values.iter().map(|(k, v)| (k.as_str(), *v)).collect();
         assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn the_kl_is_over_what_the_student_wrote() {
+        let of = |author| {
+            let row = |logprob, author| Rollout {
+                prompt: vec![1],
+                response: vec![2],
+                sampler_logprobs: vec![logprob],
+                author,
+                ..Rollout::default()
+            };
+            let rows = vec![row(-1.0, Author::Student), row(0.0, author)];
+            let batch = RolloutBatch::from_rollouts(rows).unwrap();
+            let scores = Ragged::from_rows([vec![Some(-1.5)], vec![Some(-9.0)]]);
+            let scores = TeacherScores { logprobs: scores, top: None };
+            let scored = ScoredBatch::from_sampler(&batch).with_teacher(scores).unwrap();
+            let metrics = add(&scored, &TeacherNames::default(), StepMetrics::new(1));
+            metrics.get(key::REVERSE_KL).unwrap()
+        };
+        assert_eq!(of(Author::Student), (0.5 + 9.0) / 2.0);
+        assert_eq!((of(Author::Label), of(Author::Teacher)), (0.5, 0.5));
     }
 
     #[test]

@@ -2,19 +2,19 @@ use std::{borrow::Cow, time::Instant};
 
 use candle_core::DType;
 use opd_batch::{
-    Finish, Ragged, Rollout, RolloutBatch, ScoreRequest, ScoredBatch, ScoredSequence, Wanted,
+    Author, Finish, Ragged, RolloutBatch, ScoreRequest, ScoredBatch, ScoredSequence, Wanted,
 };
 use opd_loss::{LossBatch, Metric, ObjectiveInputs, ObjectiveOutput, TeacherStates};
 use opd_models::{CausalLm, Checkpointing, Gradients, Tokenizer};
-use opd_rollout::{InProcess, Request, RolloutEngine, Sampling, Strategy};
 use rayon::prelude::*;
 
 use crate::{
     AdamW, Error, LearningRate, Parts, Result, TokenizedPrompts,
+    collect::Collected,
     config::{OldLogprobs, ResponseSource, TrainConfig},
-    label_rollouts::label_rollouts,
     micro_batches,
     run::{StepMetrics, key},
+    supervised::SupervisedBatch,
     teacher_metrics,
 };
 
@@ -105,9 +105,11 @@ impl Trainer {
 
     fn attempt(&mut self, step: u64) -> Result<StepMetrics> {
         let start = Instant::now();
-        let (batch, rewards) = self.rollout(step).map_err(Error::at(step + 1, "rollout"))?;
+        let collected = self.collect(step).map_err(Error::at(step + 1, "rollout"))?;
+        let labels = self.supervised(step).map_err(Error::at(step + 1, "rollout"))?;
+        let Collected { batch, .. } = &collected;
         let rolled_out = Instant::now();
-        let scored = self.score(&batch).map_err(Error::at(step + 1, "score"))?;
+        let scored = self.score(batch).map_err(Error::at(step + 1, "score"))?;
         let limit = self.config.distillation.as_ref().map_or(0.0, |d| d.max_missing);
         let complete = teacher_metrics::check_missing(&scored, limit);
         complete.map_err(Error::at(step + 1, "score"))?;
@@ -117,7 +119,8 @@ impl Trainer {
         let loss_batch =
             loss_batch.map_err(Error::from).map_err(Error::at(step + 1, "estimate"))?;
         let scored_at = Instant::now();
-        let updates = self.update(&batch, &loss_batch).map_err(Error::at(step + 1, "update"))?;
+        let updates = self.update(batch, &loss_batch, labels.as_ref());
+        let updates = updates.map_err(Error::at(step + 1, "update"))?;
         let end = Instant::now();
 
         let lengths: Vec<f64> = batch.rows().lengths().map(|n| n as f64).collect();
@@ -128,17 +131,20 @@ impl Trainer {
             .with(key::LOSS, updates.loss)
             .with(key::GRAD_NORM, updates.grad_norm)
             .with(key::LEARNING_RATE, updates.lr)
-            .with(key::REWARD, rewards / n)
+            .with(key::REWARD, collected.reward)
             .with(key::RESPONSE_LENGTH_MEAN, tokens / n)
             .with(key::RESPONSE_LENGTH_MAX, lengths.iter().copied().fold(0.0, f64::max))
             .with("response_length/truncated", truncated.count() as f64 / n);
-        if self.samples() {
+        if updates.ratio.n > 0.0 {
             metrics = metrics
-                .with(key::RATIO_MEAN, updates.ratio.sum / updates.ratio.n.max(1.0))
+                .with(key::RATIO_MEAN, updates.ratio.sum / updates.ratio.n)
                 .with(key::RATIO_MIN, updates.ratio.min)
                 .with(key::RATIO_MAX, updates.ratio.max);
         }
-        metrics = metrics.with("generated_tokens", if self.samples() { tokens } else { 0.0 });
+        metrics = metrics.with("generated_tokens", collected.generated_tokens as f64);
+        if self.config.rollout.responses == ResponseSource::Mixed {
+            metrics = collected.shares(metrics);
+        }
         for metric in updates.metrics.iter().filter(|metric| metric.name != "ratio") {
             let name = if metric.name == "kl_teacher" { key::REVERSE_KL } else { metric.name };
             metrics = metrics.with(name, metric.mean());
@@ -153,64 +159,6 @@ impl Trainer {
             .with_seconds("tokens_per_second", tokens / seconds(start, end)))
     }
 
-    /// Whether responses are the student's samples, so that it makes sense to ask how likely
-    /// they were.
-    fn samples(&self) -> bool {
-        self.config.rollout.responses == ResponseSource::Student
-    }
-
-    /// Samples a batch, or takes its labels; also returns the sum of its rewards.
-    fn rollout(&self, step: u64) -> Result<(RolloutBatch, f64)> {
-        let rollout = &self.config.rollout;
-        let indices = self.prompts.batch(self.config.seed, step, rollout.prompts);
-        let asked: Vec<_> = indices.iter().filter_map(|&i| self.prompts.get(i)).collect();
-        if !self.samples() {
-            let eos = self.student.config().eos_token_ids.first().copied();
-            let longest = rollout.max_response_tokens;
-            let rollouts = label_rollouts(&asked, &self.tokenizer, eos, longest)?;
-            return Ok((RolloutBatch::from_rollouts(rollouts)?, 0.0));
-        }
-        let per_prompt = rollout.samples_per_prompt;
-        let first_stream = step * (rollout.prompts * per_prompt) as u64;
-        let mut requests = Vec::with_capacity(asked.len() * per_prompt);
-        for (_, prompt) in &asked {
-            for _ in 0..per_prompt {
-                let stream = first_stream + requests.len() as u64;
-                requests.push(Request { prompt: prompt.to_vec(), stream });
-            }
-        }
-        let (temperature, top_k, top_p) = (rollout.temperature, rollout.top_k, rollout.top_p);
-        let sampling = Sampling {
-            strategy: Strategy::Random { temperature, top_k, top_p },
-            max_new_tokens: rollout.max_response_tokens,
-            eos_token_ids: self.student.config().eos_token_ids.clone(),
-            seed: self.config.seed,
-        };
-        let engine = InProcess::new(&self.student, rollout.max_sequences);
-        let generations = engine.generate(&requests, &sampling)?;
-        let mut total = 0.0;
-        let mut rollouts = Vec::with_capacity(generations.len());
-        for (i, (request, generation)) in requests.into_iter().zip(generations).enumerate() {
-            let (example, _) = asked[i / per_prompt];
-            let response = self.tokenizer.decode(&generation.tokens)?;
-            let reward = self.parts.reward.reward(example, &response);
-            total += f64::from(reward);
-            rollouts.push(Rollout {
-                prompt: request.prompt,
-                response: generation.tokens,
-                sampler_logprobs: generation.logprobs,
-                truncated_logprobs: generation.truncated_logprobs,
-                loss_mask: None,
-                reward,
-                group: (i / per_prompt) as u32,
-                source: example.source.clone(),
-                finish: generation.finish,
-            });
-        }
-        self.parts.truncation.apply(&mut rollouts)?;
-        Ok((RolloutBatch::from_rollouts(rollouts)?, total))
-    }
-
     /// Old, teacher and reference log-probs.
     fn score<'b>(&self, batch: &'b RolloutBatch) -> Result<ScoredBatch<'b>> {
         let mut request = ScoreRequest::for_batch(batch, self.config.rollout.temperature as f32);
@@ -220,7 +168,12 @@ impl Trainer {
             request.wanted = Wanted::TopK(k);
         }
         let mut scored = match self.config.objective.old_logprobs {
-            _ if !self.samples() => ScoredBatch::from_sampler(batch),
+            // No loss on responses that nobody here wrote reads how likely they were.
+            _ if !self.config.rollout.student_writes()
+                && !self.config.objective.loss.is_policy() =>
+            {
+                ScoredBatch::from_sampler(batch)
+            }
             OldLogprobs::Sampler => ScoredBatch::from_sampler(batch),
             OldLogprobs::Recompute => {
                 ScoredBatch::new(batch, self.logprobs(&self.student, batch)?)?
@@ -244,7 +197,12 @@ impl Trainer {
     }
 
     /// The optimizer steps on a batch, each on an equal part of it.
-    fn update(&mut self, batch: &RolloutBatch, whole: &LossBatch) -> Result<Updates> {
+    fn update(
+        &mut self,
+        batch: &RolloutBatch,
+        whole: &LossBatch,
+        labels: Option<&SupervisedBatch>,
+    ) -> Result<Updates> {
         let n = batch.n_rows();
         let parts = self.config.optimizer.updates_per_batch.min(n);
         let planned = self.config.steps * self.config.optimizer.updates_per_batch as u64;
@@ -262,7 +220,7 @@ impl Trainer {
                 updates.loss += loss / parts as f64;
                 Metric::merge(&mut updates.metrics, &output.metrics);
                 if part == 0 {
-                    updates.ratio.take(output, micro)?;
+                    updates.ratio.take(output, micro, batch.authors())?;
                 }
                 Ok(())
             };
@@ -286,6 +244,11 @@ impl Trainer {
                         }
                     }
                 }
+            }
+            if let Some(labels) = labels {
+                let added = self.add_supervised(labels, part, parts, &mut gradients)?;
+                updates.loss += added.loss / parts as f64;
+                Metric::merge(&mut updates.metrics, &added.metrics);
             }
             updates.lr = rate.at(self.optimizer.updates());
             let parameters = self.student.parameters();
@@ -345,12 +308,18 @@ impl Trainer {
 }
 
 impl Ratio {
-    fn take(&mut self, output: &ObjectiveOutput, batch: &LossBatch) -> Result<()> {
+    /// Counts the tokens that the student sampled: of others nobody says how likely they were.
+    fn take(
+        &mut self,
+        output: &ObjectiveOutput,
+        batch: &LossBatch,
+        authors: &[Author],
+    ) -> Result<()> {
         let student = output.student_logprobs.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-        let old = batch.old_logprobs().values();
-        for ((student, &old), &trained) in student.iter().zip(old).zip(batch.mask().values()) {
-            if trained {
-                let ratio = (student - f64::from(old)).exp();
+        let rows = batch.rows().ranges().zip(batch.origin());
+        for (range, _) in rows.filter(|(_, row)| authors[**row] == Author::Student) {
+            for t in range.filter(|&t| batch.mask().values()[t]) {
+                let ratio = (student[t] - f64::from(batch.old_logprobs().values()[t])).exp();
                 self.sum += ratio;
                 self.n += 1.0;
                 self.min = self.min.min(ratio);
@@ -361,7 +330,7 @@ impl Ratio {
     }
 }
 
-fn sequences<'a>(batch: &'a RolloutBatch, rows: &[usize]) -> Vec<ScoredSequence<'a>> {
+pub(crate) fn sequences<'a>(batch: &'a RolloutBatch, rows: &[usize]) -> Vec<ScoredSequence<'a>> {
     let row = |&row: &usize| {
         let (prompt, response) = (batch.prompts().row(row)?, batch.responses().row(row)?);
         Some(ScoredSequence { prompt, response })

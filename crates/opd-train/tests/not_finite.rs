@@ -31,6 +31,8 @@ fn trainer(work: &Path, objective: impl Objective + 'static) -> Trainer {
         teacher: None,
         teacher_names: TeacherNames::default(),
         distribution: None,
+        writer: None,
+        supervised: None,
         reward: Box::new(ExactMatch),
         truncation: opd_advantage::Truncation::Keep,
         estimator: Box::new(RawReward),

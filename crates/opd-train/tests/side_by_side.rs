@@ -34,6 +34,8 @@ fn step(work: &Path, token_budget: usize, at_once: usize) -> (f64, f64, Vec<Vec<
         teacher: None,
         teacher_names: opd_train::TeacherNames::default(),
         distribution: None,
+        writer: None,
+        supervised: None,
         reward: Box::new(Length),
         truncation: opd_advantage::Truncation::Keep,
         estimator: Box::new(RawReward),

@@ -33,6 +33,8 @@ fn step(scored: bool) -> [f64; 3] {
         teacher: scored.then(|| teacher.clone() as _),
         teacher_names: TeacherNames::default(),
         distribution: (!scored).then_some(teacher as _),
+        writer: None,
+        supervised: None,
         reward: Box::new(ExactMatch),
         truncation: Truncation::Keep,
         estimator: Box::new(ZeroAdvantage),

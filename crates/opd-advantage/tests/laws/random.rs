@@ -96,7 +96,7 @@ pub(crate) fn all_estimators() -> Vec<(&'static str, Box<dyn AdvantageEstimator>
         ("ReverseKl", Box::new(ReverseKl { coef: 0.7, discount: 0.5 })),
         ("MaxRl", Box::new(MaxRl)),
         ("ExtrapolatedKl", Box::new(ExtrapolatedKl { coef: 0.7, lambda: 1.5, discount: 0.5 })),
-        ("FutureKl", Box::new(FutureKl { coef: 0.7 })),
+        ("FutureKl", Box::new(FutureKl { coef: 0.7, ..FutureKl::default() })),
         ("PrefixWeighted", Box::new(ReverseKl::default().prefix_weighted(0.5))),
         ("Plus", Box::new(Rloo.plus(ReverseKl::default()))),
     ];

@@ -12,6 +12,7 @@ mod optimizer;
 mod parse;
 mod rollout;
 mod run;
+mod sft;
 
 use clap::Args;
 use opd_train::config::TrainConfig;
@@ -19,7 +20,7 @@ use opd_train::config::TrainConfig;
 use self::{
     checkpoints::CheckpointFlags, data::DataFlags, distillation::DistillationFlags,
     evaluation::EvaluationFlags, objective::ObjectiveFlags, optimizer::OptimizerFlags,
-    rollout::RolloutFlags,
+    rollout::RolloutFlags, sft::SftFlags,
 };
 pub(crate) use self::{
     given::given, help::with_keys_and_defaults, keys::flag_of, parse::positive, run::RunFlags,
@@ -53,6 +54,8 @@ pub(crate) struct TrainArgs {
     #[command(flatten)]
     objective: ObjectiveFlags,
     #[command(flatten)]
+    sft: SftFlags,
+    #[command(flatten)]
     optimizer: OptimizerFlags,
     #[command(flatten)]
     evaluation: EvaluationFlags,
@@ -75,6 +78,7 @@ impl TrainArgs {
         self.distillation.apply(&mut config.distillation)?;
         self.rollout.apply(&mut config.rollout);
         self.objective.apply(&mut config.objective);
+        self.sft.apply(&mut config.sft);
         self.optimizer.apply(&mut config.optimizer);
         self.evaluation.apply(&mut config.evaluation);
         self.checkpoints.apply(config);

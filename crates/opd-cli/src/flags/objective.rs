@@ -42,7 +42,7 @@ pub(super) struct ObjectiveFlags {
     normalize_advantages: Option<bool>,
     /// The loss: a policy loss over sampled tokens, a divergence over the whole vocabulary
     /// (reverse_kl, forward_kl, jsd, skew_*, mixed_kl, tvd) or over the likeliest ids (top_k_*),
-    /// or cross-entropy (sft)
+    /// both (mini_llm), or cross-entropy (sft)
     #[arg(long, value_name = "NAME", value_parser = choices::<LossKind>())]
     loss: Option<LossKind>,
     /// How the losses of tokens become one number
@@ -78,6 +78,15 @@ pub(super) struct ObjectiveFlags {
     /// What is done with the probability outside them
     #[arg(long, value_name = "NAME", value_parser = choices::<TailKind>())]
     top_k_tail: Option<TailKind>,
+    /// Divide what follows a token by the number of tokens that follow, in --loss mini_llm
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    length_normalised: Option<bool>,
     /// Accept a loss that is known to be biased
     #[arg(
         long,
@@ -151,6 +160,7 @@ impl ObjectiveFlags {
         set(&mut objective.top_k, &self.loss_top_k);
         set(&mut objective.top_k_support, &self.top_k_support);
         set(&mut objective.top_k_tail, &self.top_k_tail);
+        set(&mut objective.length_normalised, &self.length_normalised);
         set(&mut objective.allow_biased, &self.allow_biased);
         set(&mut objective.correction.kind, &self.sampler_correction);
         set(&mut objective.correction.grain, &self.sampler_correction_grain);

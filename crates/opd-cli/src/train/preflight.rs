@@ -23,7 +23,11 @@ pub(super) fn check(config: &TrainConfig) -> anyhow::Result<()> {
         named.path.as_deref().filter(|_| !step).map_or(Ok(()), |dir| model("teacher.path", dir))?;
     }
     file("data.train", &data.train)?;
-    for (key, path) in [("data.validation", &data.validation), ("data.test", &data.test)] {
+    for (key, path) in [
+        ("data.validation", &data.validation),
+        ("data.test", &data.test),
+        ("sft.data", &config.sft.data),
+    ] {
         path.as_deref().map_or(Ok(()), |path| file(key, path))?;
     }
     Ok(())

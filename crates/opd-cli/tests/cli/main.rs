@@ -8,6 +8,7 @@ mod evaluation;
 mod generation;
 mod input_faults;
 mod linting;
+mod mixing;
 mod models;
 mod probing;
 mod remote_teacher;

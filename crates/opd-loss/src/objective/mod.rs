@@ -4,6 +4,7 @@ mod cross_entropy;
 mod divergence;
 mod inputs;
 mod metric;
+mod mini_llm;
 mod output;
 mod policy;
 mod support;
@@ -16,6 +17,7 @@ pub use self::{
     divergence::DivergenceObjective,
     inputs::{ObjectiveInputs, TeacherStates},
     metric::Metric,
+    mini_llm::MiniLlm,
     output::ObjectiveOutput,
     policy::PolicyObjective,
     support::{Direction, Tail, support_kl},

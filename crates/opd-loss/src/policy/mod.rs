@@ -12,6 +12,7 @@ mod sampler_correction;
 mod sequence_mask;
 mod weighted;
 
+pub(crate) use self::clip::surrogate;
 pub use self::{
     cispo::Cispo,
     clip::Clip,

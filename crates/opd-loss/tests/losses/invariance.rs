@@ -3,8 +3,8 @@
 use candle_core::{DType, Tensor, Var};
 use opd_loss::{
     Aggregation, Cispo, CrossEntropy, Direction, Divergence, DivergenceObjective, Gspo, LossBatch,
-    Metric, Objective, ObjectiveInputs, PolicyLoss, PolicyObjective, PpoClip, ReferenceKl, Support,
-    Tail, TeacherStates, TopKObjective,
+    Metric, MiniLlm, Objective, ObjectiveInputs, PolicyLoss, PolicyObjective, PpoClip, ReferenceKl,
+    Support, Tail, TeacherStates, TopKObjective,
 };
 use proptest::prelude::*;
 
@@ -138,7 +138,8 @@ fn run(
 fn of_objectives_and_their_metrics() {
     let kl = ReferenceKl::new(0.3, opd_batch::KlEstimator::K3).unwrap();
     let policy = PolicyObjective::new(PpoClip::default()).with_entropy(0.1).unwrap();
-    let objectives: [Box<dyn Objective>; 7] = [
+    let objectives: [Box<dyn Objective>; 8] = [
+        Box::new(MiniLlm::new(0.7, PpoClip::default().clip).unwrap().with_entropy(0.1).unwrap()),
         Box::new(DivergenceObjective::mixed(0.3).unwrap()),
         Box::new(DivergenceObjective::total_variation()),
         Box::new(

@@ -8,6 +8,7 @@ mod golden;
 mod gradient;
 mod invariance;
 mod masking;
+mod mini_llm;
 mod objective;
 mod refusal;
 

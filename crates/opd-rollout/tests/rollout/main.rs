@@ -4,6 +4,7 @@
 
 mod endings;
 mod exactness;
+mod guided;
 mod independence;
 mod prompts;
 mod refusal;

@@ -6,10 +6,12 @@ mod data;
 mod distillation;
 mod error;
 mod evaluation;
+mod mix;
 mod objective;
 mod optimizer;
 mod paths;
 mod rollout;
+mod sft;
 mod stop;
 mod student;
 mod teacher;
@@ -25,6 +27,7 @@ pub use self::{
     distillation::{DistillationConfig, TeacherKind},
     error::ConfigError,
     evaluation::EvaluationConfig,
+    mix::{MixBy, MixConfig},
     objective::{
         AggregationKind, BaselineKind, ClipConfig, CorrectionConfig, CorrectionGrain,
         CorrectionKind, EstimatorKind, KlKind, LossKind, ObjectiveConfig, OldLogprobs, SupportKind,
@@ -32,6 +35,7 @@ pub use self::{
     },
     optimizer::{OptimizerConfig, Schedule},
     rollout::{ResponseSource, RolloutConfig},
+    sft::SftConfig,
     stop::{StopAction, StopConfig},
     student::StudentConfig,
     teacher::TeacherConfig,
@@ -61,6 +65,8 @@ pub struct TrainConfig {
     pub teachers: Vec<TeacherConfig>,
     /// Advantages and loss.
     pub objective: ObjectiveConfig,
+    /// Supervised fine-tuning that is mixed in.
+    pub sft: SftConfig,
     /// AdamW and its schedule.
     pub optimizer: OptimizerConfig,
     /// Held-out prompts.
@@ -103,6 +109,8 @@ impl TrainConfig {
             None => {}
         }
         self.validate_remote()?;
+        self.validate_writer()?;
+        self.sft.validate()?;
         self.objective.validate(self.rollout.max_response_tokens)?;
         self.optimizer.validate()?;
         self.evaluation.validate()?;
@@ -125,12 +133,37 @@ impl TrainConfig {
         }
     }
 
+    /// What a teacher must be to write responses.
+    fn validate_writer(&self) -> Result<(), ConfigError> {
+        let (what, key) = match () {
+            () if self.rollout.teacher_writes() => ("write responses", "rollout.responses"),
+            () if self.rollout.teacher_mixed_alpha > 0.0 => {
+                ("have a share in every token", "rollout.teacher_mixed_alpha")
+            }
+            () => return Ok(()),
+        };
+        let teachers = self.all_teachers();
+        let remedy = "use --use-opd --opd-type in-process --opd-teacher-load DIR, or learn from answers that were written into a file, with --responses label";
+        let what = match teachers.as_slice() {
+            [] => format!("the teacher is to {what} ({key}), and there is none"),
+            [only] if !only.kind.is_remote() && only.tags.is_empty() => return Ok(()),
+            [only] if only.kind.is_remote() => format!(
+                "the teacher is to {what} ({key}), and a server is only asked to score them"
+            ),
+            several => format!(
+                "the teacher is to {what} ({key}), and there are {} [[teacher]] tables: one teacher for all prompts alone can",
+                several.len()
+            ),
+        };
+        Err(ConfigError::Conflict { what, remedy })
+    }
+
     /// What teachers behind HTTP cannot do, as far as it is known without asking them.
     fn validate_remote(&self) -> Result<(), ConfigError> {
         let teachers = self.all_teachers();
         let top = self.objective.loss.is_top_k();
         let asked = top && self.objective.top_k_support == SupportKind::Teacher;
-        let whole = self.objective.loss.is_divergence() && !asked;
+        let whole = self.objective.loss.compares_distributions() && !asked;
         if whole
             && (teachers.len() > 1 || teachers.iter().any(|t| t.kind != TeacherKind::InProcess))
         {

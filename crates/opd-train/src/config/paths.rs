@@ -19,6 +19,7 @@ impl TrainConfig {
             .into_iter()
             .chain(data.validation.as_mut())
             .chain(data.test.as_mut())
+            .chain(self.sft.data.as_mut())
             .chain(teacher)
             .chain(teachers)
     }

@@ -1,8 +1,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ConfigError,
-    error::{at_least_one, check},
+    ConfigError, MixConfig,
+    error::{at_least_one, check, non_negative},
 };
 
 /// Whose responses are trained on.
@@ -14,6 +14,10 @@ pub enum ResponseSource {
     Student,
     /// The labels of the prompt file, each once per step that takes its prompt.
     Label,
+    /// The teacher's own, sampled at each step: sequence-level distillation.
+    Teacher,
+    /// Of several of them: `[rollout.mix]` says in which shares.
+    Mixed,
 }
 
 /// How the student is sampled.
@@ -22,6 +26,13 @@ pub enum ResponseSource {
 pub struct RolloutConfig {
     /// Whose responses are trained on.
     pub responses: ResponseSource,
+    /// Shares of each author where `responses` is `mixed`.
+    pub mix: MixConfig,
+    /// Temperature at which the teacher writes responses; 0 is greedy.
+    pub teacher_temperature: f64,
+    /// The teacher's share in every token that the student samples: MiniLLM's teacher-mixed
+    /// sampling, 0.2 in its source; 0 is the student alone.
+    pub teacher_mixed_alpha: f64,
     /// Prompts per step.
     pub prompts: usize,
     /// Responses per prompt: a group.
@@ -44,6 +55,9 @@ impl Default for RolloutConfig {
     fn default() -> Self {
         Self {
             responses: ResponseSource::Student,
+            mix: MixConfig::default(),
+            teacher_temperature: 1.0,
+            teacher_mixed_alpha: 0.0,
             prompts: 32,
             samples_per_prompt: 8,
             max_response_tokens: 256,
@@ -56,6 +70,32 @@ impl Default for RolloutConfig {
 }
 
 impl RolloutConfig {
+    /// Whether the teacher writes some of the responses.
+    pub fn teacher_writes(&self) -> bool {
+        self.shares().teacher > 0.0
+    }
+
+    /// Whether labels are among the responses.
+    pub fn has_labels(&self) -> bool {
+        self.shares().label > 0.0
+    }
+
+    /// Whether the student writes some of the responses.
+    pub fn student_writes(&self) -> bool {
+        self.shares().student > 0.0
+    }
+
+    /// What each author's share of the prompts is, whichever way it is said; not normalised.
+    pub fn shares(&self) -> MixConfig {
+        let none = MixConfig { student: 0.0, label: 0.0, teacher: 0.0, ..self.mix };
+        match self.responses {
+            ResponseSource::Student => MixConfig { student: 1.0, ..none },
+            ResponseSource::Label => MixConfig { label: 1.0, ..none },
+            ResponseSource::Teacher => MixConfig { teacher: 1.0, ..none },
+            ResponseSource::Mixed => self.mix,
+        }
+    }
+
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         at_least_one("rollout.prompts", self.prompts as u64)?;
         at_least_one("rollout.samples_per_prompt", self.samples_per_prompt as u64)?;
@@ -63,6 +103,17 @@ impl RolloutConfig {
         at_least_one("rollout.max_sequences", self.max_sequences as u64)?;
         let t = self.temperature;
         check(t > 0.0 && t.is_finite(), "rollout.temperature", "finite and above 0", t)?;
+        non_negative("rollout.teacher_temperature", self.teacher_temperature)?;
+        let alpha = self.teacher_mixed_alpha;
+        let expected = "at least 0 and under 1";
+        check((0.0..1.0).contains(&alpha), "rollout.teacher_mixed_alpha", expected, alpha)?;
+        if alpha > 0.0 && (self.top_k.is_some() || self.top_p.is_some()) {
+            return Err(ConfigError::Conflict {
+                what: "rollout.teacher_mixed_alpha with rollout.top_k or rollout.top_p: importance weights need the whole distributions of both sides".into(),
+                remedy: "drop --rollout-top-k and --rollout-top-p, or --teacher-mixed-alpha",
+            });
+        }
+        self.mix.validate()?;
         if let Some(k) = self.top_k {
             at_least_one("rollout.top_k", k as u64)?;
         }

@@ -10,10 +10,17 @@ use crate::config::{
 pub fn expected_gradient(config: &TrainConfig) -> Vec<String> {
     let objective = &config.objective;
     let mut terms = match objective.loss {
-        LossKind::Sft => vec!["the cross-entropy of the labels".to_owned()],
+        LossKind::Sft => vec![format!("the cross-entropy of {}", responses(config))],
         loss if loss.is_divergence() => vec![divergence(config)],
         _ => policy(config),
     };
+    if config.sft.coef > 0.0 {
+        let of = match &config.sft.data {
+            None => "the labels".to_owned(),
+            Some(path) => format!("the labels of {}", path.display()),
+        };
+        terms.push(format!("{} x the cross-entropy of {of}", config.sft.coef));
+    }
     if objective.entropy_coef > 0.0 && objective.loss != LossKind::Sft {
         terms.push(format!("- {} x the student's entropy", objective.entropy_coef));
     }
@@ -54,11 +61,28 @@ fn divergence(config: &TrainConfig) -> String {
         LossKind::TopKReverseKl => format!("KL(student || teacher) {}", support(objective)),
         _ => "KL(student || teacher)".to_owned(),
     };
-    let of = match config.rollout.responses {
-        ResponseSource::Student => "the student's own responses, which themselves count as given",
-        ResponseSource::Label => "the labels",
+    format!("{whole} of the next token, at each token of {}", responses(config))
+}
+
+/// Whose responses count as given.
+fn responses(config: &TrainConfig) -> String {
+    let own = "the student's own responses, which themselves count as given";
+    let written = match config.rollout.teacher_temperature {
+        0.0 => "the teacher's likeliest responses",
+        _ => "the teacher's responses",
     };
-    format!("{whole} of the next token, at each token of {of}")
+    match config.rollout.responses {
+        ResponseSource::Student => own.to_owned(),
+        ResponseSource::Label => "the labels".to_owned(),
+        ResponseSource::Teacher => written.to_owned(),
+        ResponseSource::Mixed => {
+            let mix = &config.rollout.mix;
+            let parts = [(mix.label, "the labels"), (mix.teacher, written), (mix.student, own)];
+            let parts = parts.into_iter().filter(|(share, _)| *share > 0.0);
+            let parts = parts.map(|(share, whose)| format!("{:.3} {whose}", share / mix.total()));
+            parts.collect::<Vec<_>>().join(" + ")
+        }
+    }
 }
 
 fn support(objective: &ObjectiveConfig) -> String {
@@ -78,7 +102,10 @@ fn policy(config: &TrainConfig) -> Vec<String> {
     let objective = &config.objective;
     let mut terms = Vec::new();
     if let Some(distillation) = config.distillation.as_ref().filter(|d| d.kl_coef > 0.0) {
-        terms.push(signal(distillation));
+        terms.push(match objective.loss {
+            LossKind::MiniLlm => mini_llm(config, distillation.kl_coef),
+            _ => signal(distillation),
+        });
     }
     let reward = match (objective.estimator, objective.baseline) {
         (EstimatorKind::Zero, _) => None,
@@ -107,6 +134,21 @@ fn policy(config: &TrainConfig) -> Vec<String> {
             .push("(advantages of all terms whitened together: their scale is the batch's)".into());
     }
     terms
+}
+
+fn mini_llm(config: &TrainConfig, coef: f64) -> String {
+    let length = match config.objective.length_normalised {
+        true => ", what follows a token over the number of tokens that follow",
+        false => "",
+    };
+    let alpha = config.rollout.teacher_mixed_alpha;
+    let weights = match alpha > 0.0 || config.rollout.teacher_writes() {
+        true => " (importance weights token by token: biased beyond the next token)",
+        false => "",
+    };
+    format!(
+        "{coef} x KL(student || teacher) of the whole response, the next token's exactly{length}{weights}"
+    )
 }
 
 fn signal(distillation: &DistillationConfig) -> String {

@@ -100,12 +100,19 @@ pub const RULES: &[Rule] = &[
     warn("mask-never-acts", sampling::mask_never_acts),
     refuse("sft-on-own-samples", combinations::sft_on_own_samples),
     refuse("policy-loss-on-labels", combinations::policy_loss_on_labels),
+    refuse("unweighted-off-policy", combinations::unweighted_off_policy),
+    refuse("old-is-not-the-student", combinations::old_is_not_the_student),
+    refuse("mixing-nothing", combinations::mixing_nothing),
+    refuse("greedy-policy-samples", combinations::greedy_policy_samples),
+    warn("greedy-repeats", combinations::greedy_repeats),
+    refuse("mix-not-read", combinations::mix_not_read),
     refuse("reward-not-read", unread::reward),
     warn("signal-not-read", unread::signal),
     refuse("kl-coef-not-read", unread::kl_coef),
     warn("gamma-not-read", unread::gamma),
     warn("penalty-not-read", unread::penalty),
     refuse("kl-loss-not-read", unread::kl_loss),
+    warn("correction-not-read", unread::correction),
 ];
 
 /// Looks at a configuration with every rule.

@@ -1,12 +1,13 @@
 //! What the pull to the start policy is the gradient of.
 
 use super::Said;
-use crate::config::{KlKind, TrainConfig};
+use crate::config::{KlKind, LossKind, TrainConfig};
 
 fn as_loss(config: &TrainConfig) -> Option<KlKind> {
     let objective = &config.objective;
     let plain = objective.kl_loss_coef > 0.0 && !objective.kl_loss_unbiased;
-    (plain && objective.loss.is_policy()).then_some(objective.kl_loss_type)
+    let pulls = objective.loss.is_policy() && objective.loss != LossKind::MiniLlm;
+    (plain && pulls).then_some(objective.kl_loss_type)
 }
 
 pub(super) fn k1_as_loss(config: &TrainConfig) -> Option<Said> {

@@ -1,12 +1,12 @@
 //! Whose samples the gradient is an expectation over.
 
 use super::Said;
-use crate::config::{CorrectionKind, LossKind, OldLogprobs, ResponseSource, TrainConfig};
+use crate::config::{CorrectionKind, LossKind, OldLogprobs, TrainConfig};
 
 pub(super) fn truncated_sampling(config: &TrainConfig) -> Option<Said> {
     let (rollout, loss) = (&config.rollout, config.objective.loss);
     let cut = rollout.top_k.is_some() || rollout.top_p.is_some_and(|p| p < 1.0);
-    let samples = rollout.responses == ResponseSource::Student;
+    let samples = rollout.student_writes();
     (cut && samples && loss.is_policy()).then(|| {
         let reason = "top_k or top_p cut the distribution that is sampled from, and log-probs are \
                       those of the whole: tokens that are never drawn are pushed neither up nor \
@@ -29,7 +29,8 @@ pub(super) fn no_ratio(config: &TrainConfig) -> Option<Said> {
 
 pub(super) fn nothing_to_correct(config: &TrainConfig) -> Option<Said> {
     let objective = &config.objective;
-    let corrects = objective.correction.kind != CorrectionKind::None && objective.loss.is_policy();
+    let policy = objective.loss.is_policy() && objective.loss != LossKind::MiniLlm;
+    let corrects = objective.correction.kind != CorrectionKind::None && policy;
     (corrects && objective.old_logprobs == OldLogprobs::Sampler).then(|| {
         let reason = "a sampler correction with old_logprobs `sampler`: both sides of the weight \
                       are the sampler's, so that it is 1 everywhere";
@@ -39,11 +40,11 @@ pub(super) fn nothing_to_correct(config: &TrainConfig) -> Option<Said> {
 
 pub(super) fn mask_never_acts(config: &TrainConfig) -> Option<Said> {
     let once = config.optimizer.updates_per_batch == 1;
-    (config.objective.opsm_delta.is_some() && once && config.objective.loss.is_policy()).then(
-        || {
-            let reason = "opsm_delta with updates_per_batch 1: the student has not moved when its \
+    let loss = config.objective.loss;
+    let policy = loss.is_policy() && loss != LossKind::MiniLlm;
+    (config.objective.opsm_delta.is_some() && once && policy).then(|| {
+        let reason = "opsm_delta with updates_per_batch 1: the student has not moved when its \
                       only update of a batch is made, so that no sequence is masked";
-            (reason.into(), "set --updates-per-batch above 1, or drop --opsm-delta")
-        },
-    )
+        (reason.into(), "set --updates-per-batch above 1, or drop --opsm-delta")
+    })
 }

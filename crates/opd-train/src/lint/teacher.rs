@@ -1,11 +1,11 @@
 //! What the teacher's signal comes to.
 
 use super::Said;
-use crate::config::{EstimatorKind, TrainConfig};
+use crate::config::{EstimatorKind, LossKind, TrainConfig};
 
 pub(super) fn divergence_without_teacher(config: &TrainConfig) -> Option<Said> {
     let loss = config.objective.loss;
-    (loss.is_divergence() && config.distillation.is_none()).then(|| {
+    (loss.compares_distributions() && config.distillation.is_none()).then(|| {
         let reason =
             format!("the loss {loss:?} compares the student with a teacher, and there is none");
         (reason, "add --use-opd --opd-type in-process --opd-teacher-load DIR")
@@ -18,6 +18,7 @@ pub(super) fn nothing_to_learn(config: &TrainConfig) -> Option<Said> {
         return None;
     }
     match &config.distillation {
+        None if objective.loss == LossKind::MiniLlm => None,
         None => Some((
             "there is no teacher and the estimator `zero` ignores rewards: nothing would be trained".into(),
             "add --use-opd with a teacher, or choose --advantage-estimator",

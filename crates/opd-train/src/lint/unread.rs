@@ -1,7 +1,7 @@
 //! Settings that nothing reads.
 
 use super::Said;
-use crate::config::{EstimatorKind, TrainConfig, TruncatedKind};
+use crate::config::{CorrectionKind, EstimatorKind, LossKind, TrainConfig, TruncatedKind};
 
 pub(super) fn reward(config: &TrainConfig) -> Option<Said> {
     let objective = &config.objective;
@@ -20,6 +20,15 @@ pub(super) fn reward(config: &TrainConfig) -> Option<Said> {
 
 pub(super) fn signal(config: &TrainConfig) -> Option<Said> {
     let distillation = config.distillation.as_ref()?;
+    if config.objective.loss == LossKind::MiniLlm {
+        let set = distillation.discount != 0.0
+            || distillation.extrapolation != 1.0
+            || distillation.prefix_weight != 0.0;
+        let reason = "the loss MiniLlm has a signal of its own, all that follows a token: \
+                      discount, extrapolation and prefix_weight do nothing";
+        let remedy = "drop them, or use --loss importance_sampling";
+        return set.then(|| (reason.into(), remedy));
+    }
     let set = distillation.kl_coef != 1.0
         || distillation.discount != 0.0
         || distillation.extrapolation != 1.0
@@ -67,9 +76,27 @@ pub(super) fn penalty(config: &TrainConfig) -> Option<Said> {
 
 pub(super) fn kl_loss(config: &TrainConfig) -> Option<Said> {
     let objective = &config.objective;
-    (objective.kl_loss_coef > 0.0 && !objective.loss.is_policy()).then(|| {
+    let pulls = objective.loss.is_policy() && objective.loss != LossKind::MiniLlm;
+    (objective.kl_loss_coef > 0.0 && !pulls).then(|| {
         let reason =
             format!("kl_loss_coef: the loss {:?} has no pull to the start policy", objective.loss);
         (reason, "drop --kl-loss-coef, or use a policy loss")
+    })
+}
+
+pub(super) fn correction(config: &TrainConfig) -> Option<Said> {
+    let objective = &config.objective;
+    let reads = objective.loss.is_policy() && objective.loss != LossKind::MiniLlm;
+    let set = objective.correction.kind != CorrectionKind::None || objective.opsm_delta.is_some();
+    (set && !reads).then(|| {
+        let own = match objective.loss {
+            LossKind::MiniLlm => "has importance weights of its own",
+            _ => "takes responses as given",
+        };
+        let reason = format!(
+            "the loss {:?} {own}: the sampler correction and opsm_delta do nothing",
+            objective.loss
+        );
+        (reason, "drop them, or use a policy loss such as --loss importance_sampling")
     })
 }

@@ -3,6 +3,7 @@
 //! Expectations are exact sums over a small vocabulary: no sampling.
 #![allow(clippy::unwrap_used)]
 
+mod authors;
 mod groups;
 mod losses;
 mod signals;
@@ -141,6 +142,52 @@ const CASES: &[Case] = &[
         signals::labels_are_not_samples,
     ),
     (
+        "unweighted-off-policy",
+        |config| config.rollout.responses = ResponseSource::Teacher,
+        authors::teachers_samples_need_weights,
+    ),
+    (
+        "old-is-not-the-student",
+        |config| {
+            config.objective.loss = LossKind::MiniLlm;
+            config.objective.old_logprobs = OldLogprobs::Sampler;
+            config.rollout.teacher_mixed_alpha = 0.2;
+        },
+        authors::a_mixture_is_not_the_student,
+    ),
+    (
+        "mixing-nothing",
+        |config| {
+            config.objective.loss = LossKind::Sft;
+            config.rollout.responses = ResponseSource::Label;
+            config.rollout.teacher_mixed_alpha = 0.2;
+        },
+        authors::labels_are_not_drawn,
+    ),
+    (
+        "greedy-policy-samples",
+        |config| {
+            config.rollout.responses = ResponseSource::Teacher;
+            config.rollout.teacher_temperature = 0.0;
+            config.objective.correction.kind = CorrectionKind::Truncate;
+        },
+        authors::greedy_samples_have_no_weights,
+    ),
+    (
+        "greedy-repeats",
+        |config| {
+            config.objective.loss = LossKind::Sft;
+            config.rollout.responses = ResponseSource::Teacher;
+            config.rollout.teacher_temperature = 0.0;
+        },
+        authors::repeats_change_nothing,
+    ),
+    (
+        "mix-not-read",
+        |config| config.rollout.mix.student = 0.9,
+        authors::shares_are_read_where_responses_are_mixed,
+    ),
+    (
         "reward-not-read",
         |config| {
             config.objective.loss = LossKind::ReverseKl;
@@ -184,6 +231,14 @@ const CASES: &[Case] = &[
             config.objective.kl_loss_coef = 0.1;
         },
         losses::a_divergence_has_no_pull_to_the_start,
+    ),
+    (
+        "correction-not-read",
+        |config| {
+            config.objective.loss = LossKind::ReverseKl;
+            config.objective.correction.kind = CorrectionKind::Truncate;
+        },
+        authors::a_divergence_reads_no_sampler,
     ),
 ];
 
@@ -284,6 +339,30 @@ fn the_gradient_is_said_in_words() {
             config.rollout.responses = ResponseSource::Label;
         }),
         ["the cross-entropy of the labels"]
+    );
+    assert_eq!(
+        of(|config| {
+            config.objective.loss = LossKind::Jsd;
+            config.rollout.responses = ResponseSource::Mixed;
+            config.rollout.mix.student = 1.5;
+            config.sft.coef = 0.1;
+        }),
+        [
+            "the Jensen-Shannon divergence with beta 0.5 of the next token, at each token of \
+             0.250 the labels + 0.750 the student's own responses, which themselves count as given",
+            "0.1 x the cross-entropy of the labels",
+        ]
+    );
+    assert_eq!(
+        of(|config| {
+            config.objective.loss = LossKind::MiniLlm;
+            config.rollout.teacher_mixed_alpha = 0.2;
+        }),
+        [
+            "1 x KL(student || teacher) of the whole response, the next token's exactly, what follows \
+          a token over the number of tokens that follow (importance weights token by token: \
+          biased beyond the next token)"
+        ]
     );
     let top = of(|config| config.objective.loss = LossKind::TopKReverseKl);
     assert!(top[0].contains("teacher's 64 likeliest ids, the rest as one more outcome"), "{top:?}");

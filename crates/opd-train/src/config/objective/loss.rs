@@ -35,6 +35,8 @@ pub enum LossKind {
     TopKReverseKl,
     /// Cross-entropy of the responses: supervised fine-tuning.
     Sft,
+    /// Reverse KL of the next token over the whole vocabulary, and of what follows as advantage.
+    MiniLlm,
 }
 
 impl LossKind {
@@ -55,6 +57,11 @@ impl LossKind {
     /// Whether the loss compares `top_k` ids of the vocabulary.
     pub fn is_top_k(self) -> bool {
         matches!(self, Self::TopKForwardKl | Self::TopKReverseKl)
+    }
+
+    /// Whether the loss reads the teacher's whole distributions.
+    pub fn compares_distributions(self) -> bool {
+        self.is_divergence() || self == Self::MiniLlm
     }
 
     /// Whether the loss is one of the sampled tokens and their advantages.

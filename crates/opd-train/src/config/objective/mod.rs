@@ -50,6 +50,8 @@ pub struct ObjectiveConfig {
     pub top_k_support: SupportKind,
     /// What they do with the rest of the probability.
     pub top_k_tail: TailKind,
+    /// Whether `mini_llm` divides what follows a token by the number of tokens that follow.
+    pub length_normalised: bool,
     /// Accept a loss that is known to be biased.
     pub allow_biased: bool,
     /// Correction for sampler mismatch.
@@ -94,6 +96,7 @@ impl Default for ObjectiveConfig {
             top_k: 64,
             top_k_support: SupportKind::default(),
             top_k_tail: TailKind::default(),
+            length_normalised: true,
             allow_biased: false,
             correction: CorrectionConfig::default(),
             opsm_delta: None,

@@ -1,0 +1,175 @@
+//! Who writes responses, and what is mixed into the loss.
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+
+use crate::command::{Workplace, records};
+
+const JOB: &str = "train --hf-checkpoint bundled:student --prompt-data bundled:train.jsonl \
+    --eval-prompt-data bundled:test.jsonl --eval-prompts 4 --rollout-batch-size 6 \
+    --n-samples-per-prompt 2 --rollout-max-response-len 10 --lr 1e-3 --eval-interval 0 --seed 5 \
+    --quiet";
+
+const TEACHER: &str = "--use-opd --opd-type in-process --opd-teacher-load bundled:teacher";
+
+/// Lines of `metrics.jsonl` of a run of three steps.
+#[track_caller]
+fn run(work: &Workplace, name: &str, flags: &str) -> Vec<Value> {
+    work.line(&format!("{JOB} {TEACHER} --steps 3 --output {name} {flags}")).succeeds();
+    let lines = records(&work.path(name).join("metrics.jsonl"));
+    assert_eq!(lines.len(), 3, "{flags}");
+    for line in &lines {
+        for (key, value) in line.as_object().unwrap() {
+            assert!(value.as_f64().is_some_and(f64::is_finite), "{flags}: {key} is {value}");
+        }
+        assert!(line["grad_norm"].as_f64().unwrap() > 0.0, "{flags}: {line}");
+    }
+    lines
+}
+
+fn number(line: &Value, key: &str) -> f64 {
+    line[key].as_f64().unwrap_or_else(|| panic!("no {key} in {line}"))
+}
+
+#[test]
+fn the_teacher_writes() {
+    let work = Workplace::new();
+    let sampled = run(&work, "sampled", "--loss sft --responses teacher");
+    let greedy = "--loss sft --responses teacher --teacher-temperature 0 --n-samples-per-prompt 1";
+    let greedy = run(&work, "greedy", greedy);
+    for line in sampled.iter().chain(&greedy) {
+        // Six times eight digits, and the ends.
+        let per_prompt = number(line, "response_length/mean");
+        assert!(per_prompt > 8.5, "{line}");
+        assert!(number(line, "generated_tokens") >= 6.0 * 8.0, "{line}");
+        assert!(line.get("ratio/mean").is_none() && line.get("reverse_kl").is_none(), "{line}");
+    }
+    // The likeliest responses are likelier than others.
+    assert!(number(&greedy[0], "cross_entropy") < number(&sampled[0], "cross_entropy"));
+    let weighted = "--responses teacher --sampler-correction truncate";
+    let lines = run(&work, "weighted", weighted);
+    assert!(number(&lines[0], "correction_weight") < 1.5, "{}", lines[0]);
+    let cross = "--loss forward_kl --responses teacher";
+    assert!(number(&run(&work, "forward", cross)[0], "divergence") > 0.0);
+}
+
+#[test]
+fn authors_are_mixed_and_counted() {
+    let work = Workplace::new();
+    let shares = |line: &Value| {
+        ["student", "label", "teacher"].map(|name| number(line, &format!("responses/{name}")))
+    };
+    let flags =
+        "--loss jsd --responses mixed --mix-student 0.5 --mix-label 0.25 --mix-teacher 0.25";
+    let by_prompt = run(&work, "prompt", flags);
+    for line in &by_prompt {
+        assert!((shares(line).iter().sum::<f64>() - 1.0).abs() < 1e-12, "{line}");
+    }
+    assert!(by_prompt.iter().any(|line| shares(line).iter().all(|share| *share < 1.0)));
+    for line in run(&work, "batch", &format!("{flags} --mix-by batch")) {
+        assert!(shares(&line).contains(&1.0), "{line}");
+    }
+    let pure = format!("{flags} --mix-student 0 --mix-label 0");
+    let [mixed, teacher] =
+        [run(&work, "pure", &pure), run(&work, "teacher", "--loss jsd --responses teacher")];
+    for (mixed, teacher) in mixed.iter().zip(&teacher) {
+        assert_eq!(shares(mixed), [0.0, 0.0, 1.0]);
+        assert_eq!(
+            (&mixed["loss"], &mixed["grad_norm"]),
+            (&teacher["loss"], &teacher["grad_norm"])
+        );
+    }
+}
+
+#[test]
+fn supervision_is_added_to_any_loss() {
+    let work = Workplace::new();
+    let plain = run(&work, "plain", "");
+    let mixed = run(&work, "mixed", "--sft-coef 0.5 --sft-batch-size 5");
+    let difference = number(&mixed[0], "loss") - number(&plain[0], "loss");
+    let added = 0.5 * number(&mixed[0], "sft/cross_entropy");
+    assert!(added > 0.01 && (difference - added).abs() < 1e-5, "{difference}, expected {added}");
+    let labels = "{\"prompt\": \"31200000=\", \"label\": \"00000123\"}\n";
+    work.write("labels.jsonl", labels);
+    let flags = "--loss reverse_kl --sft-coef 0.5 --sft-data labels.jsonl --updates-per-batch 3";
+    assert!(number(&run(&work, "data", flags)[0], "sft/cross_entropy") > 0.0);
+    work.line(&format!("{JOB} {TEACHER} --steps 1 --sft-data labels.jsonl"))
+        .fails(2, &["sft.data is named and sft.coef is 0", "--sft-coef"]);
+}
+
+#[test]
+fn mini_llm_and_its_mixture() {
+    let work = Workplace::new();
+    let own = run(&work, "own", "--loss mini_llm");
+    assert!((number(&own[0], "importance_weight") - 1.0).abs() < 1e-5);
+    let mixed = run(&work, "mixed", "--loss mini_llm --teacher-mixed-alpha 0.2 --sft-coef 0.1");
+    let weight = number(&mixed[0], "importance_weight");
+    assert!((0.5..1.25).contains(&weight) && (weight - 1.0).abs() > 1e-4, "{weight}");
+    assert!(number(&mixed[0], "divergence") > 0.0);
+    let rewards = "--loss mini_llm --advantage-estimator rloo --length-normalised=false \
+                   --updates-per-batch 2";
+    run(&work, "rewards", rewards);
+    run(&work, "policy", "--teacher-mixed-alpha 0.2 --sampler-correction truncate");
+}
+
+fn weights(run: &Path) -> Vec<u8> {
+    fs::read(run.join("model/model.safetensors")).unwrap()
+}
+
+/// A run whose last checkpoint and results are lost goes on from the one before.
+#[track_caller]
+pub(crate) fn resumes_exactly(flags: &str) {
+    let work = Workplace::new();
+    work.line(&format!("{JOB} --steps 4 --save-interval 2 --output run {flags}")).succeeds();
+    let whole = work.path("run");
+    let (metrics, model) = (records(&whole.join("metrics.jsonl")), weights(&whole));
+    for lost in ["checkpoints/step-4", "model"] {
+        fs::remove_dir_all(whole.join(lost)).unwrap();
+    }
+    fs::remove_file(whole.join("summary.json")).unwrap();
+    work.line("train --resume run --quiet").succeeds();
+    let timeless = |lines: Vec<Value>| -> Vec<Value> {
+        let mut lines = lines;
+        for line in &mut lines {
+            line.as_object_mut().unwrap().retain(|key, _| !key.starts_with("seconds/"));
+        }
+        lines
+    };
+    assert_eq!(timeless(records(&whole.join("metrics.jsonl"))), timeless(metrics), "{flags}");
+    assert!(weights(&whole) == model, "{flags}: the weights differ");
+}
+
+#[test]
+fn resumption_draws_the_same_authors_and_labels() {
+    let mixed = "--loss jsd --responses mixed --mix-teacher 0.5 --sft-coef 0.2";
+    resumes_exactly(&format!("{TEACHER} {mixed}"));
+    resumes_exactly(&format!("{TEACHER} --loss mini_llm --teacher-mixed-alpha 0.3"));
+}
+
+#[test]
+fn a_teacher_that_cannot_write_is_refused() {
+    let work = Workplace::new();
+    let server = "--use-opd --opd-type sglang --rm-url http://127.0.0.1:1";
+    let refused = |flags: &str, said: &[&str]| {
+        work.line(&format!("{JOB} --steps 1 {flags}")).fails(2, said);
+    };
+    let scores = "a server is only asked to score them";
+    refused(
+        &format!("{server} --loss sft --responses teacher"),
+        &["the teacher is to write responses (rollout.responses)", scores, "--opd-type in-process"],
+    );
+    let mixed = "--responses mixed --mix-teacher 0.1 --loss sft --mix-student 0";
+    refused(&format!("{server} {mixed}"), &["the teacher is to write responses", scores]);
+    let alpha = "--teacher-mixed-alpha 0.2 --sampler-correction truncate";
+    refused(&format!("{server} {alpha}"), &["have a share in every token", scores]);
+    refused("--loss sft --responses teacher", &["and there is none"]);
+    let cut = format!("{TEACHER} {alpha} --rollout-top-k 5");
+    refused(&cut, &["rollout.teacher_mixed_alpha with rollout.top_k", "drop"]);
+    refused(&format!("{TEACHER} --teacher-mixed-alpha 1"), &["at least 0 and under 1, got 1"]);
+    let none = "--responses mixed --mix-student 0 --mix-label 0 --loss jsd";
+    refused(&format!("{TEACHER} {none}"), &["rollout.mix must be a share above 0"]);
+    refused(&format!("{TEACHER} --mix-label -1"), &["rollout.mix.label", "got -1"]);
+    refused(&format!("{TEACHER} --sft-coef -1"), &["sft.coef", "got -1", "--sft-coef"]);
+    refused(&format!("{TEACHER} --sft-batch-size 0"), &["sft.prompts must be at least 1"]);
+}

@@ -1,0 +1,296 @@
+use std::ops::Range;
+
+use candle_core::{DType, Tensor};
+use opd_batch::Finish;
+use opd_kernels::{Span, Spans, embedding, linear, token_logprobs};
+use opd_models::{CausalLm, KvCache};
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+use rayon::prelude::*;
+
+use crate::{
+    Error, Generation, InProcess, Request, Result, Sampling,
+    in_process::Guide,
+    mixture,
+    sampling::Choice,
+    schedule::{Admission, Schedule},
+};
+
+/// Rows whose logits are held at once.
+const LOGIT_ROWS: usize = 256;
+
+/// A running sequence.
+#[derive(Debug)]
+struct Sequence {
+    request: usize,
+    slot: usize,
+    rng: ChaCha8Rng,
+}
+
+/// A model that follows the running sequences.
+struct Lane<'a> {
+    model: &'a CausalLm,
+    cache: KvCache,
+    /// Hidden state behind the last token of each resident prompt.
+    prompt_hidden: Vec<(&'a [u32], Tensor)>,
+}
+
+/// Sequences on their way, in one thread.
+pub(crate) struct Run<'a> {
+    engine: InProcess<'a>,
+    sampling: &'a Sampling,
+    requests: &'a [Request],
+    schedule: Schedule<'a>,
+    /// The model, then its guide.
+    lanes: Vec<Lane<'a>>,
+    running: Vec<Sequence>,
+    generations: Vec<Generation>,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(
+        engine: &InProcess<'a>,
+        requests: &'a [Request],
+        sampling: &'a Sampling,
+    ) -> Result<Self> {
+        let max_new = sampling.max_new_tokens.min(engine.context());
+        let schedule = Schedule::new(requests, engine.max_sequences, max_new);
+        let rows = schedule.n_cache_rows().max(1);
+        let models = std::iter::once(engine.model).chain(engine.guide.map(|guide| guide.model));
+        let lane = |model: &'a CausalLm| -> Result<Lane<'a>> {
+            let cache = KvCache::new(model.config(), rows, model.dtype(), model.device())?;
+            Ok(Lane { model, cache, prompt_hidden: Vec::new() })
+        };
+        let lanes = models.map(lane).collect::<Result<_>>()?;
+        let truncates = sampling.strategy.truncates();
+        let empty = Generation {
+            tokens: Vec::new(),
+            logprobs: Vec::new(),
+            truncated_logprobs: truncates.then(Vec::new),
+            finish: Finish::Length,
+        };
+        let generations = vec![empty; requests.len()];
+        let running = Vec::new();
+        Ok(Self { engine: *engine, sampling, requests, schedule, lanes, running, generations })
+    }
+
+    /// What was sampled, in the order of the requests.
+    pub(crate) fn into_generations(self) -> Vec<Generation> {
+        self.generations
+    }
+
+    /// One token for every running sequence; false when none is left.
+    pub(crate) fn step(&mut self) -> Result<bool> {
+        let mut hidden = self.decode()?;
+        let admitted = self.schedule.admit();
+        for (hidden, new) in hidden.iter_mut().zip(self.prefill(&admitted)?) {
+            hidden.extend(new);
+        }
+        for admission in &admitted {
+            let request = &self.requests[admission.request];
+            let mut rng = ChaCha8Rng::seed_from_u64(self.sampling.seed);
+            rng.set_stream(request.stream);
+            self.running.push(Sequence { request: admission.request, slot: admission.slot, rng });
+        }
+        if self.running.is_empty() {
+            return Ok(false);
+        }
+        let hidden = hidden.iter().map(|parts| Tensor::cat(parts, 0));
+        self.sample(&hidden.collect::<candle_core::Result<Vec<_>>>()?)?;
+        self.retire();
+        Ok(true)
+    }
+
+    /// Feeds each running sequence's last token; the hidden states of each lane.
+    fn decode(&mut self) -> Result<Vec<Vec<Tensor>>> {
+        if self.running.is_empty() {
+            return Ok(vec![Vec::new(); self.lanes.len()]);
+        }
+        let n = self.running.len();
+        let (mut tokens, mut positions) = (Vec::with_capacity(n), Vec::with_capacity(n));
+        let (mut rows, mut spans) = (Vec::with_capacity(n), Vec::with_capacity(n));
+        for (query, sequence) in self.running.iter().enumerate() {
+            let response = &self.generations[sequence.request].tokens;
+            let token = response.len() - 1;
+            let prompt_len = self.requests[sequence.request].prompt.len();
+            tokens.push(response[token]);
+            positions.push((prompt_len + token) as u32);
+            rows.push(self.schedule.response_row(sequence.slot, token));
+            spans.push(self.schedule.span(query, sequence.request, sequence.slot, token));
+        }
+        let spans = Spans::new(spans, n, self.n_cache_rows())?;
+        let hidden = |lane: &Lane<'_>| -> Result<Vec<Tensor>> {
+            Ok(vec![lane.model.hidden_cached(&tokens, &positions, &rows, &spans, &lane.cache)?])
+        };
+        self.lanes.iter().map(hidden).collect()
+    }
+
+    fn n_cache_rows(&self) -> usize {
+        self.lanes.first().map_or(0, |lane| lane.cache.n_rows())
+    }
+
+    /// Computes the prompts that are new; the hidden state of each admission's prompt, in each
+    /// lane.
+    fn prefill(&mut self, admitted: &[Admission]) -> Result<Vec<Option<Tensor>>> {
+        if admitted.is_empty() {
+            return Ok(vec![None; self.lanes.len()]);
+        }
+        let new: Vec<usize> = admitted.iter().filter(|a| a.prefill).map(|a| a.request).collect();
+        if !new.is_empty() {
+            let (mut tokens, mut positions, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut spans, mut last) = (Vec::new(), Vec::new());
+            for &request in &new {
+                let prompt = &self.requests[request].prompt;
+                let keys = self.schedule.prompt_range(request);
+                let queries = tokens.len()..tokens.len() + prompt.len();
+                tokens.extend_from_slice(prompt);
+                positions.extend(0..prompt.len() as u32);
+                rows.extend(keys.clone());
+                last.push(queries.end as u32 - 1);
+                spans.push(Span { queries, prefix: 0..0, keys });
+            }
+            let spans = Spans::new(spans, tokens.len(), self.n_cache_rows())?;
+            for lane in &mut self.lanes {
+                let hidden =
+                    lane.model.hidden_cached(&tokens, &positions, &rows, &spans, &lane.cache)?;
+                for (&request, &last) in new.iter().zip(&last) {
+                    let prompt = self.requests[request].prompt.as_slice();
+                    let hidden = hidden.narrow(0, last as usize, 1)?.force_contiguous()?;
+                    lane.prompt_hidden.push((prompt, hidden));
+                }
+            }
+        }
+        self.lanes
+            .iter()
+            .map(|lane| lane.behind_prompts(self.requests, admitted).map(Some))
+            .collect()
+    }
+
+    /// Chooses a token for each running sequence from its hidden state in each lane.
+    fn sample(&mut self, hidden: &[Tensor]) -> Result<()> {
+        let n = self.running.len();
+        for start in (0..n).step_by(LOGIT_ROWS) {
+            let rows = start..n.min(start + LOGIT_ROWS);
+            let mut logits = Vec::with_capacity(hidden.len());
+            for (lane, hidden) in self.lanes.iter().zip(hidden) {
+                let hidden = hidden.narrow(0, rows.start, rows.len())?.contiguous()?;
+                logits.push(linear(&hidden, lane.model.head())?);
+            }
+            match (logits.as_slice(), self.engine.guide) {
+                ([own, guide], Some(Guide { share, .. })) => {
+                    self.choose_mixed(rows, own, guide, share)?;
+                }
+                ([own, ..], _) => self.choose(rows, own)?,
+                ([], _) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Tokens for the running sequences `rows` from the model's logits.
+    fn choose(&mut self, rows: Range<usize>, logits: &Tensor) -> Result<()> {
+        let (strategy, temperature) = (self.sampling.strategy, self.sampling.temperature());
+        let (vocab, values) = host(logits)?;
+        let choices: Vec<Option<Choice>> = self.running[rows.clone()]
+            .par_iter_mut()
+            .zip(values.par_chunks(vocab))
+            .map(|(sequence, logits)| strategy.choose(logits, &mut sequence.rng))
+            .collect();
+        let mut ids = Vec::with_capacity(rows.len());
+        for (choice, sequence) in choices.iter().zip(&self.running[rows.clone()]) {
+            ids.push(choice.ok_or_else(|| self.not_finite(sequence))?.id);
+        }
+        let ids_tensor = Tensor::from_slice(&ids, rows.len(), logits.device())?;
+        let logprobs = token_logprobs(logits, &ids_tensor, temperature)?.logprobs;
+        let logprobs = logprobs.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+        for (i, choice) in choices.into_iter().flatten().enumerate() {
+            let generation = &mut self.generations[self.running[rows.start + i].request];
+            generation.tokens.push(choice.id);
+            generation.logprobs.push(logprobs[i]);
+            if let Some(truncated) = &mut generation.truncated_logprobs {
+                truncated.push((f64::from(logprobs[i]) - choice.log_kept).min(0.0) as f32);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tokens for the running sequences `rows` from a mixture of both lanes.
+    fn choose_mixed(
+        &mut self,
+        rows: Range<usize>,
+        own: &Tensor,
+        guide: &Tensor,
+        share: f64,
+    ) -> Result<()> {
+        let temperature = self.sampling.temperature();
+        let ((own_vocab, own), (guide_vocab, guide)) = (host(own)?, host(guide)?);
+        let drawn: Vec<Option<mixture::Drawn>> = self.running[rows.clone()]
+            .par_iter_mut()
+            .zip(own.par_chunks(own_vocab).zip(guide.par_chunks(guide_vocab)))
+            .map(|(sequence, (own, guide))| {
+                mixture::choose(own, guide, share, temperature, &mut sequence.rng)
+            })
+            .collect();
+        for (drawn, at) in drawn.into_iter().zip(rows) {
+            let sequence = &self.running[at];
+            let drawn = drawn.ok_or_else(|| self.not_finite(sequence))?;
+            let generation = &mut self.generations[sequence.request];
+            generation.tokens.push(drawn.id);
+            generation.logprobs.push(drawn.logprob as f32);
+        }
+        Ok(())
+    }
+
+    fn not_finite(&self, sequence: &Sequence) -> Error {
+        let index = sequence.request;
+        Error::NotFinite { index, token: self.generations[index].tokens.len() }
+    }
+
+    /// Ends sequences that sampled an end token or reached their limit.
+    fn retire(&mut self) {
+        let context = self.engine.context();
+        let (sampling, requests) = (self.sampling, self.requests);
+        let (generations, schedule) = (&mut self.generations, &mut self.schedule);
+        self.running.retain(|sequence| {
+            let generation = &mut generations[sequence.request];
+            let eos =
+                generation.tokens.last().is_some_and(|id| sampling.eos_token_ids.contains(id));
+            let length = generation.tokens.len();
+            let full = length >= sampling.max_new_tokens
+                || requests[sequence.request].prompt.len() + length >= context;
+            if eos {
+                generation.finish = Finish::Eos;
+            }
+            if eos || full {
+                schedule.release(sequence.request, sequence.slot);
+            }
+            !(eos || full)
+        });
+        let schedule = &self.schedule;
+        for lane in &mut self.lanes {
+            lane.prompt_hidden.retain(|(prompt, _)| schedule.is_resident(prompt));
+        }
+    }
+}
+
+impl Lane<'_> {
+    /// Hidden states behind the prompts of what was admitted.
+    fn behind_prompts(&self, requests: &[Request], admitted: &[Admission]) -> Result<Tensor> {
+        let rows = admitted.iter().map(|admission| {
+            let prompt = requests[admission.request].prompt.as_slice();
+            self.prompt_hidden.iter().position(|(resident, _)| *resident == prompt).unwrap_or(0)
+                as u32
+        });
+        let rows: Vec<u32> = rows.collect();
+        let states: Vec<&Tensor> = self.prompt_hidden.iter().map(|(_, hidden)| hidden).collect();
+        let states = Tensor::cat(&states, 0)?;
+        let n = rows.len();
+        let rows = Tensor::from_vec(rows, n, states.device())?;
+        Ok(embedding(&states, &rows)?)
+    }
+}
+
+/// Width and values of logits.
+fn host(logits: &Tensor) -> Result<(usize, Vec<f32>)> {
+    let vocab = logits.dims()[1];
+    Ok((vocab, logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?))
+}

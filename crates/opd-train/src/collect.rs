@@ -1,0 +1,157 @@
+//! The responses of a step, from whoever writes them.
+
+use opd_batch::{Author, Rollout, RolloutBatch};
+use opd_models::CausalLm;
+use opd_rollout::{Example, InProcess, Request, RolloutEngine, Sampling, Strategy};
+
+use crate::{
+    Error, Result, Trainer, authors::authors, config::ConfigError, label_rollouts::Labels,
+    run::StepMetrics,
+};
+
+/// Streams of the teacher's samples, apart from those of the student's.
+const TEACHER_STREAMS: u64 = 4 << 60;
+
+/// A step's responses.
+pub(crate) struct Collected {
+    pub(crate) batch: RolloutBatch,
+    /// Mean reward of the student's samples; 0 without any.
+    pub(crate) reward: f64,
+    /// Tokens that student and teacher sampled.
+    pub(crate) generated_tokens: usize,
+}
+
+/// A prompt of the step and its place in it.
+type Asked<'a> = (usize, (&'a Example, &'a [u32]));
+
+impl Trainer {
+    /// Samples a batch, or takes its labels, prompt by prompt as the shares have it; rows are in
+    /// the order of the prompts.
+    pub(crate) fn collect(&self, step: u64) -> Result<Collected> {
+        let rollout = &self.config.rollout;
+        let indices = self.prompts.batch(self.config.seed, step, rollout.prompts);
+        let asked: Vec<_> = indices.iter().filter_map(|&i| self.prompts.get(i)).collect();
+        let authors = authors(&rollout.shares(), self.config.seed, step, asked.len());
+        let of = |author: Author| -> Vec<Asked<'_>> {
+            let all = asked.iter().copied().enumerate();
+            all.filter(|(place, _)| authors[*place] == author).collect()
+        };
+        let mut rows = self.labels(&of(Author::Label))?;
+        let (mut reward, mut generated_tokens) = (0.0, 0);
+        for author in [Author::Student, Author::Teacher] {
+            let asked = of(author);
+            if asked.is_empty() {
+                continue;
+            }
+            let mut written = self.written_by(author, step, &asked)?;
+            generated_tokens += written.iter().map(|rollout| rollout.response.len()).sum::<usize>();
+            if author == Author::Student {
+                let total: f64 = written.iter().map(|rollout| f64::from(rollout.reward)).sum();
+                reward = total / written.len() as f64;
+            }
+            self.parts.truncation.apply(&mut written)?;
+            rows.extend(written);
+        }
+        // Stable: the responses to a prompt stay in their order.
+        rows.sort_by_key(|rollout| rollout.group);
+        Ok(Collected { batch: RolloutBatch::from_rollouts(rows)?, reward, generated_tokens })
+    }
+
+    /// Labels as responses.
+    fn labels(&self, asked: &[Asked<'_>]) -> Result<Vec<Rollout>> {
+        let labels = self.label_maker();
+        asked.iter().map(|&(place, asked)| labels.rollout(place as u32, asked)).collect()
+    }
+
+    pub(crate) fn label_maker(&self) -> Labels<'_> {
+        Labels {
+            tokenizer: &self.tokenizer,
+            eos: self.student.config().eos_token_ids.first().copied(),
+            longest: self.config.rollout.max_response_tokens,
+        }
+    }
+
+    /// Samples of student or teacher, judged.
+    fn written_by(&self, author: Author, step: u64, asked: &[Asked<'_>]) -> Result<Vec<Rollout>> {
+        let rollout = &self.config.rollout;
+        let per_prompt = rollout.samples_per_prompt;
+        let first = step * (rollout.prompts * per_prompt) as u64;
+        let (model, streams) = match author {
+            Author::Teacher => (self.writer()?, TEACHER_STREAMS + first),
+            _ => (&self.student, first),
+        };
+        let mut requests = Vec::with_capacity(asked.len() * per_prompt);
+        for (place, (_, prompt)) in asked {
+            for sample in 0..per_prompt {
+                let stream = streams + (place * per_prompt + sample) as u64;
+                requests.push(Request { prompt: prompt.to_vec(), stream });
+            }
+        }
+        let mut engine = InProcess::new(model, rollout.max_sequences);
+        if author == Author::Student && rollout.teacher_mixed_alpha > 0.0 {
+            engine = engine.guided_by(self.writer()?, rollout.teacher_mixed_alpha);
+        }
+        let generations = engine.generate(&requests, &self.sampling(author))?;
+        let mut rollouts = Vec::with_capacity(generations.len());
+        for (i, (request, generation)) in requests.into_iter().zip(generations).enumerate() {
+            let (place, (example, _)) = asked[i / per_prompt];
+            let response = self.tokenizer.decode(&generation.tokens)?;
+            rollouts.push(Rollout {
+                prompt: request.prompt,
+                response: generation.tokens,
+                sampler_logprobs: generation.logprobs,
+                truncated_logprobs: generation.truncated_logprobs,
+                loss_mask: None,
+                reward: self.parts.reward.reward(example, &response),
+                group: place as u32,
+                source: example.source.clone(),
+                finish: generation.finish,
+                author,
+            });
+        }
+        Ok(rollouts)
+    }
+
+    fn writer(&self) -> Result<&CausalLm> {
+        let missing = || ConfigError::Conflict {
+            what: "the teacher is to write responses, and the run's parts hold no writer".into(),
+            remedy: "set `Parts::writer` to a teacher in this process",
+        };
+        Ok(self.parts.writer.as_ref().ok_or_else(missing).map_err(Error::from)?.model())
+    }
+
+    /// Both end where the student's responses end.
+    fn sampling(&self, author: Author) -> Sampling {
+        let rollout = &self.config.rollout;
+        let (temperature, top_k, top_p) = (rollout.temperature, rollout.top_k, rollout.top_p);
+        let strategy = match (author, rollout.teacher_temperature) {
+            (Author::Teacher, 0.0) => Strategy::Greedy,
+            (Author::Teacher, temperature) => {
+                Strategy::Random { temperature, top_k: None, top_p: None }
+            }
+            _ => Strategy::Random { temperature, top_k, top_p },
+        };
+        Sampling {
+            strategy,
+            max_new_tokens: rollout.max_response_tokens,
+            eos_token_ids: self.student.config().eos_token_ids.clone(),
+            seed: self.config.seed,
+        }
+    }
+}
+
+impl Collected {
+    /// Adds each author's share of the rows, where there may be several.
+    pub(crate) fn shares(&self, mut metrics: StepMetrics) -> StepMetrics {
+        let authors = self.batch.authors();
+        for (name, author) in [
+            ("responses/student", Author::Student),
+            ("responses/label", Author::Label),
+            ("responses/teacher", Author::Teacher),
+        ] {
+            let n = authors.iter().filter(|&&held| held == author).count();
+            metrics = metrics.with(name, n as f64 / authors.len() as f64);
+        }
+        metrics
+    }
+}
