@@ -2,7 +2,7 @@ use opd_batch::RolloutBatch;
 use opd_loss::{CrossEntropy, LossBatch, Metric, Objective, ObjectiveInputs};
 use opd_models::{Checkpointing, Gradients};
 
-use crate::{Result, TokenizedPrompts, Trainer, micro_batches, trainer::sequences};
+use crate::{Error, Result, TokenizedPrompts, Trainer, micro_batches, trainer::sequences};
 
 /// Supervised fine-tuning that is mixed into another loss.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ impl Trainer {
                     let inputs =
                         ObjectiveInputs { hidden, head, temperature, batch: &micro, teacher: None };
                     let output = CrossEntropy.compute(&inputs)?;
-                    Ok(((&output.loss * *coef)?, output))
+                    Ok::<_, Error>(((&output.loss * *coef)?, output))
                 })?;
             let loss = output.loss.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()?;
             all.loss += coef * loss;

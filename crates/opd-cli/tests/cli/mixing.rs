@@ -8,7 +8,7 @@ use crate::command::{Workplace, records};
 
 const JOB: &str = "train --hf-checkpoint bundled:student --prompt-data bundled:train.jsonl \
     --eval-prompt-data bundled:test.jsonl --eval-prompts 4 --rollout-batch-size 6 \
-    --n-samples-per-prompt 2 --rollout-max-response-len 10 --lr 1e-3 --eval-interval 0 --seed 5 \
+    --rollout-max-response-len 10 --lr 1e-3 --eval-interval 0 --seed 5 \
     --quiet";
 
 const TEACHER: &str = "--use-opd --opd-type in-process --opd-teacher-load bundled:teacher";
@@ -16,7 +16,8 @@ const TEACHER: &str = "--use-opd --opd-type in-process --opd-teacher-load bundle
 /// Lines of `metrics.jsonl` of a run of three steps.
 #[track_caller]
 fn run(work: &Workplace, name: &str, flags: &str) -> Vec<Value> {
-    work.line(&format!("{JOB} {TEACHER} --steps 3 --output {name} {flags}")).succeeds();
+    let samples = if flags.contains("n-samples") { "" } else { "--n-samples-per-prompt 2" };
+    work.line(&format!("{JOB} {TEACHER} --steps 3 --output {name} {samples} {flags}")).succeeds();
     let lines = records(&work.path(name).join("metrics.jsonl"));
     assert_eq!(lines.len(), 3, "{flags}");
     for line in &lines {
@@ -46,7 +47,8 @@ fn the_teacher_writes() {
         assert!(line.get("ratio/mean").is_none() && line.get("reverse_kl").is_none(), "{line}");
     }
     // The likeliest responses are likelier than others.
-    assert!(number(&greedy[0], "cross_entropy") < number(&sampled[0], "cross_entropy"));
+    let hot = run(&work, "hot", "--loss sft --responses teacher --teacher-temperature 3");
+    assert!(number(&hot[0], "cross_entropy") > 2.0 * number(&greedy[0], "cross_entropy"));
     let weighted = "--responses teacher --sampler-correction truncate";
     let lines = run(&work, "weighted", weighted);
     assert!(number(&lines[0], "correction_weight") < 1.5, "{}", lines[0]);
@@ -60,9 +62,9 @@ fn authors_are_mixed_and_counted() {
     let shares = |line: &Value| {
         ["student", "label", "teacher"].map(|name| number(line, &format!("responses/{name}")))
     };
-    let flags =
-        "--loss jsd --responses mixed --mix-student 0.5 --mix-label 0.25 --mix-teacher 0.25";
-    let by_prompt = run(&work, "prompt", flags);
+    let mixed = "--loss jsd --responses mixed --mix-teacher 0.25";
+    let flags = format!("{mixed} --mix-student 0.5 --mix-label 0.25");
+    let by_prompt = run(&work, "prompt", &flags);
     for line in &by_prompt {
         assert!((shares(line).iter().sum::<f64>() - 1.0).abs() < 1e-12, "{line}");
     }
@@ -70,7 +72,7 @@ fn authors_are_mixed_and_counted() {
     for line in run(&work, "batch", &format!("{flags} --mix-by batch")) {
         assert!(shares(&line).contains(&1.0), "{line}");
     }
-    let pure = format!("{flags} --mix-student 0 --mix-label 0");
+    let pure = format!("{mixed} --mix-student 0 --mix-label 0");
     let [mixed, teacher] =
         [run(&work, "pure", &pure), run(&work, "teacher", "--loss jsd --responses teacher")];
     for (mixed, teacher) in mixed.iter().zip(&teacher) {
@@ -111,6 +113,28 @@ fn mini_llm_and_its_mixture() {
                    --updates-per-batch 2";
     run(&work, "rewards", rewards);
     run(&work, "policy", "--teacher-mixed-alpha 0.2 --sampler-correction truncate");
+}
+
+/// Fifty steps of 64 responses: the student after them is better than chance can make it.
+#[test]
+fn the_student_really_improves() {
+    let work = Workplace::new();
+    let job = JOB
+        .replace("--rollout-batch-size 6", "--rollout-batch-size 64")
+        .replace("--eval-prompts 4", "--eval-prompts 400")
+        .replace("--lr 1e-3", "--lr 3e-4 --lr-warmup 5 --n-samples-per-prompt 1");
+    for (name, flags) in [
+        ("seq-kd", "--loss sft --responses teacher"),
+        ("gkd", "--loss jsd --responses mixed --mix-label 0.25 --mix-teacher 0.25"),
+        ("mini-llm", "--loss mini_llm --teacher-mixed-alpha 0.2"),
+    ] {
+        work.line(&format!("{job} {TEACHER} --steps 50 --output {name} {flags}")).succeeds();
+        let summary = fs::read_to_string(work.path(name).join("summary.json")).unwrap();
+        let summary: Value = serde_json::from_str(&summary).unwrap();
+        let interval = |who: &str, end: usize| summary["interval"][who][end].as_f64().unwrap();
+        let (before, after) = (interval("before", 1), interval("after", 0));
+        assert!(after > before, "{name}: at least {after} after, and at most {before} before");
+    }
 }
 
 fn weights(run: &Path) -> Vec<u8> {

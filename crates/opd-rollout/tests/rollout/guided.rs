@@ -43,7 +43,7 @@ fn log_probs_are_the_mixtures() {
         }
         let bound = 1.0 / (1.0 - share);
         assert!(largest <= bound * (1.0 + 1e-5), "a weight of {largest}, and the bound is {bound}");
-        assert!(largest > 1.0 + 0.3 * (bound - 1.0), "{largest} comes nowhere near {bound}");
+        assert!(largest > 1.1, "a largest weight of {largest} shows nothing");
     }
 }
 
