@@ -178,7 +178,7 @@ fn a_teacher_that_cannot_write_is_refused() {
     let refused = |flags: &str, said: &[&str]| {
         work.line(&format!("{JOB} --steps 1 {flags}")).fails(2, said);
     };
-    let scores = "a server is only asked to score them";
+    let scores = "a server or a journal only scores them";
     refused(
         &format!("{server} --loss sft --responses teacher"),
         &["the teacher is to write responses (rollout.responses)", scores, "--opd-type in-process"],

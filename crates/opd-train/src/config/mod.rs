@@ -146,9 +146,9 @@ impl TrainConfig {
         let remedy = "use --use-opd --opd-type in-process --opd-teacher-load DIR, or learn from answers that were written into a file, with --responses label";
         let what = match teachers.as_slice() {
             [] => format!("the teacher is to {what} ({key}), and there is none"),
-            [only] if !only.kind.is_remote() && only.tags.is_empty() => return Ok(()),
-            [only] if only.kind.is_remote() => format!(
-                "the teacher is to {what} ({key}), and a server is only asked to score them"
+            [only] if only.kind == TeacherKind::InProcess && only.tags.is_empty() => return Ok(()),
+            [only] if only.kind != TeacherKind::InProcess => format!(
+                "the teacher is to {what} ({key}), and a server or a journal only scores them"
             ),
             several => format!(
                 "the teacher is to {what} ({key}), and there are {} [[teacher]] tables: one teacher for all prompts alone can",
