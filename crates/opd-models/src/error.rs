@@ -185,6 +185,15 @@ pub enum Error {
         what: String,
     },
 
+    /// A chat template is missing or cannot be used.
+    #[error("{}: {what}", path.display())]
+    ChatTemplate {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        what: String,
+    },
+
     /// A kernel refused its input.
     #[error(transparent)]
     Kernel(#[from] opd_kernels::Error),

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod block;
+mod chat_template;
 mod config;
 mod error;
 mod gradients;
@@ -18,6 +19,7 @@ mod tokenizer;
 mod weights;
 
 pub use self::{
+    chat_template::{ChatTemplate, Message},
     config::{Architecture, ModelConfig},
     error::{Error, Result},
     gradients::Gradients,

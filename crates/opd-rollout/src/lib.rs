@@ -10,6 +10,7 @@ mod reward;
 mod run;
 mod sampling;
 mod schedule;
+mod token_f1;
 
 pub use self::{
     engine::{Generation, Request, RolloutEngine},
@@ -18,4 +19,5 @@ pub use self::{
     prompts::{Example, Fields, PromptSet},
     reward::{ExactMatch, Reward},
     sampling::{Sampling, Strategy},
+    token_f1::TokenF1,
 };

@@ -5,6 +5,7 @@ use std::{
 };
 
 use opd_batch::Source;
+use opd_models::Message;
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{RngCore, SeedableRng},
@@ -22,6 +23,9 @@ pub struct Example {
     pub label: Option<String>,
     /// Where the prompt came from.
     pub source: Source,
+    /// The conversation that a chat template is to write, for a prompt that is a list of
+    /// messages; `prompt` is then what its last message says.
+    pub messages: Vec<Message>,
 }
 
 /// Names of the fields of a prompt file.
@@ -93,6 +97,12 @@ impl PromptSet {
         batch
     }
 
+    /// The same in the order of the file, over and over.
+    pub fn in_order(&self, step: u64, n: usize) -> Vec<usize> {
+        let (first, len) = (step * n as u64, self.0.len() as u64);
+        (first..first + n as u64).map(|position| (position % len) as usize).collect()
+    }
+
     /// A permutation of the examples (Fisher and Yates).
     fn order(&self, seed: u64, epoch: u64) -> Vec<usize> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -109,13 +119,11 @@ impl PromptSet {
 fn parse(line: &str, fields: &Fields) -> std::result::Result<Example, String> {
     let object: Map<String, Value> =
         serde_json::from_str(line).map_err(|error| format!("not a JSON object: {error}"))?;
-    let text = |name: &str| match object.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(Value::Number(number)) => Ok(Some(number.to_string())),
-        Some(other) => Err(format!("field `{name}` must be text, got {other}")),
-    };
+    let text = |name: &str| text(&object, name);
     let known = || object.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    if let Some(Value::Array(_)) = object.get(&fields.input) {
+        return conversation(&object, fields, text(&fields.label)?, source(&object)?);
+    }
     let prompt = text(&fields.input)?.ok_or_else(|| {
         format!(
             "field `{}` is missing (there are: {}); name it with --input-key",
@@ -126,6 +134,39 @@ fn parse(line: &str, fields: &Fields) -> std::result::Result<Example, String> {
     if prompt.is_empty() {
         return Err(format!("field `{}` is empty", fields.input));
     }
-    let source = text("source")?.map(Source::new).unwrap_or_default();
-    Ok(Example { prompt, label: text(&fields.label)?, source })
+    let (label, source) = (text(&fields.label)?, source(&object)?);
+    Ok(Example { prompt, label, source, messages: Vec::new() })
+}
+
+fn source(object: &Map<String, Value>) -> std::result::Result<Source, String> {
+    Ok(text(object, "source")?.map(Source::new).unwrap_or_default())
+}
+
+/// A prompt that is a list of messages.
+fn conversation(
+    object: &Map<String, Value>,
+    fields: &Fields,
+    label: Option<String>,
+    source: Source,
+) -> std::result::Result<Example, String> {
+    let field = &fields.input;
+    let bad = |error: serde_json::Error| {
+        format!("field `{field}`: each message must have a `role` and a text as `content`: {error}")
+    };
+    if object.get("tools").and_then(Value::as_array).is_some_and(|tools| !tools.is_empty()) {
+        return Err("field `tools`: prompts with tools are not there".to_owned());
+    }
+    let messages = object.get(field).cloned().unwrap_or_default();
+    let messages: Vec<Message> = serde_json::from_value(messages).map_err(bad)?;
+    let last = messages.last().ok_or_else(|| format!("field `{field}` is empty"))?;
+    Ok(Example { prompt: last.content.clone(), label, source, messages })
+}
+
+fn text(object: &Map<String, Value>, name: &str) -> std::result::Result<Option<String>, String> {
+    match object.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(Value::Number(number)) => Ok(Some(number.to_string())),
+        Some(other) => Err(format!("field `{name}` must be text, got {other}")),
+    }
 }

@@ -1,6 +1,7 @@
 use std::{collections::BTreeSet, fs};
 
 use opd_batch::Source;
+use opd_models::Message;
 use opd_rollout::{ExactMatch, Example, Fields, PromptSet, Reward};
 
 fn read(text: impl AsRef<[u8]>, fields: &Fields) -> Result<PromptSet, String> {
@@ -19,8 +20,12 @@ fn message(text: impl AsRef<[u8]>) -> String {
 fn fields_are_read_by_name() {
     let text = "\u{20}\n{\"prompt\": \"2+2\", \"label\": 4, \"source\": \"sums\", \"more\": [1]}\r\n\n{\"prompt\": \"é\"}";
     let set = read(text, &Fields::default()).unwrap();
-    let first =
-        Example { prompt: "2+2".into(), label: Some("4".into()), source: Source::new("sums") };
+    let first = Example {
+        prompt: "2+2".into(),
+        label: Some("4".into()),
+        source: Source::new("sums"),
+        ..Example::default()
+    };
     let second = Example { prompt: "é".into(), ..Example::default() };
     assert_eq!(set.examples(), [first, second]);
     let fields = Fields { input: "q".into(), label: "a".into() };
@@ -47,8 +52,12 @@ fn a_bad_line_is_named() {
     assert_eq!(at("{\"prompt\": \"\"}"), "DIR/prompts.jsonl:3: field `prompt` is empty");
     assert_eq!(
         at("{\"prompt\": [\"a\"]}"),
-        "DIR/prompts.jsonl:3: field `prompt` must be text, got [\"a\"]"
+        "DIR/prompts.jsonl:3: field `prompt`: each message must have a `role` and a text as `content`: invalid type: string \"a\", expected struct Message"
     );
+    assert_eq!(at("{\"prompt\": []}"), "DIR/prompts.jsonl:3: field `prompt` is empty");
+    assert_eq!(at("{\"prompt\": {}}"), "DIR/prompts.jsonl:3: field `prompt` must be text, got {}");
+    let tools = r#"{"prompt": [{"role": "user", "content": "a"}], "tools": [{}]}"#;
+    assert_eq!(at(tools), "DIR/prompts.jsonl:3: field `tools`: prompts with tools are not there");
     assert_eq!(
         at("{\"prompt\": \"a\", \"label\": true}"),
         "DIR/prompts.jsonl:3: field `label` must be text, got true"
@@ -61,6 +70,26 @@ fn a_bad_line_is_named() {
     assert_eq!([message(""), message("\n \n")], [none, none]);
     let missing = PromptSet::from_jsonl("/nowhere/prompts.jsonl", &Fields::default());
     assert_eq!(missing.unwrap_err().to_string(), "/nowhere/prompts.jsonl: cannot read");
+}
+
+#[test]
+fn a_prompt_may_be_a_conversation() {
+    let text = r#"{"prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}], "label": 3, "source": "chats"}"#;
+    let set = read(text, &Fields::default()).unwrap();
+    let [example] = set.examples() else { panic!("one prompt") };
+    let message =
+        |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+    assert_eq!(example.messages, [message("system", "s"), message("user", "u")]);
+    assert_eq!((example.prompt.as_str(), example.label.as_deref()), ("u", Some("3")));
+    assert_eq!(example.source, Source::new("chats"));
+}
+
+#[test]
+fn the_order_of_the_file_goes_round() {
+    let set = set(5);
+    assert_eq!(set.in_order(0, 3), [0, 1, 2]);
+    assert_eq!(set.in_order(1, 3), [3, 4, 0]);
+    assert_eq!(set.in_order(0, 7), [0, 1, 2, 3, 4, 0, 1]);
 }
 
 fn set(n: usize) -> PromptSet {
