@@ -53,6 +53,8 @@ fn main() -> Result<()> {
             reward: &ExactMatch,
             samples_per_prompt: 1,
             temperature: 1.0,
+            top_k: None,
+            top_p: None,
             max_response_tokens: 10,
             max_sequences: 512,
             seed: 0,

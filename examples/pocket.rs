@@ -120,6 +120,8 @@ fn pass_at_1(model: &CausalLm, tokenizer: &Tokenizer, prompts: &TokenizedPrompts
         reward: &ExactMatch,
         samples_per_prompt: 1,
         temperature: 1.0,
+        top_k: None,
+        top_p: None,
         max_response_tokens: LONGEST,
         max_sequences: 512,
         seed: 0,

@@ -13,14 +13,14 @@ use opd_loss::{
     Gspo, ImportanceSampling, MiniLlm, Objective, Outside, PolicyLoss, PolicyObjective, PpoClip,
     ReferenceKl, Reinforce, SamplerCorrection, SequenceMask, Support, Tail, TopKObjective,
 };
-use opd_rollout::ExactMatch;
+use opd_rollout::{ExactMatch, Reward, TokenF1};
 
 use crate::{
     Parts, Result,
     config::{
         AggregationKind, BaselineKind, CorrectionGrain, CorrectionKind, DistillationConfig,
-        EstimatorKind, KlKind, LossKind, ObjectiveConfig, SupportKind, TailKind, TrainConfig,
-        TruncatedKind,
+        EstimatorKind, KlKind, LossKind, ObjectiveConfig, RewardKind, SupportKind, TailKind,
+        TrainConfig, TruncatedKind,
     },
     teachers::{self, Demands, Teachers},
 };
@@ -46,13 +46,20 @@ pub(crate) fn parts(
         distribution: distribution.map(|teacher| teacher as _),
         writer: teachers.as_ref().and_then(|teachers| teachers.in_process.clone()),
         supervised: None,
-        reward: Box::new(ExactMatch),
+        reward: reward(config.reward.kind),
         estimator: estimator(config),
         truncation: truncation(config),
         objective: objective(config)?,
         aggregation: aggregation(config),
     };
     Ok((parts, teachers))
+}
+
+fn reward(kind: RewardKind) -> Box<dyn Reward> {
+    match kind {
+        RewardKind::ExactMatch => Box::new(ExactMatch),
+        RewardKind::F1 => Box::new(TokenF1),
+    }
 }
 
 fn estimator(config: &TrainConfig) -> Box<dyn AdvantageEstimator> {

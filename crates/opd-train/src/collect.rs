@@ -5,8 +5,8 @@ use opd_models::CausalLm;
 use opd_rollout::{Example, InProcess, Request, RolloutEngine, Sampling, Strategy};
 
 use crate::{
-    Error, Result, Trainer, authors::authors, config::ConfigError, label_rollouts::Labels,
-    run::StepMetrics,
+    Error, Result, TokenizedPrompts, Trainer, authors::authors, config::ConfigError,
+    label_rollouts::Labels, run::StepMetrics,
 };
 
 /// Streams of the teacher's samples, apart from those of the student's.
@@ -29,7 +29,7 @@ impl Trainer {
     /// the order of the prompts.
     pub(crate) fn collect(&self, step: u64) -> Result<Collected> {
         let rollout = &self.config.rollout;
-        let indices = self.prompts.batch(self.config.seed, step, rollout.prompts);
+        let indices = self.taken(&self.prompts, step, rollout.prompts);
         let asked: Vec<_> = indices.iter().filter_map(|&i| self.prompts.get(i)).collect();
         let authors = authors(&rollout.shares(), self.config.seed, step, asked.len());
         let of = |author: Author| -> Vec<Asked<'_>> {
@@ -55,6 +55,14 @@ impl Trainer {
         // Stable: the responses to a prompt stay in their order.
         rows.sort_by_key(|rollout| rollout.group);
         Ok(Collected { batch: RolloutBatch::from_rollouts(rows)?, reward, generated_tokens })
+    }
+
+    /// Which of `prompts` step `step` takes.
+    pub(crate) fn taken(&self, prompts: &TokenizedPrompts, step: u64, n: usize) -> Vec<usize> {
+        match self.config.rollout.shuffle {
+            true => prompts.batch(self.config.seed, step, n),
+            false => prompts.in_order(step, n),
+        }
     }
 
     /// Labels as responses.

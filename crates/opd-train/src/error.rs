@@ -107,6 +107,18 @@ pub enum Error {
         prompt: String,
     },
 
+    /// A prompt that is a conversation, where texts are expected.
+    #[error(
+        "{}: prompt {index} is a list of messages, which the student's chat template writes; add --apply-chat-template (data.chat_template), or name a field of text with --input-key",
+        path.display()
+    )]
+    Conversation {
+        /// The prompt file.
+        path: PathBuf,
+        /// Index of the prompt in the file, from 0.
+        index: usize,
+    },
+
     /// A prompt that does not fit.
     #[error("{}: prompt {index} has {length} tokens; with {response} for the response the model's context of {context} is exceeded; drop it or lower rollout.max_response_tokens", path.display())]
     PromptTooLong {

@@ -32,6 +32,10 @@ pub struct Evaluator<'a> {
     pub samples_per_prompt: usize,
     /// Sampling temperature; 0 is greedy.
     pub temperature: f64,
+    /// Draw only from the likeliest `k`.
+    pub top_k: Option<usize>,
+    /// Draw only from the likeliest that together reach this probability.
+    pub top_p: Option<f64>,
     /// Longest response.
     pub max_response_tokens: usize,
     /// Sequences sampled side by side.
@@ -96,7 +100,7 @@ impl Evaluator<'_> {
     pub(crate) fn sampling(&self, model: &CausalLm) -> Sampling {
         let strategy = match self.temperature {
             0.0 => Strategy::Greedy,
-            temperature => Strategy::Random { temperature, top_k: None, top_p: None },
+            temperature => Strategy::Random { temperature, top_k: self.top_k, top_p: self.top_p },
         };
         Sampling {
             strategy,

@@ -1,23 +1,17 @@
-use std::{
-    fs,
-    num::NonZeroUsize,
-    ops::ControlFlow,
-    path::Path,
-    time::{Instant, SystemTime},
-};
+use std::{fs, num::NonZeroUsize, ops::ControlFlow, path::Path, time::Instant};
 
 use candle_core::{DType, Device};
-use opd_models::{CausalLm, Tokenizer};
+use opd_models::{CausalLm, ChatTemplate, Tokenizer};
 use opd_rollout::Fields;
 
 use crate::{
-    AdamW, Error, Evaluator, Event, Observer, Result, Supervised, TokenizedPrompts, Trainer,
-    assemble,
+    AdamW, Error, Evaluator, Event, Observer, Result, RolloutDump, Supervised, TokenizedPrompts,
+    Trainer, assemble,
     config::{StopAction, TrainConfig},
-    finish,
+    finish, reference,
     report::{Evaluation, Who},
     run::{
-        CheckpointStore, Metrics, RunDir, StepMetrics, Summary, TensorBoard, key, write_atomically,
+        CheckpointStore, MetricSink, RunDir, Sinks, StepMetrics, Summary, key, write_atomically,
     },
     showcase::Showcase,
     state::{OPTIMIZER, TrainerState},
@@ -46,11 +40,12 @@ pub struct Job {
     pub(crate) test: Option<TokenizedPrompts>,
     pub(crate) validation: Option<TokenizedPrompts>,
     pub(crate) state: TrainerState,
+    pub(crate) sinks: Sinks,
     /// When this process took the run up.
     started: Instant,
     /// `state.seconds_total` at that time.
     seconds_before: f64,
-    resumes: bool,
+    pub(crate) resumes: bool,
 }
 
 impl Job {
@@ -97,14 +92,20 @@ impl Job {
         let student = CausalLm::load(path, DType::F32, device)?;
         let tokenizer = Tokenizer::load(path)?;
         let reference = match config.needs_reference() {
-            true => Some(CausalLm::load(path, DType::F32, device)?),
+            true => Some(reference::load(&config, &student, &tokenizer, device)?),
             false => None,
         };
         let data = &config.data;
         let fields = Fields { input: data.input_key.clone(), label: data.label_key.clone() };
         let response = config.rollout.max_response_tokens;
-        let read = |path: &Path| {
-            TokenizedPrompts::load(path, &fields, &tokenizer, student.config(), response)
+        let response = response.max(config.evaluation.max_response_tokens.unwrap_or(0));
+        let template = data.chat_template.then(|| ChatTemplate::load(path)).transpose()?;
+        let read = |path: &Path| match &template {
+            None => TokenizedPrompts::load(path, &fields, &tokenizer, student.config(), response),
+            Some(template) => {
+                let writer = (&tokenizer, template);
+                TokenizedPrompts::load_chat(path, &fields, writer, student.config(), response)
+            }
         };
         let prompts = read(&data.train)?;
         let test = data.test.as_deref().map(read).transpose()?;
@@ -122,7 +123,9 @@ impl Job {
             parts.supervised = Some(Supervised { coef: sft.coef, prompts: sft.prompts, data });
         }
         let optimizer = AdamW::new(student.parameters())?;
-        let trainer = Trainer { student, reference, tokenizer, prompts, parts, optimizer, config };
+        let dump = RolloutDump::every(config.rollout.dump_interval, dir.rollouts());
+        let trainer =
+            Trainer { student, reference, tokenizer, prompts, parts, optimizer, config, dump };
         Ok(Self {
             dir,
             trainer,
@@ -130,10 +133,18 @@ impl Job {
             test,
             validation,
             state: TrainerState::default(),
+            sinks: Sinks::default(),
             started,
             seconds_before: 0.0,
             resumes: false,
         })
+    }
+
+    /// Sends the metrics of every step to one more sink.
+    #[must_use]
+    pub fn with_sink(mut self, sink: impl MetricSink + 'static) -> Self {
+        self.sinks.push(Box::new(sink));
+        self
     }
 
     /// Runs to the end, or until the observer asks to leave.
@@ -154,7 +165,9 @@ impl Job {
         self.announce(observer);
         let store = self.store()?;
         store.discard_after(self.state.step)?;
-        let (mut metrics, mut board, history) = self.logs()?;
+        let last = self.last_line();
+        RolloutDump::discard_after(&self.dir.rollouts(), self.state.step)?;
+        let history = self.open_sinks(last)?;
         let mut rules = StopRules::new(self.trainer.config.stop.clone());
         for past in &history {
             rules.observe(past);
@@ -163,8 +176,7 @@ impl Job {
             self.evaluate_before(observer)?;
             if let Some(pass_at_1) = self.validate(observer)? {
                 let line = StepMetrics::new(0).with(key::PASS_AT_1, pass_at_1);
-                metrics.write(&line)?;
-                board.write(&line, SystemTime::now())?;
+                self.sinks.write(&line)?;
             }
         }
         let steps = self.trainer.config.steps;
@@ -177,14 +189,13 @@ impl Job {
             let line = match self.with_evaluation(&line, observer) {
                 Err(Error::Interrupted) => {
                     self.state.unevaluated = Some(line);
-                    metrics.sync()?;
+                    self.sinks.sync()?;
                     self.save(&store, None, observer)?;
                     return Err(Error::Interrupted);
                 }
                 line => line?,
             };
-            metrics.write(&line)?;
-            board.write(&line, SystemTime::now())?;
+            self.sinks.write(&line)?;
             observer.event(Event::Step { metrics: &line, steps });
             let alarms = rules.observe(&line);
             for message in &alarms {
@@ -195,7 +206,7 @@ impl Job {
             let interval = self.trainer.config.checkpoints.interval;
             let due = interval > 0 && self.state.step.is_multiple_of(interval);
             if due || leaves || stops || self.state.step == steps {
-                metrics.sync()?;
+                self.sinks.sync()?;
                 self.save(&store, line.get(key::PASS_AT_1), observer)?;
             }
             if stops {
@@ -205,7 +216,7 @@ impl Job {
                 return Err(Error::Interrupted);
             }
         }
-        drop((metrics, board));
+        self.sinks.finish()?;
         let after = self.evaluate(Who::After, observer)?;
         finish::write(self, after)
     }
@@ -261,27 +272,6 @@ impl Job {
         Ok(CheckpointStore::open(&self.dir, NonZeroUsize::new(keep).unwrap_or(NonZeroUsize::MIN))?)
     }
 
-    fn logs(&self) -> Result<(Metrics, TensorBoard, Vec<StepMetrics>)> {
-        let (step, now) = (self.state.step, SystemTime::now());
-        let (path, board) = (self.dir.metrics(), self.dir.tensorboard());
-        if step == 0 {
-            // Nothing of an attempt that never reached a checkpoint counts.
-            return Ok((Metrics::create(path)?, self.first_board(&board, now)?, Vec::new()));
-        }
-        // The line of a step that is yet to be evaluated is yet to be written.
-        let step = step - u64::from(self.state.unevaluated.is_some());
-        let metrics = Metrics::resume(&path, step)?;
-        let history = Metrics::read(&path)?;
-        Ok((metrics, TensorBoard::resume(&board, step, now)?, history))
-    }
-
-    fn first_board(&self, dir: &Path, now: SystemTime) -> Result<TensorBoard> {
-        match self.resumes {
-            false => Ok(TensorBoard::create(dir, now)?),
-            true => Ok(TensorBoard::resume(dir, 0, now)?),
-        }
-    }
-
     fn save(
         &mut self,
         store: &CheckpointStore,
@@ -306,7 +296,10 @@ impl Job {
             reward: self.trainer.parts.reward.as_ref(),
             samples_per_prompt: config.evaluation.samples_per_prompt,
             temperature: config.evaluation.temperature,
-            max_response_tokens: config.rollout.max_response_tokens,
+            top_k: config.evaluation.top_k,
+            top_p: config.evaluation.top_p,
+            max_response_tokens: (config.evaluation.max_response_tokens)
+                .unwrap_or(config.rollout.max_response_tokens),
             max_sequences: config.rollout.max_sequences,
             seed: config.seed,
         }

@@ -17,9 +17,12 @@ mod micro_batches;
 mod observer;
 mod parts;
 mod prompts;
+mod reference;
 pub mod report;
+mod rollout_dump;
 pub mod run;
 mod showcase;
+mod sinks;
 mod state;
 mod stop_rules;
 mod supervised;
@@ -37,6 +40,7 @@ pub use self::{
     observer::{Event, Observer},
     parts::Parts,
     prompts::TokenizedPrompts,
+    rollout_dump::{DumpedRollout, RolloutDump},
     supervised::Supervised,
     teacher_metrics::TeacherNames,
     trainer::Trainer,

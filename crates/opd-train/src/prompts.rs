@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use opd_batch::Source;
-use opd_models::{ModelConfig, Tokenizer};
+use opd_models::{ChatTemplate, Message, ModelConfig, Tokenizer};
 use opd_rollout::{Example, Fields, PromptSet};
 
 use crate::{Error, Result};
@@ -26,10 +26,48 @@ impl TokenizedPrompts {
         model: &ModelConfig,
         response: usize,
     ) -> Result<Self> {
+        Self::read(path, fields, model, response, |index, example| {
+            if !example.messages.is_empty() {
+                let path = path.to_owned();
+                return Err(Error::Conversation { path, index });
+            }
+            Ok(tokenizer.encode(&example.prompt)?)
+        })
+    }
+
+    /// The same with prompts that `template` writes: lists of messages as they are, texts as a
+    /// user's first message. Special tokens are the template's own.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::load`] and of [`ChatTemplate::render`].
+    pub fn load_chat(
+        path: &Path,
+        fields: &Fields,
+        (tokenizer, template): (&Tokenizer, &ChatTemplate),
+        model: &ModelConfig,
+        response: usize,
+    ) -> Result<Self> {
+        Self::read(path, fields, model, response, |_, example| {
+            let text = match example.messages.as_slice() {
+                [] => template.render(&[Message::user(&example.prompt)])?,
+                messages => template.render(messages)?,
+            };
+            Ok(tokenizer.encode_continuation(&text)?)
+        })
+    }
+
+    fn read(
+        path: &Path,
+        fields: &Fields,
+        model: &ModelConfig,
+        response: usize,
+        encode: impl Fn(usize, &Example) -> Result<Vec<u32>>,
+    ) -> Result<Self> {
         let set = PromptSet::from_jsonl(path, fields)?;
         let mut tokens = Vec::with_capacity(set.examples().len());
         for (index, example) in set.examples().iter().enumerate() {
-            let ids = tokenizer.encode(&example.prompt)?;
+            let ids = encode(index, example)?;
             if ids.is_empty() {
                 return Err(opd_rollout::Error::EmptyPrompt { index }.into());
             }
@@ -66,6 +104,11 @@ impl TokenizedPrompts {
     /// Which prompts step `step` (from 0) takes.
     pub fn batch(&self, seed: u64, step: u64, n: usize) -> Vec<usize> {
         self.set.batch(seed, step, n)
+    }
+
+    /// The same in the order of the file.
+    pub fn in_order(&self, step: u64, n: usize) -> Vec<usize> {
+        self.set.in_order(step, n)
     }
 
     /// Tokens of the longest prompt.

@@ -37,7 +37,7 @@ impl Trainer {
         };
         let data = data.as_ref().unwrap_or(&self.prompts);
         let labels = self.label_maker();
-        let indices = data.batch(self.config.seed, step, *prompts);
+        let indices = self.taken(data, step, *prompts);
         let asked = indices.into_iter().filter_map(|i| data.get(i));
         let rollouts = asked.zip(0..).map(|(asked, group)| labels.rollout(group, asked));
         let batch = RolloutBatch::from_rollouts(rollouts.collect::<Result<_>>()?)?;

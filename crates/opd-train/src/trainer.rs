@@ -9,7 +9,7 @@ use opd_models::{CausalLm, Checkpointing, Gradients, Tokenizer};
 use rayon::prelude::*;
 
 use crate::{
-    AdamW, Error, LearningRate, Parts, Result, TokenizedPrompts,
+    AdamW, Error, LearningRate, Parts, Result, RolloutDump, TokenizedPrompts,
     collect::Collected,
     config::{OldLogprobs, ResponseSource, TrainConfig},
     micro_batches,
@@ -38,6 +38,8 @@ pub struct Trainer {
     pub optimizer: AdamW,
     /// The settings.
     pub config: TrainConfig,
+    /// Keeps rollouts, if that is asked for.
+    pub dump: Option<RolloutDump>,
 }
 
 /// What the updates of a step gather.
@@ -115,6 +117,9 @@ impl Trainer {
         complete.map_err(Error::at(step + 1, "score"))?;
         let advantages = self.parts.estimator.advantages(&scored).map_err(Error::from);
         let advantages = advantages.map_err(Error::at(step + 1, "estimate"))?;
+        if let Some(dump) = &self.dump {
+            dump.write(step + 1, &scored, &advantages, &self.tokenizer)?;
+        }
         let loss_batch = LossBatch::new(&scored, advantages, &self.parts.aggregation);
         let loss_batch =
             loss_batch.map_err(Error::from).map_err(Error::at(step + 1, "estimate"))?;

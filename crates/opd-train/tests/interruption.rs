@@ -1,14 +1,17 @@
 //! A run that is left while held-out prompts are answered goes on as if it had not been.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod wandb_log;
+mod wire;
+
 use std::{fs, path::Path};
 
 use candle_core::{DType, Device};
 use opd_models::CausalLm;
 use opd_pocket::{DataSizes, Layout, materialize_with};
 use opd_train::{
-    Event, Job, Observer, Outcome,
-    config::{DistillationConfig, TrainConfig},
+    DumpedRollout, Event, Job, Observer, Outcome,
+    config::{DistillationConfig, TrainConfig, WandbConfig},
     run::{Existing, Metrics, RunDir, StepMetrics},
 };
 
@@ -27,6 +30,8 @@ fn config(inputs: &Layout) -> TrainConfig {
     config.evaluation.interval = 2;
     config.evaluation.report_samples = 2;
     config.checkpoints.interval = 3;
+    config.rollout.dump_interval = 2;
+    config.wandb = Some(WandbConfig::default());
     config
 }
 
@@ -51,11 +56,73 @@ impl Observer for Leaver {
     }
 }
 
-/// Metrics without times, and the final weights.
-fn result(run: &Path) -> (Vec<StepMetrics>, Vec<u8>) {
-    let metrics = Metrics::read(&run.join("metrics.jsonl")).unwrap();
-    let weights = fs::read(run.join("model/model.safetensors")).unwrap();
-    (metrics.into_iter().map(StepMetrics::without_seconds).collect(), weights)
+/// All that a run comes to and that does not depend on the clock.
+#[derive(Debug, PartialEq)]
+struct Came {
+    metrics: Vec<StepMetrics>,
+    wandb: Vec<StepMetrics>,
+    rollouts: Vec<(String, Vec<u8>)>,
+    weights: Vec<u8>,
+}
+
+fn result(run: &Path) -> Came {
+    let timeless = |metrics: Vec<StepMetrics>| {
+        metrics.into_iter().map(StepMetrics::without_seconds).collect::<Vec<_>>()
+    };
+    let files = |dir: &str| {
+        let entries = fs::read_dir(run.join(dir)).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = entries.collect();
+        files.sort();
+        files
+    };
+    let [offline] = files("wandb").try_into().unwrap();
+    let id = offline.to_str().unwrap().rsplit_once('-').unwrap().1.to_owned();
+    let log = wandb_log::read(&fs::read(offline.join(format!("run-{id}.wandb"))).unwrap());
+    assert_eq!(log.exits, 1);
+    let wandb = log.history.into_iter().map(|(step, mut values)| {
+        assert_eq!(values.remove("_step"), Some(step as f64));
+        StepMetrics { step, values }
+    });
+    let rollouts = files("rollouts").into_iter().map(|path| {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        (name, fs::read(path).unwrap())
+    });
+    Came {
+        metrics: timeless(Metrics::read(&run.join("metrics.jsonl")).unwrap()),
+        wandb: timeless(wandb.collect()),
+        rollouts: rollouts.collect(),
+        weights: fs::read(run.join("model/model.safetensors")).unwrap(),
+    }
+}
+
+/// Each rollout of a step agrees with itself and with the step's metrics.
+fn check_rollouts(came: &Came) {
+    let names: Vec<&str> = came.rollouts.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["step-2.jsonl", "step-4.jsonl"]);
+    for ((_, text), step) in came.rollouts.iter().zip([2, 4]) {
+        let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+        let rollouts: Vec<DumpedRollout> =
+            lines.map(|line| serde_json::from_slice(line).unwrap()).collect();
+        assert_eq!(rollouts.iter().map(|r| r.row).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(rollouts.iter().map(|r| r.group).collect::<Vec<_>>(), [0, 0, 1, 1]);
+        let (mut sum, mut n) = (0.0, 0);
+        for rollout in &rollouts {
+            assert_eq!(rollout.step, step);
+            let teacher = rollout.teacher_logprobs.as_ref().unwrap();
+            let signal = rollout.signal.as_ref().unwrap();
+            assert_eq!(rollout.response_ids.len(), rollout.advantages.len());
+            for (i, advantage) in rollout.advantages.iter().enumerate() {
+                let expected = teacher[i].unwrap() - rollout.student_logprobs[i];
+                assert_eq!(signal[i], Some(expected));
+                // Pure distillation with coefficient 1.
+                assert!((advantage - expected).abs() < 1e-6);
+                assert!((rollout.sampler_logprobs[i] - rollout.student_logprobs[i]).abs() < 1e-4);
+                (sum, n) = (sum - f64::from(expected), n + 1);
+            }
+        }
+        let metrics = came.metrics.iter().find(|metrics| metrics.step == step).unwrap();
+        assert!((metrics.get("reverse_kl").unwrap() - sum / f64::from(n)).abs() < 1e-5);
+    }
 }
 
 #[test]
@@ -72,6 +139,9 @@ fn left_in_the_middle_of_any_evaluation() {
         Job::create(config(&inputs), dir, &Device::Cpu).unwrap().run(observer).unwrap()
     };
     let Outcome::Finished(whole) = start("whole", &mut ()) else { panic!("nobody left") };
+    let came = result(&work.path().join("whole"));
+    assert_eq!(came.wandb, came.metrics);
+    check_rollouts(&came);
 
     // Before, teacher, validation at 0, 2 and 4, after.
     for (i, steps) in [0, 0, 0, 2, 4, 4].into_iter().enumerate() {
@@ -81,7 +151,7 @@ fn left_in_the_middle_of_any_evaluation() {
         let dir = RunDir::resume(work.path().join(&name)).unwrap();
         let resumed = Job::resume(dir, &Device::Cpu).unwrap().run(&mut ()).unwrap();
         let Outcome::Finished(mut summary) = resumed else { panic!("nobody left") };
-        assert_eq!(result(&work.path().join(&name)), result(&work.path().join("whole")));
+        assert_eq!(result(&work.path().join(&name)), came);
         summary.seconds = whole.seconds;
         assert_eq!(summary, whole);
     }

@@ -1,6 +1,8 @@
 //! Event files, read back by a reader that shares nothing with the writer.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod wire;
+
 use std::{
     fs,
     path::Path,
@@ -8,6 +10,8 @@ use std::{
 };
 
 use opd_train::run::{StepMetrics, TensorBoard};
+
+use crate::wire::{Field, fields};
 
 /// CRC-32C bit by bit, straight from the reversed polynomial 0x82f63b78.
 fn crc32c(data: &[u8]) -> u32 {
@@ -45,56 +49,6 @@ fn records(mut file: &[u8]) -> Vec<Vec<u8>> {
 }
 
 #[derive(Debug, PartialEq)]
-enum Field {
-    Varint(u64),
-    Fixed64([u8; 8]),
-    Bytes(Vec<u8>),
-    Fixed32([u8; 4]),
-}
-
-/// The fields of a protobuf message, by the wire format's definition.
-fn fields(mut message: &[u8]) -> Vec<(u64, Field)> {
-    fn varint(message: &mut &[u8]) -> u64 {
-        let mut value = 0;
-        for shift in (0..).step_by(7) {
-            let byte = message[0];
-            *message = &message[1..];
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return value;
-            }
-        }
-        unreachable!()
-    }
-    let mut fields = Vec::new();
-    while !message.is_empty() {
-        let key = varint(&mut message);
-        let field = match key & 7 {
-            0 => Field::Varint(varint(&mut message)),
-            1 => {
-                let (value, rest) = message.split_at(8);
-                message = rest;
-                Field::Fixed64(value.try_into().unwrap())
-            }
-            2 => {
-                let length = varint(&mut message) as usize;
-                let (value, rest) = message.split_at(length);
-                message = rest;
-                Field::Bytes(value.to_vec())
-            }
-            5 => {
-                let (value, rest) = message.split_at(4);
-                message = rest;
-                Field::Fixed32(value.try_into().unwrap())
-            }
-            other => panic!("wire type {other}"),
-        };
-        fields.push((key >> 3, field));
-    }
-    fields
-}
-
-#[derive(Debug, PartialEq)]
 struct Event {
     wall_time: f64,
     step: u64,
@@ -119,7 +73,7 @@ fn event(record: &[u8]) -> Event {
         (3, Field::Bytes(version)) => Content::Version(String::from_utf8(version).unwrap()),
         (5, Field::Bytes(summary)) => Content::Scalars(scalars(&summary)),
         (7, Field::Bytes(session)) => {
-            assert_eq!(self::fields(&session), [(1, Field::Varint(1))]);
+            assert_eq!(wire::fields(&session), [(1, Field::Varint(1))]);
             Content::SessionStart
         }
         other => panic!("{other:?}"),

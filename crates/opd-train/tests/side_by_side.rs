@@ -49,8 +49,16 @@ fn step(work: &Path, token_budget: usize, at_once: usize) -> (f64, f64, Vec<Vec<
     config.optimizer.token_budget = token_budget;
     config.optimizer.micro_batches_at_once = at_once;
     let optimizer = AdamW::new(student.parameters()).unwrap();
-    let mut trainer =
-        Trainer { student, reference: None, tokenizer, prompts, parts, optimizer, config };
+    let mut trainer = Trainer {
+        student,
+        reference: None,
+        tokenizer,
+        prompts,
+        parts,
+        optimizer,
+        config,
+        dump: None,
+    };
     let metrics = trainer.step(0).unwrap();
     let weights = trainer.student.parameters().iter().map(|p| opd_testkit::host(&p.tensor()));
     (metrics.get("loss").unwrap(), metrics.get("grad_norm").unwrap(), weights.collect())

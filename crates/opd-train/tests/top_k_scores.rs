@@ -47,8 +47,16 @@ fn step(scored: bool) -> [f64; 3] {
     config.rollout.temperature = 0.9;
     config.optimizer.token_budget = 40;
     let optimizer = AdamW::new(student.parameters()).unwrap();
-    let mut trainer =
-        Trainer { student, reference: None, tokenizer, prompts, parts, optimizer, config };
+    let mut trainer = Trainer {
+        student,
+        reference: None,
+        tokenizer,
+        prompts,
+        parts,
+        optimizer,
+        config,
+        dump: None,
+    };
     let metrics = trainer.step(0).unwrap();
     ["loss", "grad_norm", "reverse_kl"].map(|name| metrics.get(name).unwrap())
 }

@@ -20,6 +20,8 @@ pub struct DataConfig {
     pub input_key: String,
     /// Field of the right answer.
     pub label_key: String,
+    /// Whether prompts are written into the student's chat template.
+    pub chat_template: bool,
 }
 
 impl Default for DataConfig {
@@ -30,6 +32,7 @@ impl Default for DataConfig {
             validation: None,
             input_key: "prompt".into(),
             label_key: "label".into(),
+            chat_template: false,
         }
     }
 }

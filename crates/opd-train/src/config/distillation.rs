@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     ClientConfig, ConfigError, TeacherConfig,
     error::{check, non_negative},
-    teacher::validate_all,
+    teacher::{Misplaced, validate_all},
 };
 
 /// Where the teacher's scores come from.
@@ -168,48 +168,43 @@ impl DistillationConfig {
     fn validate_teacher(&self) -> Result<(), ConfigError> {
         let conflict = |what: String, remedy| Err(ConfigError::Conflict { what, remedy });
         let kind = self.kind.name();
-        let has_key = self.api_key_env.is_some() || self.api_key_file.is_some();
-        match self.kind {
-            kind if kind != TeacherKind::Replay && self.teacher_identity.is_some() => conflict(
-                format!("--opd-teacher-identity goes with --opd-type replay, not with {}", kind.name()),
+        match self.teacher_config().misplaced() {
+            None => Ok(()),
+            Some(Misplaced::Identity) => conflict(
+                format!("--opd-teacher-identity goes with --opd-type replay, not with {kind}"),
                 "drop --opd-teacher-identity or use --opd-type replay",
             ),
-            TeacherKind::InProcess if self.teacher.is_none() => {
+            Some(Misplaced::NoPath) => {
                 let remedy = "name the teacher's model directory with --opd-teacher-load DIR";
                 Err(ConfigError::Missing { key: "distillation.teacher", remedy })
             }
-            TeacherKind::InProcess if !self.urls.is_empty() => conflict(
-                "--rm-url goes with --opd-type sglang or vllm, not with in-process".into(),
-                "drop --rm-url or use --opd-type sglang",
-            ),
-            TeacherKind::InProcess if has_key => conflict(
-                "--rm-api-key-env and --rm-api-key-file go with --opd-type sglang or vllm, not with in-process".into(),
-                "drop them: a model in this process needs no key",
-            ),
-            TeacherKind::InProcess => Ok(()),
-            _ if self.teacher.is_some() => conflict(
+            Some(Misplaced::Path) => conflict(
                 format!("--opd-teacher-load goes with --opd-type in-process, not with {kind}"),
                 "drop --opd-teacher-load or use --opd-type in-process",
             ),
-            _ if self.teacher_step.is_some() => conflict(
+            Some(Misplaced::Step) => conflict(
                 format!("--opd-teacher-ckpt-step goes with --opd-type in-process, not with {kind}"),
                 "drop --opd-teacher-ckpt-step or use --opd-type in-process",
             ),
-            TeacherKind::Replay if !self.urls.is_empty() || has_key => conflict(
-                "--rm-url and its keys go with --opd-type sglang or vllm, not with replay".into(),
-                "drop them: a journal is asked, not a server",
+            Some(Misplaced::Urls) => conflict(
+                format!("--rm-url goes with --opd-type sglang or vllm, not with {kind}"),
+                "drop --rm-url or use --opd-type sglang",
             ),
-            TeacherKind::Replay => Ok(()),
-            _ if self.urls.is_empty() => {
+            Some(Misplaced::Key) => conflict(
+                format!(
+                    "--rm-api-key-env and --rm-api-key-file go with --opd-type sglang or vllm, not with {kind}"
+                ),
+                "drop them: a server alone needs a key",
+            ),
+            Some(Misplaced::NoUrls) => {
                 let remedy =
                     "name the server with --rm-url URL, e.g. http://127.0.0.1:30000/generate";
                 Err(ConfigError::Missing { key: "distillation.urls", remedy })
             }
-            _ if self.api_key_env.is_some() && self.api_key_file.is_some() => conflict(
+            Some(Misplaced::TwoKeys) => conflict(
                 "--rm-api-key-env and --rm-api-key-file both name a key".into(),
                 "give one of them",
             ),
-            _ => Ok(()),
         }
     }
 }

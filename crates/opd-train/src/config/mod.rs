@@ -10,11 +10,13 @@ mod mix;
 mod objective;
 mod optimizer;
 mod paths;
+mod reward;
 mod rollout;
 mod sft;
 mod stop;
 mod student;
 mod teacher;
+mod wandb;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,11 +36,13 @@ pub use self::{
         TailKind, TruncatedKind,
     },
     optimizer::{OptimizerConfig, Schedule},
+    reward::{RewardConfig, RewardKind},
     rollout::{ResponseSource, RolloutConfig},
     sft::SftConfig,
     stop::{StopAction, StopConfig},
     student::StudentConfig,
     teacher::TeacherConfig,
+    wandb::WandbConfig,
 };
 
 /// A whole run.
@@ -57,6 +61,8 @@ pub struct TrainConfig {
     pub data: DataConfig,
     /// How the student is sampled.
     pub rollout: RolloutConfig,
+    /// Who judges responses.
+    pub reward: RewardConfig,
     /// The teacher; without it there is no distillation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distillation: Option<DistillationConfig>,
@@ -75,6 +81,9 @@ pub struct TrainConfig {
     pub checkpoints: CheckpointConfig,
     /// When something looks wrong.
     pub stop: StopConfig,
+    /// An offline run of Weights & Biases beside the other metrics; none without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wandb: Option<WandbConfig>,
 }
 
 impl TrainConfig {

@@ -20,6 +20,7 @@ impl TrainConfig {
             .chain(data.validation.as_mut())
             .chain(data.test.as_mut())
             .chain(self.sft.data.as_mut())
+            .chain(self.student.reference.as_mut())
             .chain(teacher)
             .chain(teachers)
     }

@@ -49,6 +49,10 @@ pub struct RolloutConfig {
     pub top_p: Option<f64>,
     /// Sequences sampled side by side.
     pub max_sequences: usize,
+    /// Whether each pass over the prompts has a random order of its own; else it is the file's.
+    pub shuffle: bool,
+    /// Steps between those whose rollouts are kept in `rollouts/step-N.jsonl`; 0 for none.
+    pub dump_interval: u64,
 }
 
 impl Default for RolloutConfig {
@@ -65,6 +69,8 @@ impl Default for RolloutConfig {
             top_k: None,
             top_p: None,
             max_sequences: 256,
+            shuffle: true,
+            dump_interval: 0,
         }
     }
 }

@@ -10,6 +10,10 @@ use super::ConfigError;
 pub struct StudentConfig {
     /// A Hugging Face directory.
     pub path: PathBuf,
+    /// The policy that extrapolation and every KL to the start policy compare with, a Hugging
+    /// Face directory of the same tokenizer; the student before training without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<PathBuf>,
 }
 
 impl StudentConfig {

@@ -73,34 +73,64 @@ impl TeacherConfig {
         let conflict = |what: &str, remedy| {
             Err(ConfigError::Conflict { what: format!("teacher `{name}`: {what}"), remedy })
         };
-        let remote = self.kind.is_remote();
-        let in_process = self.kind == TeacherKind::InProcess;
-        match () {
-            () if in_process && self.path.is_none() => {
+        match self.misplaced() {
+            None => Ok(()),
+            Some(Misplaced::Identity) => {
+                conflict("`identity` goes with replay", "drop it, or set its type to replay")
+            }
+            Some(Misplaced::NoPath) => {
                 conflict("it has no `path`", "name the directory of its model, or its type")
             }
-            () if !remote && !self.urls.is_empty() => {
-                conflict("`urls` go with a server", "set its type to sglang or vllm, or drop them")
-            }
-            () if remote && self.urls.is_empty() => {
-                conflict("it has no `urls`", "name its servers, e.g. [\"http://127.0.0.1:30000\"]")
-            }
-            () if !in_process && (self.path.is_some() || self.step.is_some()) => conflict(
+            Some(Misplaced::Path | Misplaced::Step) => conflict(
                 "`path` and `step` go with in-process",
                 "drop them, or set its type to in-process",
             ),
-            () if self.kind != TeacherKind::Replay && self.identity.is_some() => {
-                conflict("`identity` goes with replay", "drop it, or set its type to replay")
+            Some(Misplaced::Urls) => {
+                conflict("`urls` go with a server", "set its type to sglang or vllm, or drop them")
             }
-            () if self.api_key_env.is_some() && self.api_key_file.is_some() => {
-                conflict("its key is named twice", "give `api_key_env` or `api_key_file`")
-            }
-            () if !remote && (self.api_key_env.is_some() || self.api_key_file.is_some()) => {
+            Some(Misplaced::Key) => {
                 conflict("a key goes with a server", "drop `api_key_env` and `api_key_file`")
             }
-            () => Ok(()),
+            Some(Misplaced::NoUrls) => {
+                conflict("it has no `urls`", "name its servers, e.g. [\"http://127.0.0.1:30000\"]")
+            }
+            Some(Misplaced::TwoKeys) => {
+                conflict("its key is named twice", "give `api_key_env` or `api_key_file`")
+            }
         }
     }
+
+    /// What of the place where the teacher is does not fit its type.
+    pub(super) fn misplaced(&self) -> Option<Misplaced> {
+        let (model, journal) =
+            (self.kind == TeacherKind::InProcess, self.kind == TeacherKind::Replay);
+        let server = self.kind.is_remote();
+        let (env, file) = (self.api_key_env.is_some(), self.api_key_file.is_some());
+        let rules = [
+            (!journal && self.identity.is_some(), Misplaced::Identity),
+            (model && self.path.is_none(), Misplaced::NoPath),
+            (!model && self.path.is_some(), Misplaced::Path),
+            (!model && self.step.is_some(), Misplaced::Step),
+            (!server && !self.urls.is_empty(), Misplaced::Urls),
+            (!server && (env || file), Misplaced::Key),
+            (server && self.urls.is_empty(), Misplaced::NoUrls),
+            (server && env && file, Misplaced::TwoKeys),
+        ];
+        rules.into_iter().find_map(|(broken, rule)| broken.then_some(rule))
+    }
+}
+
+/// What is there and goes with another type of teacher, or is not there and goes with this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Misplaced {
+    Identity,
+    NoPath,
+    Path,
+    Step,
+    Urls,
+    Key,
+    NoUrls,
+    TwoKeys,
 }
 
 /// Passes if each of several teachers is sound and they go together.

@@ -16,11 +16,13 @@ const CONFIG: &str = "config.toml";
 
 const CHECKPOINTS: &str = "checkpoints";
 
+const ROLLOUTS: &str = "rollouts";
+
 /// What a run of bundled models and prompts unpacks before its configuration is written.
 const INPUTS: &str = "inputs";
 
 /// All that a run writes into its directory; what `--overwrite` may remove.
-const ENTRIES: [&str; 9] = [
+const ENTRIES: [&str; 11] = [
     lock::NAME,
     CONFIG,
     INPUTS,
@@ -28,6 +30,8 @@ const ENTRIES: [&str; 9] = [
     "summary.json",
     "report.html",
     "tensorboard",
+    "wandb",
+    ROLLOUTS,
     CHECKPOINTS,
     "model",
 ];
@@ -150,6 +154,16 @@ impl RunDir {
     /// `tensorboard/`, of [`TensorBoard`](crate::run::TensorBoard).
     pub fn tensorboard(&self) -> PathBuf {
         self.path.join("tensorboard")
+    }
+
+    /// `wandb/`, of [`Wandb`](crate::run::Wandb).
+    pub fn wandb(&self) -> PathBuf {
+        self.path.join("wandb")
+    }
+
+    /// `rollouts/`, of [`RolloutDump`](crate::RolloutDump).
+    pub fn rollouts(&self) -> PathBuf {
+        self.path.join(ROLLOUTS)
     }
 
     /// `checkpoints/`, of [`CheckpointStore`](crate::run::CheckpointStore).

@@ -139,6 +139,16 @@ pub enum Error {
         last: u64,
     },
 
+    /// A sink of metrics failed.
+    #[error("the metric sink `{name}` failed")]
+    Sink {
+        /// Which one.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+
     /// A number that is out of its range.
     #[error("{what} is {value}; expected {expected}")]
     Range {

@@ -6,6 +6,8 @@
 //! | `config.toml` | [`write_atomically`] | once, before the first step |
 //! | `metrics.jsonl` | [`Metrics`] | one line per step |
 //! | `tensorboard/` | [`TensorBoard`] | one event file per start of the run |
+//! | `wandb/` | [`Wandb`] | one record and more per step |
+//! | `rollouts/step-N.jsonl` | [`RolloutDump`](crate::RolloutDump) | one file per dumped step |
 //! | `checkpoints/step-N/` | [`CheckpointStore`] | aside, synced, renamed |
 //! | `model/` | the caller | at the end |
 //! | `report.html` | [`crate::report::write`] | at the end |
@@ -24,12 +26,16 @@ pub mod key;
 mod lock;
 mod manifest;
 mod metrics;
+mod protobuf;
+mod sink;
 mod step_metrics;
 mod summary;
 mod tensorboard;
 mod tf_event;
 mod tf_record;
+mod wandb;
 
+pub(crate) use self::sink::Sinks;
 pub use self::{
     checkpoint::Checkpoint,
     checkpoint_store::CheckpointStore,
@@ -37,7 +43,9 @@ pub use self::{
     durable::write_atomically,
     error::{Error, Result},
     metrics::Metrics,
+    sink::MetricSink,
     step_metrics::StepMetrics,
     summary::{Intervals, PassAt1, Seconds, Summary},
     tensorboard::TensorBoard,
+    wandb::{Wandb, WandbRun},
 };

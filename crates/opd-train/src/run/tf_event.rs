@@ -10,10 +10,7 @@
 //!
 //! Source: TensorFlow, `core/util/event.proto` and `core/framework/summary.proto`.
 
-const VARINT: u64 = 0;
-const FIXED_64: u64 = 1;
-const BYTES: u64 = 2;
-const FIXED_32: u64 = 5;
+use crate::run::protobuf::{bytes, double, float, integer};
 
 /// The first record of every event file.
 pub(super) fn file_version(wall_time: f64) -> Vec<u8> {
@@ -26,8 +23,7 @@ pub(super) fn file_version(wall_time: f64) -> Vec<u8> {
 pub(super) fn session_start(wall_time: f64, step: u64) -> Vec<u8> {
     let mut event = event(wall_time, step);
     let mut session = Vec::new();
-    key(&mut session, 1, VARINT);
-    varint(&mut session, 1);
+    integer(&mut session, 1, 1);
     bytes(&mut event, 7, &session);
     event
 }
@@ -42,8 +38,7 @@ pub(super) fn scalars<'a>(
     for (tag, scalar) in values {
         let mut value = Vec::new();
         bytes(&mut value, 1, tag.as_bytes());
-        key(&mut value, 2, FIXED_32);
-        value.extend_from_slice(&(scalar as f32).to_le_bytes());
+        float(&mut value, 2, scalar as f32);
         bytes(&mut summary, 1, &value);
     }
     let mut event = event(wall_time, step);
@@ -53,27 +48,7 @@ pub(super) fn scalars<'a>(
 
 fn event(wall_time: f64, step: u64) -> Vec<u8> {
     let mut event = Vec::new();
-    key(&mut event, 1, FIXED_64);
-    event.extend_from_slice(&wall_time.to_le_bytes());
-    key(&mut event, 2, VARINT);
-    varint(&mut event, step);
+    double(&mut event, 1, wall_time);
+    integer(&mut event, 2, step);
     event
-}
-
-fn bytes(to: &mut Vec<u8>, field: u64, content: &[u8]) {
-    key(to, field, BYTES);
-    varint(to, content.len() as u64);
-    to.extend_from_slice(content);
-}
-
-fn key(to: &mut Vec<u8>, field: u64, wire_type: u64) {
-    varint(to, field << 3 | wire_type);
-}
-
-fn varint(to: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        to.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    to.push(value as u8);
 }
