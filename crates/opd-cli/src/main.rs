@@ -20,6 +20,7 @@ mod records;
 mod sampling;
 mod score;
 mod serve;
+mod slime;
 mod train;
 
 use std::process::ExitCode;
@@ -71,7 +72,17 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let matches = flags::with_keys_and_defaults(Cli::command()).get_matches();
+    let command = flags::with_keys_and_defaults(Cli::command());
+    let translated = match slime::translate(std::env::args_os().collect(), &command) {
+        Ok(translated) => translated,
+        Err(error) => return Failure::report(&error),
+    };
+    if !translated.words.iter().any(|word| word == "--quiet") {
+        for note in &translated.notes {
+            eprintln!("note: {note}");
+        }
+    }
+    let matches = command.get_matches_from(translated.words);
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => error.exit(),

@@ -35,6 +35,7 @@ validation = "{}"
 prompts = 8
 samples_per_prompt = 4
 max_response_tokens = 10
+dump_interval = 5
 [distillation]
 type = "in-process"
 teacher = "{}"
@@ -92,6 +93,17 @@ fn summary(run: &Path) -> Value {
     summary
 }
 
+/// The files of `rollouts/` by name.
+fn rollouts(run: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(run.join("rollouts")).unwrap().map(Result::unwrap);
+    let mut files: Vec<_> = entries
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty());
+    files
+}
+
 #[test]
 fn a_killed_and_resumed_run_ends_with_the_same_bytes() {
     let (kills, steps) = (setting("OPD_KILLS", 3), setting("OPD_STEPS", 24));
@@ -138,4 +150,5 @@ fn a_killed_and_resumed_run_ends_with_the_same_bytes() {
     assert_eq!(summary(&killed), summary(&whole));
     let model = |run: &Path| fs::read(run.join("model/model.safetensors")).unwrap();
     assert!(model(&killed) == model(&whole), "the weights differ");
+    assert!(rollouts(&killed) == rollouts(&whole), "the rollouts differ");
 }

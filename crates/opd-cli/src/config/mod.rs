@@ -4,10 +4,13 @@ mod check;
 mod choices;
 mod file;
 mod nearest;
+#[cfg(test)]
+mod reference;
 mod shape;
 
 pub(crate) use self::{
     choices::choices,
     file::{load, parse},
+    nearest::nearest,
     shape::Shape,
 };

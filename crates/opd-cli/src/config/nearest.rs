@@ -3,7 +3,7 @@ use strsim::damerau_levenshtein;
 /// The known path that is most like `path`, by edits of its last part.
 ///
 /// A key of the same name in another table is nearer than a similar one in the same table.
-pub(super) fn nearest<'a>(path: &str, known: &'a [String]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(path: &str, known: &'a [String]) -> Option<&'a str> {
     let (table, name) = split(path);
     let distance = |candidate: &str| {
         let (its_table, its_name) = split(candidate);

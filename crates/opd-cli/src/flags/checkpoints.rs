@@ -1,9 +1,10 @@
 use clap::Args;
-use opd_train::config::{StopAction, TrainConfig};
+use opd_train::config::StopAction;
+use serde::Serialize;
 
-use crate::{config::choices, flags::set};
+use crate::config::choices;
 
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Serialize)]
 #[command(next_help_heading = "Checkpoints and stop rules")]
 pub(super) struct CheckpointFlags {
     /// Steps between checkpoints; 0 for none but the last
@@ -15,12 +16,4 @@ pub(super) struct CheckpointFlags {
     /// What to do when the KL explodes, or the entropy or the length collapses
     #[arg(long, value_name = "ACTION", value_parser = choices::<StopAction>())]
     stop_action: Option<StopAction>,
-}
-
-impl CheckpointFlags {
-    pub(super) fn apply(&self, config: &mut TrainConfig) {
-        set(&mut config.checkpoints.interval, &self.save_interval);
-        set(&mut config.checkpoints.keep_last, &self.keep_last);
-        set(&mut config.stop.action, &self.stop_action);
-    }
 }

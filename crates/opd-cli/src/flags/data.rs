@@ -1,16 +1,21 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use opd_train::config::TrainConfig;
+use opd_train::config::RewardKind;
+use serde::Serialize;
 
-use crate::flags::{set, set_some};
+use crate::config::choices;
 
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Serialize)]
 #[command(next_help_heading = "Model and data")]
 pub(super) struct DataFlags {
     /// The student: a Hugging Face model directory (Qwen3, Qwen2 or Llama)
     #[arg(long, value_name = "DIR")]
     hf_checkpoint: Option<PathBuf>,
+    /// The policy that every KL to the start policy compares with; the student before training
+    /// without
+    #[arg(long, value_name = "DIR")]
+    ref_load: Option<PathBuf>,
     /// Prompts to train on: JSONL, one object a line
     #[arg(long, value_name = "FILE")]
     prompt_data: Option<PathBuf>,
@@ -26,23 +31,17 @@ pub(super) struct DataFlags {
     /// Field of the right answer in these files
     #[arg(long, value_name = "KEY")]
     label_key: Option<String>,
-}
-
-impl DataFlags {
-    pub(super) fn any(&self) -> bool {
-        let Self { hf_checkpoint, prompt_data, validation_prompt_data, .. } = self;
-        let paths = [hf_checkpoint, prompt_data, validation_prompt_data, &self.eval_prompt_data];
-        let keys = [&self.input_key, &self.label_key];
-        paths.into_iter().any(Option::is_some) || keys.into_iter().any(Option::is_some)
-    }
-
-    pub(super) fn apply(&self, config: &mut TrainConfig) {
-        set(&mut config.student.path, &self.hf_checkpoint);
-        let data = &mut config.data;
-        set(&mut data.train, &self.prompt_data);
-        set_some(&mut data.validation, &self.validation_prompt_data);
-        set_some(&mut data.test, &self.eval_prompt_data);
-        set(&mut data.input_key, &self.input_key);
-        set(&mut data.label_key, &self.label_key);
-    }
+    /// Write prompts into the student's chat template, as a user's first message unless they are
+    /// lists of messages
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    apply_chat_template: Option<bool>,
+    /// The rule that judges answers by the right one
+    #[arg(long, value_name = "NAME", value_parser = choices::<RewardKind>())]
+    rm_type: Option<RewardKind>,
 }

@@ -2,19 +2,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 use opd_train::config::{DistillationConfig, TeacherKind};
+use serde::Serialize;
 
-use crate::{
-    config::choices,
-    failure::Failure,
-    flags::{set, set_some},
-};
+use crate::{config::choices, failure::Failure, flags::settings::Setting};
 
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Serialize)]
 #[command(next_help_heading = "Distillation")]
 pub(super) struct DistillationFlags {
     /// Learn from a teacher: --opd-type says where it is
     #[arg(long)]
-    use_opd: bool,
+    pub(super) use_opd: bool,
     /// Where the teacher is: `in-process` (--opd-teacher-load), `sglang` or `vllm` (--rm-url;
     /// `opd serve` is asked as sglang), or nowhere any more: `replay` takes its scores from
     /// --opd-journal; `megatron` is another name of in-process
@@ -46,6 +43,7 @@ pub(super) struct DistillationFlags {
     opd_teacher_identity: Option<String>,
     /// The teacher of type sglang or vllm: URL of a server; repeat it for several of one model
     #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     rm_url: Vec<String>,
     /// Environment variable that holds the servers' bearer key
     #[arg(long, value_name = "NAME")]
@@ -74,44 +72,21 @@ pub(super) struct DistillationFlags {
 }
 
 impl DistillationFlags {
-    pub(super) fn any(&self) -> bool {
-        self.use_opd || !self.settings().is_empty()
-    }
-
-    /// The given flags, but for `--use-opd`.
-    fn settings(&self) -> Vec<&'static str> {
-        let given = [
-            ("--opd-type", self.opd_type.is_some()),
-            ("--opd-kl-coef", self.opd_kl_coef.is_some()),
-            ("--opd-kl-discount", self.opd_kl_discount.is_some()),
-            ("--opd-extrapolation", self.opd_extrapolation.is_some()),
-            ("--opd-prefix-weight", self.opd_prefix_weight.is_some()),
-            ("--opd-teacher-load", self.opd_teacher_load.is_some()),
-            ("--opd-teacher-ckpt-step", self.opd_teacher_ckpt_step.is_some()),
-            ("--opd-teacher-identity", self.opd_teacher_identity.is_some()),
-            ("--rm-url", !self.rm_url.is_empty()),
-            ("--rm-api-key-env", self.rm_api_key_env.is_some()),
-            ("--rm-api-key-file", self.rm_api_key_file.is_some()),
-            ("--opd-missing-max", self.opd_missing_max.is_some()),
-            ("--opd-journal", self.opd_journal.is_some()),
-            ("--opd-accept-temperature-bias", self.opd_accept_temperature_bias.is_some()),
-        ];
-        given.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect()
-    }
-
-    /// `distillation` is that of the file, if it has one.
-    pub(super) fn apply(
+    /// Makes room for the given flags; `distillation` is that of the file, if it has one.
+    pub(super) fn prepare(
         &self,
         distillation: &mut Option<DistillationConfig>,
+        settings: &[Setting],
     ) -> anyhow::Result<()> {
-        let settings = self.settings();
+        let own = settings.iter().filter(|setting| setting.key.starts_with("distillation."));
+        let own: Vec<String> = own.map(|setting| format!("--{}", setting.flag)).collect();
         if distillation.is_none() && !self.use_opd {
-            return match settings.first() {
+            return match own.first() {
                 None => Ok(()),
                 Some(flag) => Err(Failure::usage(format!(
                     "{flag} without --use-opd: there is no distillation to set; add --use-opd, \
                      or drop {}",
-                    settings.join(", ")
+                    own.join(", ")
                 ))),
             };
         }
@@ -122,30 +97,15 @@ impl DistillationFlags {
             ));
         }
         let config = distillation.get_or_insert_default();
-        if let Some(kind) = self.opd_type.filter(|&kind| kind != config.kind) {
+        if self.opd_type.is_some_and(|kind| kind != config.kind) {
             // What the file says of the other kind of teacher does not hold for this one.
             (config.teacher, config.teacher_step, config.urls) = (None, None, Vec::new());
             (config.api_key_env, config.api_key_file) = (None, None);
             config.teacher_identity = None;
-            config.kind = kind;
         }
-        set(&mut config.kl_coef, &self.opd_kl_coef);
-        set(&mut config.discount, &self.opd_kl_discount);
-        set(&mut config.extrapolation, &self.opd_extrapolation);
-        set(&mut config.prefix_weight, &self.opd_prefix_weight);
-        if let Some(teacher) = &self.opd_teacher_load {
-            (config.teacher, config.teacher_step) = (Some(teacher.clone()), None);
+        if self.opd_teacher_load.is_some() {
+            config.teacher_step = None;
         }
-        set_some(&mut config.teacher_step, &self.opd_teacher_ckpt_step);
-        set_some(&mut config.teacher_identity, &self.opd_teacher_identity);
-        if !self.rm_url.is_empty() {
-            config.urls.clone_from(&self.rm_url);
-        }
-        set_some(&mut config.api_key_env, &self.rm_api_key_env);
-        set_some(&mut config.api_key_file, &self.rm_api_key_file);
-        set(&mut config.max_missing, &self.opd_missing_max);
-        set_some(&mut config.journal, &self.opd_journal);
-        set(&mut config.accept_temperature_bias, &self.opd_accept_temperature_bias);
         Ok(())
     }
 }

@@ -1,9 +1,9 @@
-use clap::Args;
-use opd_train::config::EvaluationConfig;
+use clap::{Args, value_parser};
+use serde::Serialize;
 
-use crate::flags::{set, set_some};
+use crate::flags::positive;
 
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Serialize)]
 #[command(next_help_heading = "Evaluation")]
 pub(super) struct EvaluationFlags {
     /// Steps between evaluations on the validation prompts; 0 for none
@@ -21,6 +21,15 @@ pub(super) struct EvaluationFlags {
     /// Temperature of evaluations; 0 is greedy
     #[arg(long, value_name = "T")]
     eval_temperature: Option<f64>,
+    /// Draw evaluations only from the likeliest tokens that together have this probability
+    #[arg(long, value_name = "P", value_parser = positive)]
+    eval_top_p: Option<f64>,
+    /// Draw evaluations only from the K likeliest tokens; -1 draws from all
+    #[arg(long, value_name = "K", value_parser = value_parser!(i64).range(-1..))]
+    eval_top_k: Option<i64>,
+    /// Longest answer of an evaluation, in tokens; --rollout-max-response-len without
+    #[arg(long, value_name = "TOKENS")]
+    eval_max_response_len: Option<usize>,
     /// Evaluate the teacher, too
     #[arg(
         long,
@@ -30,15 +39,4 @@ pub(super) struct EvaluationFlags {
         default_missing_value = "true"
     )]
     eval_teacher: Option<bool>,
-}
-
-impl EvaluationFlags {
-    pub(super) fn apply(&self, evaluation: &mut EvaluationConfig) {
-        set(&mut evaluation.interval, &self.eval_interval);
-        set(&mut evaluation.validation_prompts, &self.validation_prompts);
-        set_some(&mut evaluation.test_prompts, &self.eval_prompts);
-        set(&mut evaluation.samples_per_prompt, &self.n_samples_per_eval_prompt);
-        set(&mut evaluation.temperature, &self.eval_temperature);
-        set(&mut evaluation.teacher, &self.eval_teacher);
-    }
 }

@@ -4,11 +4,14 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("steps", "steps"),
     ("seed", "seed"),
     ("student.path", "hf-checkpoint"),
+    ("student.reference", "ref-load"),
     ("data.train", "prompt-data"),
     ("data.validation", "validation-prompt-data"),
     ("data.test", "eval-prompt-data"),
     ("data.input_key", "input-key"),
     ("data.label_key", "label-key"),
+    ("data.chat_template", "apply-chat-template"),
+    ("reward.type", "rm-type"),
     ("rollout.responses", "responses"),
     ("rollout.mix.student", "mix-student"),
     ("rollout.mix.label", "mix-label"),
@@ -23,6 +26,8 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("rollout.top_p", "rollout-top-p"),
     ("rollout.top_k", "rollout-top-k"),
     ("rollout.max_sequences", "rollout-max-sequences"),
+    ("rollout.shuffle", "rollout-shuffle"),
+    ("rollout.dump_interval", "dump-rollouts"),
     ("distillation.type", "opd-type"),
     ("distillation.kl_coef", "opd-kl-coef"),
     ("distillation.discount", "opd-kl-discount"),
@@ -90,10 +95,16 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("evaluation.test_prompts", "eval-prompts"),
     ("evaluation.samples_per_prompt", "n-samples-per-eval-prompt"),
     ("evaluation.temperature", "eval-temperature"),
+    ("evaluation.top_p", "eval-top-p"),
+    ("evaluation.top_k", "eval-top-k"),
+    ("evaluation.max_response_tokens", "eval-max-response-len"),
     ("evaluation.teacher", "eval-teacher"),
     ("checkpoints.interval", "save-interval"),
     ("checkpoints.keep_last", "keep-last"),
     ("stop.action", "stop-action"),
+    ("wandb.project", "wandb-project"),
+    ("wandb.group", "wandb-group"),
+    ("wandb.team", "wandb-team"),
 ];
 
 /// The flag of a key, `--lr` of `optimizer.lr`.
@@ -149,6 +160,7 @@ mod tests {
         };
         start.evaluation.teacher = true;
         start.objective.whiten = true;
+        start.data.chat_template = true;
         start.objective.allow_biased = true;
         start.objective.kl_loss_unbiased = true;
         start.optimizer.activation_checkpointing = true;
@@ -181,6 +193,9 @@ mod tests {
             "config",
             "output",
             "overwrite",
+            "continue",
+            "defaults",
+            "use-wandb",
             "skip-teacher-check",
             "resume",
             "print-config",

@@ -7,23 +7,37 @@ mod evaluation;
 mod given;
 mod help;
 mod keys;
+mod logging;
 mod objective;
 mod optimizer;
 mod parse;
 mod rollout;
 mod run;
+mod settings;
 mod sft;
 
 use clap::Args;
 use opd_train::config::TrainConfig;
+use toml::Table;
 
 use self::{
-    checkpoints::CheckpointFlags, data::DataFlags, distillation::DistillationFlags,
-    evaluation::EvaluationFlags, objective::ObjectiveFlags, optimizer::OptimizerFlags,
-    rollout::RolloutFlags, sft::SftFlags,
+    checkpoints::CheckpointFlags,
+    data::DataFlags,
+    distillation::DistillationFlags,
+    evaluation::EvaluationFlags,
+    logging::LoggingFlags,
+    objective::ObjectiveFlags,
+    optimizer::OptimizerFlags,
+    rollout::RolloutFlags,
+    settings::{Setting, gather, overlay, settings},
+    sft::SftFlags,
 };
 pub(crate) use self::{
-    given::given, help::with_keys_and_defaults, keys::flag_of, parse::positive, run::RunFlags,
+    given::given,
+    help::with_keys_and_defaults,
+    keys::flag_of,
+    parse::positive,
+    run::{Defaults, RunFlags},
 };
 use crate::compute::Compute;
 
@@ -41,7 +55,9 @@ use crate::compute::Compute;
     opd train --config job.toml --seed 1     a run of that file\n  \
     opd train --resume runs/pocket-1         go on after an interruption\n  \
     opd train --hf-checkpoint STUDENT --prompt-data prompts.jsonl --steps 500 \\\n      \
-    --use-opd --opd-type in-process --opd-teacher-load TEACHER")]
+    --use-opd --opd-type in-process --opd-teacher-load TEACHER\n\n\
+    slime's command lines are understood, too: its own flags, and those of Megatron, Ray and\n\
+    SGLang, are translated or answered; see docs/from-slime.md.")]
 pub(crate) struct TrainArgs {
     #[command(flatten)]
     pub(crate) run: RunFlags,
@@ -62,40 +78,42 @@ pub(crate) struct TrainArgs {
     #[command(flatten)]
     checkpoints: CheckpointFlags,
     #[command(flatten)]
+    logging: LoggingFlags,
+    #[command(flatten)]
     pub(crate) compute: Compute,
 }
 
 impl TrainArgs {
     /// Whether the run is the user's own, by a flag that names a model, data or a teacher.
-    pub(crate) fn names_own_job(&self) -> bool {
-        self.data.any() || self.distillation.any()
+    pub(crate) fn names_own_job(&self) -> anyhow::Result<bool> {
+        let own =
+            |key: &str| ["student.", "data.", "distillation."].iter().any(|t| key.starts_with(t));
+        Ok(self.distillation.use_opd || self.settings()?.iter().any(|setting| own(setting.key)))
     }
 
     /// Puts the flags' values over those of a file or of the defaults.
     pub(crate) fn apply(&self, config: &mut TrainConfig) -> anyhow::Result<()> {
-        self.run.apply(config);
-        self.data.apply(config);
-        self.distillation.apply(&mut config.distillation)?;
-        self.rollout.apply(&mut config.rollout);
-        self.objective.apply(&mut config.objective);
-        self.sft.apply(&mut config.sft);
-        self.optimizer.apply(&mut config.optimizer);
-        self.evaluation.apply(&mut config.evaluation);
-        self.checkpoints.apply(config);
-        Ok(())
+        let settings = self.settings()?;
+        self.distillation.prepare(&mut config.distillation, &settings)?;
+        self.logging.prepare(&mut config.wandb);
+        overlay(config, &settings)
     }
-}
 
-/// A given flag's value replaces the one that is there.
-fn set<T: Clone>(to: &mut T, flag: &Option<T>) {
-    if let Some(value) = flag {
-        to.clone_from(value);
-    }
-}
-
-/// The same where there may be none.
-fn set_some<T: Clone>(to: &mut Option<T>, flag: &Option<T>) {
-    if flag.is_some() {
-        to.clone_from(flag);
+    fn settings(&self) -> anyhow::Result<Vec<Setting>> {
+        let mut given = Table::new();
+        gather(&self.run, &mut given)?;
+        gather(&self.data, &mut given)?;
+        gather(&self.distillation, &mut given)?;
+        gather(&self.rollout, &mut given)?;
+        gather(&self.objective, &mut given)?;
+        gather(&self.sft, &mut given)?;
+        gather(&self.optimizer, &mut given)?;
+        gather(&self.evaluation, &mut given)?;
+        gather(&self.checkpoints, &mut given)?;
+        gather(&self.logging, &mut given)?;
+        if let (Some(clip), false) = (given.get("eps_clip"), given.contains_key("eps_clip_high")) {
+            given.insert("eps_clip_high".to_owned(), clip.clone());
+        }
+        Ok(settings(given))
     }
 }

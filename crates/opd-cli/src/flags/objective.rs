@@ -1,15 +1,13 @@
 use clap::Args;
 use opd_train::config::{
     AggregationKind, BaselineKind, CorrectionGrain, CorrectionKind, EstimatorKind, KlKind,
-    LossKind, ObjectiveConfig, OldLogprobs, SupportKind, TailKind, TruncatedKind,
+    LossKind, OldLogprobs, SupportKind, TailKind, TruncatedKind,
 };
+use serde::Serialize;
 
-use crate::{
-    config::choices,
-    flags::{set, set_some},
-};
+use crate::config::choices;
 
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Serialize)]
 #[command(next_help_heading = "Advantages and loss")]
 pub(super) struct ObjectiveFlags {
     /// Estimator of the advantage from task rewards, to which distillation adds its signal;
@@ -137,41 +135,4 @@ pub(super) struct ObjectiveFlags {
     /// Discount of rewards, from 0 to 1
     #[arg(long, value_name = "X")]
     gamma: Option<f64>,
-}
-
-impl ObjectiveFlags {
-    pub(super) fn apply(&self, objective: &mut ObjectiveConfig) {
-        set(&mut objective.estimator, &self.advantage_estimator);
-        set(&mut objective.baseline, &self.reward_baseline);
-        set(&mut objective.pass_k, &self.pass_k);
-        set(&mut objective.truncated, &self.truncated_responses);
-        set(&mut objective.truncation_penalty, &self.truncation_penalty);
-        set(&mut objective.overlong_buffer, &self.overlong_buffer_len);
-        set(&mut objective.whiten, &self.normalize_advantages);
-        set(&mut objective.loss, &self.loss);
-        set(&mut objective.aggregation, &self.loss_aggregation);
-        set(&mut objective.old_logprobs, &self.old_logprobs);
-        set(&mut objective.clip.below, &self.eps_clip);
-        set(&mut objective.clip.above, &self.eps_clip_high.or(self.eps_clip));
-        set_some(&mut objective.clip.dual, &self.eps_clip_c);
-        set(&mut objective.jsd_beta, &self.jsd_beta);
-        set(&mut objective.skew_alpha, &self.skew_alpha);
-        set(&mut objective.mixed_forward, &self.mixed_forward);
-        set(&mut objective.top_k, &self.loss_top_k);
-        set(&mut objective.top_k_support, &self.top_k_support);
-        set(&mut objective.top_k_tail, &self.top_k_tail);
-        set(&mut objective.length_normalised, &self.length_normalised);
-        set(&mut objective.allow_biased, &self.allow_biased);
-        set(&mut objective.correction.kind, &self.sampler_correction);
-        set(&mut objective.correction.grain, &self.sampler_correction_grain);
-        set(&mut objective.correction.high, &self.tis_clip);
-        set(&mut objective.correction.low, &self.tis_clip_low);
-        set_some(&mut objective.opsm_delta, &self.opsm_delta);
-        set(&mut objective.entropy_coef, &self.entropy_coef);
-        set(&mut objective.kl_loss_coef, &self.kl_loss_coef);
-        set(&mut objective.kl_loss_type, &self.kl_loss_type);
-        set(&mut objective.kl_loss_unbiased, &self.use_unbiased_kl);
-        set(&mut objective.kl_coef, &self.kl_coef);
-        set(&mut objective.gamma, &self.gamma);
-    }
 }

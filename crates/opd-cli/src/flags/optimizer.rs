@@ -1,12 +1,10 @@
 use clap::Args;
-use opd_train::config::{OptimizerConfig, Schedule};
+use opd_train::config::Schedule;
+use serde::Serialize;
 
-use crate::{
-    config::choices,
-    flags::{positive, set},
-};
+use crate::{config::choices, flags::positive};
 
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Serialize)]
 #[command(next_help_heading = "Optimizer")]
 pub(super) struct OptimizerFlags {
     /// Peak learning rate of AdamW
@@ -55,24 +53,4 @@ pub(super) struct OptimizerFlags {
         default_missing_value = "true"
     )]
     activation_checkpointing: Option<bool>,
-}
-
-impl OptimizerFlags {
-    pub(super) fn apply(&self, optimizer: &mut OptimizerConfig) {
-        set(&mut optimizer.lr, &self.lr);
-        set(&mut optimizer.warmup, &self.lr_warmup);
-        set(&mut optimizer.schedule, &self.lr_schedule);
-        set(&mut optimizer.min_lr_ratio, &self.min_lr_ratio);
-        set(&mut optimizer.beta1, &self.adam_beta1);
-        set(&mut optimizer.beta2, &self.adam_beta2);
-        set(&mut optimizer.eps, &self.adam_eps);
-        set(&mut optimizer.weight_decay, &self.weight_decay);
-        if let Some(norm) = self.clip_grad {
-            optimizer.clip_grad = (norm != 0.0).then_some(norm);
-        }
-        set(&mut optimizer.updates_per_batch, &self.updates_per_batch);
-        set(&mut optimizer.token_budget, &self.token_budget);
-        set(&mut optimizer.micro_batches_at_once, &self.micro_batches_at_once);
-        set(&mut optimizer.activation_checkpointing, &self.activation_checkpointing);
-    }
 }

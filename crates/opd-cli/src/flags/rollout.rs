@@ -1,12 +1,10 @@
-use clap::Args;
-use opd_train::config::{MixBy, ResponseSource, RolloutConfig};
+use clap::{Args, value_parser};
+use opd_train::config::{MixBy, ResponseSource};
+use serde::Serialize;
 
-use crate::{
-    config::choices,
-    flags::{positive, set, set_some},
-};
+use crate::{config::choices, flags::positive};
 
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Serialize)]
 #[command(next_help_heading = "Rollout")]
 pub(super) struct RolloutFlags {
     /// Whose answers are trained on: the student's own, the labels of --prompt-data, the
@@ -48,29 +46,29 @@ pub(super) struct RolloutFlags {
     /// Draw only from the likeliest tokens that together have this probability
     #[arg(long, value_name = "P", value_parser = positive)]
     rollout_top_p: Option<f64>,
-    /// Draw only from the K likeliest tokens
-    #[arg(long, value_name = "K")]
-    rollout_top_k: Option<usize>,
+    /// Draw only from the K likeliest tokens; -1 draws from all
+    #[arg(long, value_name = "K", value_parser = value_parser!(i64).range(-1..))]
+    rollout_top_k: Option<i64>,
     /// Answers written side by side; bounds the memory of keys and values
     #[arg(long, value_name = "N")]
     rollout_max_sequences: Option<usize>,
-}
-
-impl RolloutFlags {
-    pub(super) fn apply(&self, rollout: &mut RolloutConfig) {
-        set(&mut rollout.responses, &self.responses);
-        set(&mut rollout.mix.student, &self.mix_student);
-        set(&mut rollout.mix.label, &self.mix_label);
-        set(&mut rollout.mix.teacher, &self.mix_teacher);
-        set(&mut rollout.mix.by, &self.mix_by);
-        set(&mut rollout.teacher_temperature, &self.teacher_temperature);
-        set(&mut rollout.teacher_mixed_alpha, &self.teacher_mixed_alpha);
-        set(&mut rollout.prompts, &self.rollout_batch_size);
-        set(&mut rollout.samples_per_prompt, &self.n_samples_per_prompt);
-        set(&mut rollout.max_response_tokens, &self.rollout_max_response_len);
-        set(&mut rollout.temperature, &self.rollout_temperature);
-        set_some(&mut rollout.top_p, &self.rollout_top_p);
-        set_some(&mut rollout.top_k, &self.rollout_top_k);
-        set(&mut rollout.max_sequences, &self.rollout_max_sequences);
-    }
+    /// Take the prompts of each pass in a random order of its own, and not in the file's
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    rollout_shuffle: Option<bool>,
+    /// Keep the rollouts of every N-th step, with scores and advantages, in
+    /// rollouts/step-N.jsonl; without =N those of every step
+    #[arg(
+        long,
+        value_name = "N",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "1"
+    )]
+    dump_rollouts: Option<u64>,
 }

@@ -1,36 +1,57 @@
 use std::path::PathBuf;
 
-use clap::{Args, value_parser};
-use opd_train::config::TrainConfig;
+use clap::{Args, ValueEnum, value_parser};
+use serde::Serialize;
 
-use crate::flags::set;
+/// Whose defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Defaults {
+    Opd,
+    Slime,
+}
 
 /// Greatest integer of a TOML file.
 const LARGEST: u64 = i64::MAX as u64;
 
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Serialize)]
 #[command(next_help_heading = "Run")]
 pub(crate) struct RunFlags {
     /// Read settings from this TOML file; flags win over it, and its paths start from the current
     /// directory, or else from the file's
     #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
     pub(crate) config: Option<PathBuf>,
     /// Directory of the run: configuration, metrics, checkpoints, report, final model
     /// [default: the first free runs/NAME-N]
     #[arg(long, value_name = "DIR")]
+    #[serde(skip)]
     pub(crate) output: Option<PathBuf>,
     /// Replace the run that is in --output
     #[arg(long, requires = "output")]
+    #[serde(skip)]
     pub(crate) overwrite: bool,
+    /// If --output holds a run of these very settings, go on with it
+    #[arg(long = "continue", requires = "output", conflicts_with_all = ["overwrite", "resume"])]
+    #[serde(skip)]
+    pub(crate) go_on: bool,
+    /// What settings have that neither a flag nor a file gives: `slime` for those of slime and
+    /// Megatron; one of slime's command lines (with --num-rollout or --num-epoch) has these
+    /// [default: opd]
+    #[arg(long, value_name = "OF", conflicts_with = "config")]
+    #[serde(skip)]
+    pub(crate) defaults: Option<Defaults>,
     /// Go on with the run in this directory from its last good checkpoint; only --device,
     /// --threads and --quiet may be given with it
     #[arg(long, value_name = "DIR")]
+    #[serde(skip)]
     pub(crate) resume: Option<PathBuf>,
     /// Do not check servers (see `opd check-teacher`) before the first step
     #[arg(long)]
+    #[serde(skip)]
     pub(crate) skip_teacher_check: bool,
     /// Print the settings that the run would have, as TOML, and leave
     #[arg(long)]
+    #[serde(skip)]
     pub(crate) print_config: bool,
     /// Name of the run
     #[arg(long, value_name = "NAME")]
@@ -41,12 +62,4 @@ pub(crate) struct RunFlags {
     /// Fixes every random choice: the same seed gives the same run, bit for bit
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(..=LARGEST))]
     seed: Option<u64>,
-}
-
-impl RunFlags {
-    pub(super) fn apply(&self, config: &mut TrainConfig) {
-        set(&mut config.name, &self.name);
-        set(&mut config.steps, &self.steps);
-        set(&mut config.seed, &self.seed);
-    }
 }

@@ -1,6 +1,7 @@
 //! `opd train`: settings, run directory, job, progress, table.
 
 mod bundled;
+mod go_on;
 mod preflight;
 mod resolve;
 mod resume;
@@ -22,7 +23,12 @@ pub(crate) fn train(args: &TrainArgs, given: &[String]) -> anyhow::Result<()> {
     if args.run.print_config {
         return crate::records::print(&toml::to_string(&config)?);
     }
-    start::start(args, config)
+    match &args.run.output {
+        Some(dir) if args.run.go_on && go_on::is_begun(&config, dir)? => {
+            resume::resume(dir, args, &[])
+        }
+        _ => start::start(args, config),
+    }
 }
 
 /// Runs a job in the directory `shown` to its end and prints the table.

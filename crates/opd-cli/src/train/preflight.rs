@@ -15,6 +15,7 @@ pub(super) fn check(config: &TrainConfig) -> anyhow::Result<()> {
     if let Some(distillation) = &config.distillation {
         teacher(distillation)?;
     }
+    config.student.reference.as_deref().map_or(Ok(()), |dir| model("student.reference", dir))?;
     for teacher in config.all_teachers() {
         teacher.api_key().map_err(|error| Failure::usage(error.to_string()))?;
     }

@@ -5,7 +5,7 @@ use opd_train::config::{ConfigError, TrainConfig};
 use crate::{
     config,
     failure::Failure,
-    flags::{TrainArgs, flag_of},
+    flags::{Defaults, TrainArgs, flag_of},
     train::{bundled, preflight},
 };
 
@@ -15,6 +15,14 @@ const DEFAULT_JOB: &str = include_str!("default_job.toml");
 /// The settings of the bundled job, read.
 pub(crate) fn default_job() -> anyhow::Result<TrainConfig> {
     config::parse("default_job.toml", DEFAULT_JOB)
+}
+
+/// What slime does where a command line says nothing.
+const SLIME_DEFAULTS: &str = include_str!("slime_defaults.toml");
+
+/// The settings of a command line of slime's that says nothing.
+pub(crate) fn slime_defaults() -> anyhow::Result<TrainConfig> {
+    config::parse("slime_defaults.toml", SLIME_DEFAULTS)
 }
 
 /// Defaults, then the file, then the flags; all that can be known to be wrong is refused.
@@ -31,7 +39,8 @@ pub(super) fn resolve(args: &TrainArgs) -> anyhow::Result<TrainConfig> {
 pub(crate) fn settings(args: &TrainArgs) -> anyhow::Result<TrainConfig> {
     let mut config = match &args.run.config {
         Some(path) => config::load(path)?,
-        None if args.names_own_job() => TrainConfig::default(),
+        None if args.run.defaults == Some(Defaults::Slime) => slime_defaults()?,
+        None if args.names_own_job()? => TrainConfig::default(),
         None => default_job()?,
     };
     args.apply(&mut config)?;

@@ -15,6 +15,7 @@ mod remote_teacher;
 mod resumption;
 mod scoring;
 mod serving;
+mod slime;
 mod spoiled_jobs;
 mod training;
 mod usage;
