@@ -90,6 +90,21 @@ fn both_scripts_resolve_to_what_they_say() {
     }
 }
 
+/// The line of `docs/from-slime.md`.
+#[test]
+fn our_own_line_is_that_of_the_script() {
+    let work = Workplace::new();
+    let paths = place(&work);
+    let text = include_str!("../../../../docs/from-slime.md");
+    let line = text.split_once("opd train --defaults slime").unwrap().1;
+    let line = line.split_once("```").unwrap().0.replace('\\', "");
+    let line = line.replace("Qwen3-8B ", &format!("{} ", paths[0]));
+    let line = line.replace("dapo-math-17k.jsonl", &paths[2]).replace("runs/qwen3-8b", "run");
+    let ours = work.line(&format!("train --defaults slime {line} --print-config")).succeeds();
+    let theirs = train(&work, &script(SGLANG, &paths), "--print-config").succeeds();
+    assert_eq!(ours.stdout, theirs.stdout);
+}
+
 #[test]
 fn a_script_trains_and_goes_on() {
     let work = Workplace::new();
