@@ -39,8 +39,13 @@ dump_interval = 5
 [distillation]
 type = "in-process"
 teacher = "{}"
+[objective]
+estimator = "ppo"
+kl_coef = 0.01
+critic = {{ kind = "model", lr = 1e-3 }}
 [optimizer]
 lr = 5e-4
+updates_per_batch = 2
 warmup = 2
 schedule = "cosine"
 [evaluation]
@@ -148,7 +153,11 @@ fn a_killed_and_resumed_run_ends_with_the_same_bytes() {
 
     assert_eq!(metrics(&killed), metrics(&whole));
     assert_eq!(summary(&killed), summary(&whole));
-    let model = |run: &Path| fs::read(run.join("model/model.safetensors")).unwrap();
-    assert!(model(&killed) == model(&whole), "the weights differ");
+    for file in
+        ["model/model.safetensors", "critic/model.safetensors", "critic/value_head.safetensors"]
+    {
+        let bytes = |run: &Path| fs::read(run.join(file)).unwrap();
+        assert!(bytes(&killed) == bytes(&whole), "{file} differs");
+    }
     assert!(rollouts(&killed) == rollouts(&whole), "the rollouts differ");
 }

@@ -1,4 +1,4 @@
-use candle_core::Tensor;
+use candle_core::{Tensor, backprop::GradStore};
 use opd_kernels::{
     add_assign, linear_grad_weight, linear_grad_weight_acc, scatter_add_rows, sum_of_squares,
 };
@@ -28,6 +28,26 @@ impl Gradients {
     pub fn add(&mut self, other: Self) -> Result<()> {
         for (i, gradient) in other.0.into_iter().enumerate() {
             if let Some(gradient) = gradient {
+                self.add_tensor(ParameterId(i), gradient)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Those of [`Parameters::joined`]: these, then `more`.
+    #[must_use]
+    pub fn joined(self, more: Self) -> Self {
+        Self(self.0.into_iter().chain(more.0).collect())
+    }
+
+    /// Takes what a graph's backward found for each of `parameters`, which these belong to.
+    pub(crate) fn add_found(
+        &mut self,
+        parameters: &Parameters,
+        store: &mut GradStore,
+    ) -> Result<()> {
+        for (i, parameter) in parameters.iter().enumerate() {
+            if let Some(gradient) = store.remove(parameter.var().as_tensor()) {
                 self.add_tensor(ParameterId(i), gradient)?;
             }
         }

@@ -16,6 +16,7 @@ mod save;
 mod score;
 mod tape;
 mod tokenizer;
+mod value_head;
 mod weights;
 
 pub use self::{
@@ -31,4 +32,5 @@ pub use self::{
     score::chunks,
     tape::Checkpointing,
     tokenizer::Tokenizer,
+    value_head::ValueHead,
 };

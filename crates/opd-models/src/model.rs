@@ -183,6 +183,23 @@ impl CausalLm {
         gradients: &mut Gradients,
         loss: impl FnOnce(&Tensor, &Tensor) -> std::result::Result<(Tensor, R), E>,
     ) -> std::result::Result<R, E> {
+        self.differentiate_with(packed, checkpointing, gradients, None, loss)
+    }
+
+    /// As [`Self::differentiate`], for a loss that also reads parameters beside the model, such
+    /// as a [`ValueHead`](crate::ValueHead)'s; their gradients are added to those given with them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::differentiate`].
+    pub fn differentiate_with<R, E: From<Error>>(
+        &self,
+        packed: &Packed,
+        checkpointing: Checkpointing,
+        gradients: &mut Gradients,
+        beside: Option<(&Parameters, &mut Gradients)>,
+        loss: impl FnOnce(&Tensor, &Tensor) -> std::result::Result<(Tensor, R), E>,
+    ) -> std::result::Result<R, E> {
         let (hidden, tape) = self.forward(packed, checkpointing)?;
         let rows = embedding(&hidden, &packed.predictors).map_err(Error::from)?;
         let rows = Var::from_tensor(&rows).map_err(Error::from)?;
@@ -197,6 +214,9 @@ impl CausalLm {
         let drows = store.remove(rows.as_tensor()).ok_or(Error::NoGradient)?;
         if let Some(dhead) = store.remove(head_var.as_tensor()) {
             gradients.add_tensor(head.id, dhead)?;
+        }
+        if let Some((parameters, gradients)) = beside {
+            gradients.add_found(parameters, &mut store)?;
         }
         let dhidden = hidden.zeros_like().map_err(Error::from)?;
         scatter_add_rows(&dhidden, &packed.predictors, &drows).map_err(Error::from)?;

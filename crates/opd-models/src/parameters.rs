@@ -73,6 +73,12 @@ impl Parameters {
         &self.0[id.0]
     }
 
+    /// These, then those of another model or head; the variables are shared.
+    #[must_use]
+    pub fn joined(&self, more: &Self) -> Self {
+        Self(self.iter().chain(more.iter()).cloned().collect())
+    }
+
     /// The parameters in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Parameter> {
         self.0.iter()

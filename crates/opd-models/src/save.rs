@@ -9,7 +9,7 @@ use candle_core::{DType, Tensor};
 use safetensors::{Dtype, tensor::View};
 use serde_json::Value;
 
-use crate::{CausalLm, Error, Result};
+use crate::{CausalLm, Error, Parameters, Result};
 
 /// Files that travel with a model beside its config and weights.
 const COMPANIONS: [&str; 7] = [
@@ -65,16 +65,21 @@ impl CausalLm {
     ///
     /// [`Error::Io`] naming the file.
     pub fn save_weights(&self, path: &Path) -> Result<()> {
-        let mut tensors = Vec::new();
-        for parameter in self.parameters().iter() {
-            let values = parameter.tensor();
-            for (name, part) in parameter.split(&values) {
-                tensors.push((name.to_owned(), Bytes::new(&part?)?));
-            }
-        }
-        write_safetensors(path, tensors)?;
-        sync(path)
+        save_parameters(self.parameters(), path)
     }
+}
+
+/// Writes tensors under their Hugging Face names as one safetensors file in f32, and syncs it.
+pub(crate) fn save_parameters(parameters: &Parameters, path: &Path) -> Result<()> {
+    let mut tensors = Vec::new();
+    for parameter in parameters.iter() {
+        let values = parameter.tensor();
+        for (name, part) in parameter.split(&values) {
+            tensors.push((name.to_owned(), Bytes::new(&part?)?));
+        }
+    }
+    write_safetensors(path, tensors)?;
+    sync(path)
 }
 
 /// Waits until a file or directory is on the disk.

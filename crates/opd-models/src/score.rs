@@ -1,8 +1,8 @@
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 use opd_batch::ScoredSequence;
 use rayon::prelude::*;
 
-use crate::{CausalLm, Result};
+use crate::{CausalLm, Packed, Result, ValueHead};
 
 /// Fewest tokens for which a thread computes sequences of its own: with less, all threads share
 /// the work of each kernel.
@@ -26,18 +26,49 @@ impl CausalLm {
         temperature: f64,
         token_budget: usize,
     ) -> Result<Vec<f32>> {
+        self.over_chunks(sequences, token_budget, |packed| {
+            Ok(self.token_logprobs(packed, temperature)?.logprobs)
+        })
+    }
+
+    /// Values (f32, in units of the reward) that `head` gives at every response token of
+    /// `sequences`, in order: of the hidden states that predict the token, before it is known.
+    ///
+    /// Budget and independence as in [`Self::sequence_logprobs`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::sequence_logprobs`]; [`opd_kernels::Error::Shape`] for a head of another width.
+    pub fn sequence_values(
+        &self,
+        head: &ValueHead,
+        sequences: &[ScoredSequence<'_>],
+        token_budget: usize,
+    ) -> Result<Vec<f32>> {
+        self.over_chunks(sequences, token_budget, |packed| {
+            Ok(head.values(&self.hidden(packed)?)?.detach())
+        })
+    }
+
+    /// One number per response token from forwards over runs of sequences.
+    fn over_chunks(
+        &self,
+        sequences: &[ScoredSequence<'_>],
+        token_budget: usize,
+        score: impl Fn(&Packed) -> Result<Tensor> + Sync,
+    ) -> Result<Vec<f32>> {
         self.config().check_sequences(sequences)?;
         let threads = if self.device().is_cpu() { rayon::current_num_threads() } else { 1 };
         let total: usize = sequences.iter().map(length).sum();
         let parts = parts(sequences, threads.min(total / PART_TOKENS).max(1));
         let budget = (token_budget / parts.len().max(1)).min(CHUNK_TOKENS);
         let score = |part: &&[ScoredSequence<'_>]| -> Result<Vec<f32>> {
-            let mut logprobs = Vec::new();
+            let mut values = Vec::new();
             for chunk in chunks(part, budget) {
-                let scores = self.token_logprobs(&self.pack(chunk)?, temperature)?;
-                logprobs.extend(scores.logprobs.to_dtype(DType::F32)?.to_vec1::<f32>()?);
+                let scores = score(&self.pack(chunk)?)?;
+                values.extend(scores.to_dtype(DType::F32)?.to_vec1::<f32>()?);
             }
-            Ok(logprobs)
+            Ok(values)
         };
         let scored: Result<Vec<Vec<f32>>> = parts.par_iter().with_max_len(1).map(score).collect();
         Ok(scored?.concat())

@@ -52,6 +52,15 @@ impl WeightFiles {
         } else {
             vec![single]
         };
+        Self::of(dir, names)
+    }
+
+    /// Opens one file.
+    pub(crate) fn single(path: &Path) -> Result<Self> {
+        Self::of(path, vec![path.to_owned()])
+    }
+
+    fn of(dir: &Path, names: Vec<PathBuf>) -> Result<Self> {
         let files = names.into_iter().map(WeightFile::open).collect::<Result<Vec<_>>>()?;
         let mut file_of = HashMap::new();
         for (i, file) in files.iter().enumerate() {

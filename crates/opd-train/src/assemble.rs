@@ -4,8 +4,8 @@
 use candle_core::Device;
 use opd_advantage::{
     AdvantageEstimator, Baseline, BySource, DiscountedReturn, DrGrpo, ExtrapolatedKl, FutureKl,
-    Grpo, MaxRl, Opo, PassAtK, RawReward, ReinforcePlusPlus, ReinforcePlusPlusBaseline, ReverseKl,
-    Rloo, Truncation, ZeroAdvantage,
+    Gae, Grpo, MaxRl, Opo, PassAtK, RawReward, ReinforcePlusPlus, ReinforcePlusPlusBaseline,
+    ReverseKl, Rloo, Truncation, ZeroAdvantage,
 };
 use opd_batch::KlEstimator;
 use opd_loss::{
@@ -89,6 +89,7 @@ fn estimator(config: &TrainConfig) -> Box<dyn AdvantageEstimator> {
         EstimatorKind::ReinforcePlusPlusBaseline => {
             Box::new(ReinforcePlusPlusBaseline { kl_coef, kl })
         }
+        EstimatorKind::Ppo => Box::new(gae(objective)),
     };
     let teacher = config.distillation.as_ref().filter(|_| objective.loss.is_policy());
     let with_signal: Box<dyn AdvantageEstimator> = match teacher {
@@ -103,12 +104,18 @@ fn estimator(config: &TrainConfig) -> Box<dyn AdvantageEstimator> {
             }
         }
     };
-    let whitens = objective.whiten
-        || matches!(
-            objective.estimator,
-            EstimatorKind::ReinforcePlusPlus | EstimatorKind::ReinforcePlusPlusBaseline
-        );
+    let whitens = objective.whiten || objective.estimator.whitens();
     if whitens { Box::new(with_signal.whitened()) } else { with_signal }
+}
+
+/// What turns a critic's values into advantages, and into the returns that it learns.
+pub(crate) fn gae(config: &ObjectiveConfig) -> Gae {
+    Gae {
+        kl_coef: config.kl_coef as f32,
+        kl: KlEstimator::K1,
+        gamma: config.gamma as f32,
+        lambda: config.lambda as f32,
+    }
 }
 
 /// The distillation signal on the sampled tokens.

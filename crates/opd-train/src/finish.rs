@@ -1,6 +1,6 @@
 //! The end of a run: model, report, and last of all the summary.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use crate::{
     Job, Result,
@@ -10,7 +10,10 @@ use crate::{
 };
 
 pub(crate) fn write(job: &Job, after: Option<Evaluation>) -> Result<Summary> {
-    save_model(job)?;
+    save_aside(job, &job.dir.model(), |dir| Ok(job.trainer.student.save(dir)?))?;
+    if let Some(critic) = &job.trainer.critic {
+        save_aside(job, &job.dir.critic(), |dir| critic.save_weights(dir))?;
+    }
     let (state, config) = (&job.state, &job.trainer.config);
     let evaluations: Vec<Evaluation> = state.evaluations.iter().copied().chain(after).collect();
     let of = |who| evaluations.iter().find(|e| e.who == who);
@@ -51,17 +54,17 @@ pub(crate) fn write(job: &Job, after: Option<Evaluation>) -> Result<Summary> {
     Ok(summary)
 }
 
-/// Writes `model/` aside and renames it, over one that an earlier attempt left.
-fn save_model(job: &Job) -> Result<()> {
-    let (to, aside) = (job.dir.model(), job.dir.path().join(".tmp-model"));
-    let io = |source| RunError::writing(&to, source);
-    for dir in [&aside, &to] {
+/// Writes a directory aside and renames it, over one that an earlier attempt left.
+fn save_aside(job: &Job, to: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let aside = job.dir.path().join(".tmp-model");
+    let io = |source| RunError::writing(to, source);
+    for dir in [aside.as_path(), to] {
         if dir.exists() {
             fs::remove_dir_all(dir).map_err(io)?;
         }
     }
-    job.trainer.student.save(&aside)?;
-    fs::rename(&aside, &to).map_err(io)?;
+    write(&aside)?;
+    fs::rename(&aside, to).map_err(io)?;
     Ok(())
 }
 

@@ -5,8 +5,8 @@ use opd_models::{CausalLm, ChatTemplate, Tokenizer};
 use opd_rollout::Fields;
 
 use crate::{
-    AdamW, Error, Evaluator, Event, Observer, Result, RolloutDump, Supervised, TokenizedPrompts,
-    Trainer, assemble,
+    AdamW, Critic, Error, Evaluator, Event, Observer, Result, RolloutDump, Supervised,
+    TokenizedPrompts, Trainer, assemble,
     config::{StopAction, TrainConfig},
     finish, reference,
     report::{Evaluation, Who},
@@ -14,7 +14,7 @@ use crate::{
         CheckpointStore, MetricSink, RunDir, Sinks, StepMetrics, Summary, key, write_atomically,
     },
     showcase::Showcase,
-    state::{OPTIMIZER, TrainerState},
+    state::{CRITIC, OPTIMIZER, TrainerState},
     stop_rules::StopRules,
     teachers::{Demands, Teachers},
 };
@@ -83,6 +83,9 @@ impl Job {
         job.trainer.student.reload(path)?;
         let (parameters, updates) = (job.trainer.student.parameters(), job.state.updates);
         job.trainer.optimizer = AdamW::load(parameters, &path.join(OPTIMIZER), updates, device)?;
+        if let Some(critic) = &mut job.trainer.critic {
+            critic.resume(&path.join(CRITIC), updates, device)?;
+        }
         Ok(job)
     }
 
@@ -122,10 +125,20 @@ impl Job {
             let data = sft.data.as_deref().map(read).transpose()?;
             parts.supervised = Some(Supervised { coef: sft.coef, prompts: sft.prompts, data });
         }
+        let critic = Critic::new(&config, &student, &tokenizer, longest, device)?;
         let optimizer = AdamW::new(student.parameters())?;
         let dump = RolloutDump::every(config.rollout.dump_interval, dir.rollouts());
-        let trainer =
-            Trainer { student, reference, tokenizer, prompts, parts, optimizer, config, dump };
+        let trainer = Trainer {
+            student,
+            reference,
+            critic,
+            tokenizer,
+            prompts,
+            parts,
+            optimizer,
+            config,
+            dump,
+        };
         Ok(Self {
             dir,
             trainer,
@@ -283,6 +296,9 @@ impl Job {
         let path = store.save(state.step, score, |dir| -> Result<()> {
             trainer.student.save(dir)?;
             trainer.optimizer.save(trainer.student.parameters(), &dir.join(OPTIMIZER))?;
+            if let Some(critic) = &trainer.critic {
+                critic.save(&dir.join(CRITIC))?;
+            }
             state.write(dir)
         })?;
         observer.event(Event::Saved { path: &path });

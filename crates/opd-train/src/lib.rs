@@ -6,6 +6,7 @@ mod assemble;
 mod authors;
 mod collect;
 pub mod config;
+mod critic;
 mod error;
 mod evaluate;
 mod finish;
@@ -32,6 +33,7 @@ mod trainer;
 
 pub use self::{
     adamw::AdamW,
+    critic::{Critic, ValueTargets},
     error::{Error, Result},
     evaluate::{Evaluator, wilson_interval},
     job::{Job, Outcome},

@@ -10,6 +10,9 @@ pub(crate) const STATE: &str = "trainer_state.json";
 /// File of a checkpoint that holds AdamW's moments.
 pub(crate) const OPTIMIZER: &str = "optimizer.safetensors";
 
+/// Directory of a checkpoint that holds the critic and its moments.
+pub(crate) const CRITIC: &str = "critic";
+
 /// Where a run stands, beside its weights and moments.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

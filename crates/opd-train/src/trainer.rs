@@ -1,6 +1,6 @@
 use std::{borrow::Cow, time::Instant};
 
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 use opd_batch::{
     Author, Finish, Ragged, RolloutBatch, ScoreRequest, ScoredBatch, ScoredSequence, Wanted,
 };
@@ -9,9 +9,10 @@ use opd_models::{CausalLm, Checkpointing, Gradients, Tokenizer};
 use rayon::prelude::*;
 
 use crate::{
-    AdamW, Error, LearningRate, Parts, Result, RolloutDump, TokenizedPrompts,
+    AdamW, Critic, Error, LearningRate, Parts, Result, RolloutDump, TokenizedPrompts, ValueTargets,
     collect::Collected,
     config::{OldLogprobs, ResponseSource, TrainConfig},
+    critic::CriticGradients,
     micro_batches,
     run::{StepMetrics, key},
     supervised::SupervisedBatch,
@@ -28,6 +29,8 @@ pub struct Trainer {
     pub student: CausalLm,
     /// The start policy, where something asks for it.
     pub reference: Option<CausalLm>,
+    /// What gives values and learns them, for estimators that read values.
+    pub critic: Option<Critic>,
     /// The student's tokenizer.
     pub tokenizer: Tokenizer,
     /// What it is asked.
@@ -50,13 +53,30 @@ struct Updates {
     lr: f64,
     metrics: Vec<Metric>,
     ratio: Ratio,
+    /// Norm of the critic's gradient and its learning rate.
+    critic: Option<(f64, f64)>,
+}
+
+/// Gradients in the making.
+struct Sums {
+    student: Gradients,
+    critic: Option<CriticGradients>,
+}
+
+impl Sums {
+    fn add(&mut self, other: Self) -> Result<()> {
+        if let (Some(critic), Some(more)) = (&mut self.critic, other.critic) {
+            critic.add(more)?;
+        }
+        Ok(self.student.add(other.student)?)
+    }
 }
 
 /// A micro-batch that went through the model and back.
 struct Differentiated {
     micro: LossBatch,
     output: ObjectiveOutput,
-    gradients: Gradients,
+    gradients: Sums,
 }
 
 /// Importance ratio of the step's first update.
@@ -96,7 +116,8 @@ impl Trainer {
 
     /// The first parameter that holds a NaN or an infinity.
     fn bad_weights(&self) -> Result<Option<String>> {
-        for parameter in self.student.parameters().iter() {
+        let critic = self.critic.iter().flat_map(|critic| critic.parameters().iter());
+        for parameter in self.student.parameters().iter().chain(critic) {
             let values = parameter.tensor().flatten_all()?.to_dtype(DType::F64)?;
             if values.to_vec1::<f64>()?.iter().any(|value| !value.is_finite()) {
                 return Ok(Some(parameter.name()));
@@ -115,6 +136,8 @@ impl Trainer {
         let limit = self.config.distillation.as_ref().map_or(0.0, |d| d.max_missing);
         let complete = teacher_metrics::check_missing(&scored, limit);
         complete.map_err(Error::at(step + 1, "score"))?;
+        let targets = self.critic.as_ref().map(|critic| critic.targets(&scored)).transpose();
+        let targets = targets.map_err(Error::at(step + 1, "estimate"))?;
         let advantages = self.parts.estimator.advantages(&scored).map_err(Error::from);
         let advantages = advantages.map_err(Error::at(step + 1, "estimate"))?;
         if let Some(dump) = &self.dump {
@@ -124,7 +147,7 @@ impl Trainer {
         let loss_batch =
             loss_batch.map_err(Error::from).map_err(Error::at(step + 1, "estimate"))?;
         let scored_at = Instant::now();
-        let updates = self.update(batch, &loss_batch, labels.as_ref());
+        let updates = self.update(batch, &loss_batch, targets.as_ref(), labels.as_ref());
         let updates = updates.map_err(Error::at(step + 1, "update"))?;
         let end = Instant::now();
 
@@ -153,6 +176,12 @@ impl Trainer {
         for metric in updates.metrics.iter().filter(|metric| metric.name != "ratio") {
             let name = if metric.name == "kl_teacher" { key::REVERSE_KL } else { metric.name };
             metrics = metrics.with(name, metric.mean());
+        }
+        if let Some((norm, lr)) = updates.critic {
+            metrics = metrics.with("value_grad_norm", norm).with("value_learning_rate", lr);
+        }
+        if let Some(share) = targets.and_then(|targets| targets.explained_variance(scored.mask())) {
+            metrics = metrics.with("value_explained_variance", share);
         }
         metrics = teacher_metrics::add(&scored, &self.parts.teacher_names, metrics);
         let seconds = |from: Instant, to: Instant| (to - from).as_secs_f64();
@@ -190,6 +219,12 @@ impl Trainer {
         if let Some(reference) = &self.reference {
             scored = scored.with_reference(self.logprobs(reference, batch)?)?;
         }
+        if let Some(critic) = &self.critic {
+            let rows: Vec<usize> = (0..batch.n_rows()).collect();
+            let budget = self.config.optimizer.token_budget;
+            let values = critic.values(&self.student, &sequences(batch, &rows), budget)?;
+            scored = scored.with_values(Ragged::new("values", batch.rows().clone(), values)?)?;
+        }
         Ok(scored)
     }
 
@@ -206,6 +241,7 @@ impl Trainer {
         &mut self,
         batch: &RolloutBatch,
         whole: &LossBatch,
+        targets: Option<&ValueTargets>,
         labels: Option<&SupervisedBatch>,
     ) -> Result<Updates> {
         let n = batch.n_rows();
@@ -219,7 +255,7 @@ impl Trainer {
                 1 => Cow::Borrowed(whole),
                 _ => Cow::Owned(whole.part(&rows, &self.parts.aggregation)?),
             };
-            let mut gradients = Gradients::new(self.student.parameters());
+            let mut gradients = self.nothing_gathered();
             let mut take = |output: &ObjectiveOutput, micro: &LossBatch| -> Result<()> {
                 let loss = output.loss.to_dtype(DType::F64)?.to_scalar::<f64>()?;
                 updates.loss += loss / parts as f64;
@@ -238,12 +274,14 @@ impl Trainer {
                 1 => {
                     for run in &runs {
                         let micro = micro(run)?;
-                        take(&self.differentiate(batch, run, &micro, &mut gradients)?, &micro)?;
+                        let output =
+                            self.differentiate(batch, run, &micro, targets, &mut gradients)?;
+                        take(&output, &micro)?;
                     }
                 }
                 n => {
                     for runs in runs.chunks(n) {
-                        for part in self.differentiate_side_by_side(batch, runs, &micro)? {
+                        for part in self.differentiate_side_by_side(batch, runs, targets, &micro)? {
                             take(&part.output, &part.micro)?;
                             gradients.add(part.gradients)?;
                         }
@@ -251,15 +289,21 @@ impl Trainer {
                 }
             }
             if let Some(labels) = labels {
-                let added = self.add_supervised(labels, part, parts, &mut gradients)?;
+                let added = self.add_supervised(labels, part, parts, &mut gradients.student)?;
                 updates.loss += added.loss / parts as f64;
                 Metric::merge(&mut updates.metrics, &added.metrics);
+            }
+            if let (Some(critic), Some(gradients)) = (&self.critic, &gradients.critic) {
+                critic.check(gradients)?;
             }
             updates.lr = rate.at(self.optimizer.updates());
             let parameters = self.student.parameters();
             let optimizer = &self.config.optimizer;
             updates.grad_norm =
-                self.optimizer.update(parameters, &gradients, updates.lr, optimizer)?;
+                self.optimizer.update(parameters, &gradients.student, updates.lr, optimizer)?;
+            if let (Some(critic), Some(gradients)) = (&mut self.critic, gradients.critic) {
+                updates.critic = Some(critic.update(gradients, planned)?);
+            }
         }
         Ok(updates)
     }
@@ -269,15 +313,23 @@ impl Trainer {
         &self,
         batch: &RolloutBatch,
         runs: &[Vec<usize>],
+        targets: Option<&ValueTargets>,
         micro: &(impl Fn(&[usize]) -> opd_loss::Result<LossBatch> + Sync),
     ) -> Result<Vec<Differentiated>> {
         let one = |run: &Vec<usize>| {
-            let mut gradients = Gradients::new(self.student.parameters());
+            let mut gradients = self.nothing_gathered();
             let micro = micro(run)?;
-            let output = self.differentiate(batch, run, &micro, &mut gradients)?;
+            let output = self.differentiate(batch, run, &micro, targets, &mut gradients)?;
             Ok(Differentiated { micro, output, gradients })
         };
         runs.par_iter().with_max_len(1).map(one).collect()
+    }
+
+    fn nothing_gathered(&self) -> Sums {
+        Sums {
+            student: Gradients::new(self.student.parameters()),
+            critic: self.critic.as_ref().map(Critic::gradients),
+        }
     }
 
     fn differentiate(
@@ -285,7 +337,8 @@ impl Trainer {
         batch: &RolloutBatch,
         rows: &[usize],
         micro: &LossBatch,
-        gradients: &mut Gradients,
+        targets: Option<&ValueTargets>,
+        gradients: &mut Sums,
     ) -> Result<ObjectiveOutput> {
         let sequences = sequences(batch, rows);
         let packed = self.student.pack(&sequences)?;
@@ -297,18 +350,41 @@ impl Trainer {
             true => Checkpointing::PerLayer,
             false => Checkpointing::Off,
         };
-        self.student.differentiate(&packed, checkpointing, gradients, |hidden, head| {
-            let teacher = states.as_ref();
-            let output = self.parts.objective.compute(&ObjectiveInputs {
-                hidden,
-                head,
-                temperature: self.config.rollout.temperature,
-                batch: micro,
-                teacher: teacher
-                    .map(|states| TeacherStates { hidden: &states.hidden, head: &states.head }),
-            })?;
-            Ok((output.loss.clone(), output))
-        })
+        let Sums { student: of_student, critic: of_critic } = gradients;
+        let learns = self.critic.as_ref().zip(targets);
+        let beside = learns.zip(of_critic.as_mut());
+        let beside = beside.and_then(|((critic, _), sums)| critic.beside(sums));
+        let differentiated = self.student.differentiate_with(
+            &packed,
+            checkpointing,
+            of_student,
+            beside,
+            |hidden, head| -> Result<(Tensor, ObjectiveOutput)> {
+                let teacher = states.as_ref();
+                let mut output = self.parts.objective.compute(&ObjectiveInputs {
+                    hidden,
+                    head,
+                    temperature: self.config.rollout.temperature,
+                    batch: micro,
+                    teacher: teacher
+                        .map(|states| TeacherStates { hidden: &states.hidden, head: &states.head }),
+                })?;
+                let mut loss = output.loss.clone();
+                if let Some((critic, targets)) = learns
+                    && let Some(values) = critic.loss_on_student(hidden, targets, micro)?
+                {
+                    loss = (loss + values.loss)?;
+                    Metric::merge(&mut output.metrics, &values.metrics);
+                }
+                Ok((loss, output))
+            },
+        );
+        let mut output = differentiated?;
+        if let (Some((critic, targets)), Some(sums)) = (learns, of_critic) {
+            let values = critic.differentiate(&sequences, checkpointing, targets, micro, sums)?;
+            Metric::merge(&mut output.metrics, &values);
+        }
+        Ok(output)
     }
 }
 

@@ -44,7 +44,17 @@ fn trainer(work: &Path, objective: impl Objective + 'static) -> Trainer {
     config.rollout.max_response_tokens = 4;
     config.optimizer.token_budget = 1;
     let optimizer = AdamW::new(student.parameters()).unwrap();
-    Trainer { student, reference: None, tokenizer, prompts, parts, optimizer, config, dump: None }
+    Trainer {
+        student,
+        reference: None,
+        critic: None,
+        tokenizer,
+        prompts,
+        parts,
+        optimizer,
+        config,
+        dump: None,
+    }
 }
 
 fn weights(trainer: &Trainer) -> Vec<Vec<f32>> {

@@ -52,6 +52,7 @@ fn step(work: &Path, token_budget: usize, at_once: usize) -> (f64, f64, Vec<Vec<
     let mut trainer = Trainer {
         student,
         reference: None,
+        critic: None,
         tokenizer,
         prompts,
         parts,

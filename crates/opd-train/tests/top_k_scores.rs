@@ -50,6 +50,7 @@ fn step(scored: bool) -> [f64; 3] {
     let mut trainer = Trainer {
         student,
         reference: None,
+        critic: None,
         tokenizer,
         prompts,
         parts,

@@ -1,6 +1,7 @@
 //! The flags of `opd train`, one file per part of the configuration.
 
 mod checkpoints;
+mod critic;
 mod data;
 mod distillation;
 mod evaluation;
@@ -22,6 +23,7 @@ use toml::Table;
 
 use self::{
     checkpoints::CheckpointFlags,
+    critic::CriticFlags,
     data::DataFlags,
     distillation::DistillationFlags,
     evaluation::EvaluationFlags,
@@ -70,6 +72,8 @@ pub(crate) struct TrainArgs {
     #[command(flatten)]
     objective: ObjectiveFlags,
     #[command(flatten)]
+    critic: CriticFlags,
+    #[command(flatten)]
     sft: SftFlags,
     #[command(flatten)]
     optimizer: OptimizerFlags,
@@ -106,6 +110,7 @@ impl TrainArgs {
         gather(&self.distillation, &mut given)?;
         gather(&self.rollout, &mut given)?;
         gather(&self.objective, &mut given)?;
+        gather(&self.critic, &mut given)?;
         gather(&self.sft, &mut given)?;
         gather(&self.optimizer, &mut given)?;
         gather(&self.evaluation, &mut given)?;

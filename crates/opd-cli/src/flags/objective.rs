@@ -135,4 +135,8 @@ pub(super) struct ObjectiveFlags {
     /// Discount of rewards, from 0 to 1
     #[arg(long, value_name = "X")]
     gamma: Option<f64>,
+    /// How far --advantage-estimator ppo looks past the critic's next value: 0 trusts it, 1
+    /// takes the whole return
+    #[arg(long, value_name = "X")]
+    lambd: Option<f64>,
 }

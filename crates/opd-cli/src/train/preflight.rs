@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use opd_models::ValueHead;
 use opd_train::{
-    config::{DistillationConfig, TrainConfig},
+    config::{CriticConfig, CriticKind, DistillationConfig, TrainConfig},
     run::RunDir,
 };
 
@@ -23,6 +24,7 @@ pub(super) fn check(config: &TrainConfig) -> anyhow::Result<()> {
         let step = named.step.is_some();
         named.path.as_deref().filter(|_| !step).map_or(Ok(()), |dir| model("teacher.path", dir))?;
     }
+    critic(&config.objective.critic)?;
     file("data.train", &data.train)?;
     for (key, path) in [
         ("data.validation", &data.validation),
@@ -32,6 +34,19 @@ pub(super) fn check(config: &TrainConfig) -> anyhow::Result<()> {
         path.as_deref().map_or(Ok(()), |path| file(key, path))?;
     }
     Ok(())
+}
+
+fn critic(config: &CriticConfig) -> anyhow::Result<()> {
+    let (key, Some(dir)) = ("objective.critic.path", &config.path) else { return Ok(()) };
+    match config.kind {
+        CriticKind::Model => model(key, dir),
+        CriticKind::Head if dir.join(ValueHead::FILE).is_file() => Ok(()),
+        CriticKind::Head => Err(Failure::usage(format!(
+            "{} holds no {}; name `critic` of a run with a critic, or use --critic model",
+            place(key, dir),
+            ValueHead::FILE
+        ))),
+    }
 }
 
 fn teacher(config: &DistillationConfig) -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ mod refusal;
 mod saving;
 mod second_opinion;
 mod tokenizer;
+mod value_head;
 
 use std::path::Path;
 

@@ -32,8 +32,8 @@ pub use self::{
     mix::{MixBy, MixConfig},
     objective::{
         AggregationKind, BaselineKind, ClipConfig, CorrectionConfig, CorrectionGrain,
-        CorrectionKind, EstimatorKind, KlKind, LossKind, ObjectiveConfig, OldLogprobs, SupportKind,
-        TailKind, TruncatedKind,
+        CorrectionKind, CriticConfig, CriticKind, EstimatorKind, KlKind, LossKind, ObjectiveConfig,
+        OldLogprobs, SupportKind, TailKind, TruncatedKind,
     },
     optimizer::{OptimizerConfig, Schedule},
     reward::{RewardConfig, RewardKind},

@@ -21,6 +21,7 @@ impl TrainConfig {
             .chain(data.test.as_mut())
             .chain(self.sft.data.as_mut())
             .chain(self.student.reference.as_mut())
+            .chain(self.objective.critic.path.as_mut())
             .chain(teacher)
             .chain(teachers)
     }

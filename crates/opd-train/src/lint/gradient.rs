@@ -123,12 +123,17 @@ fn policy(config: &TrainConfig) -> Vec<String> {
         (EstimatorKind::ReinforcePlusPlus | EstimatorKind::ReinforcePlusPlusBaseline, _) => {
             Some("the expected reward, whitened over the batch")
         }
+        (EstimatorKind::Ppo, _) => Some(match (objective.gamma, objective.lambda) {
+            (1.0, 1.0) => "the expected reward (less the critic's values)",
+            (_, 1.0) => "the expected discounted reward (less the critic's values)",
+            _ => "the expected reward, as far as the critic's values are right",
+        }),
     };
     terms.extend(reward.map(|reward| format!("- {reward}")));
     if objective.kl_coef > 0.0 && objective.estimator.reads_kl_coef() {
         terms.push(format!("{} x KL(student || start policy)", objective.kl_coef));
     }
-    let whitens = objective.whiten || objective.estimator.reads_kl_coef();
+    let whitens = objective.whiten || objective.estimator.whitens();
     if whitens && !terms.is_empty() {
         terms
             .push("(advantages of all terms whitened together: their scale is the batch's)".into());

@@ -1,7 +1,9 @@
 //! Settings that nothing reads.
 
 use super::Said;
-use crate::config::{CorrectionKind, EstimatorKind, LossKind, TrainConfig, TruncatedKind};
+use crate::config::{
+    CorrectionKind, CriticConfig, CriticKind, EstimatorKind, LossKind, TrainConfig, TruncatedKind,
+};
 
 pub(super) fn reward(config: &TrainConfig) -> Option<Said> {
     let objective = &config.objective;
@@ -51,7 +53,7 @@ pub(super) fn kl_coef(config: &TrainConfig) -> Option<Said> {
             "objective.kl_coef: the estimator {:?} has no KL to the start policy in its reward",
             objective.estimator
         );
-        (reason, "use --kl-loss-coef, or --advantage-estimator reinforce_plus_plus")
+        (reason, "use --kl-loss-coef, or --advantage-estimator ppo or reinforce_plus_plus")
     })
 }
 
@@ -60,6 +62,49 @@ pub(super) fn gamma(config: &TrainConfig) -> Option<Said> {
     (objective.gamma != 1.0 && !objective.estimator.reads_gamma()).then(|| {
         let reason = format!("gamma: the estimator {:?} discounts nothing", objective.estimator);
         (reason, "drop --gamma, or use --advantage-estimator reinforce; the discount of the teacher's signal is --opd-kl-discount")
+    })
+}
+
+pub(super) fn lambda(config: &TrainConfig) -> Option<Said> {
+    let objective = &config.objective;
+    (objective.lambda != 1.0 && objective.estimator != EstimatorKind::Ppo).then(|| {
+        let reason =
+            format!("lambda: the estimator {:?} has no critic to trust", objective.estimator);
+        (reason, "drop --lambd, or use --advantage-estimator ppo")
+    })
+}
+
+pub(super) fn critic(config: &TrainConfig) -> Option<Said> {
+    let objective = &config.objective;
+    let set = objective.critic != CriticConfig::default();
+    (set && objective.estimator != EstimatorKind::Ppo).then(|| {
+        let reason = format!(
+            "settings of a critic: the estimator {:?} reads no values, and none would be trained",
+            objective.estimator
+        );
+        let remedy = "use --advantage-estimator ppo, or drop --critic, --critic-load, --critic-lr, \
+                      --value-clip and --value-loss-coef";
+        (reason, remedy)
+    })
+}
+
+pub(super) fn value_loss(config: &TrainConfig) -> Option<Said> {
+    let CriticConfig { kind, student_coef, .. } = config.objective.critic;
+    let ppo = config.objective.estimator == EstimatorKind::Ppo;
+    (ppo && kind == CriticKind::Model && student_coef > 0.0).then(|| {
+        let reason = "value_loss_coef with a critic that is a model of its own: its loss does not \
+                      depend on the student, and moves it nowhere";
+        (reason.into(), "drop --value-loss-coef, or use --critic head")
+    })
+}
+
+pub(super) fn value_clip(config: &TrainConfig) -> Option<Said> {
+    let clips = config.objective.critic.value_clip != CriticConfig::default().value_clip;
+    let ppo = config.objective.estimator == EstimatorKind::Ppo;
+    (ppo && clips && config.optimizer.updates_per_batch == 1).then(|| {
+        let reason = "value_clip with updates_per_batch 1: the critic has not moved when its only \
+                      update of a batch is made, so that no value is clipped";
+        (reason.into(), "set --updates-per-batch above 1, or drop --value-clip")
     })
 }
 

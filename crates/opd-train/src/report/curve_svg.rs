@@ -55,7 +55,7 @@ impl Chart {
 }
 
 /// A path through the points; NaN lifts the pen.
-fn path(points: impl Iterator<Item = (f64, f64)>) -> String {
+pub(super) fn path(points: impl Iterator<Item = (f64, f64)>) -> String {
     let mut path = String::new();
     let mut pen = 'M';
     for (x, y) in points {

@@ -12,6 +12,7 @@ mod escape;
 mod evaluations;
 mod number;
 mod page;
+mod picture;
 mod position;
 mod samples;
 mod scale;
@@ -23,6 +24,7 @@ pub use self::{
     data::{Evaluation, ReportData, Sample, TokenKl, Who},
     number::count,
     page::html,
+    picture::Picture,
     position::{PositionKl, kl_by_position},
 };
 use crate::run::{Metrics, Result, write_atomically};

@@ -22,7 +22,7 @@ const ROLLOUTS: &str = "rollouts";
 const INPUTS: &str = "inputs";
 
 /// All that a run writes into its directory; what `--overwrite` may remove.
-const ENTRIES: [&str; 11] = [
+const ENTRIES: [&str; 12] = [
     lock::NAME,
     CONFIG,
     INPUTS,
@@ -34,6 +34,7 @@ const ENTRIES: [&str; 11] = [
     ROLLOUTS,
     CHECKPOINTS,
     "model",
+    "critic",
 ];
 
 /// What to do with a directory that holds a run already.
@@ -193,6 +194,11 @@ impl RunDir {
     /// The final model, `model/`.
     pub fn model(&self) -> PathBuf {
         self.path.join("model")
+    }
+
+    /// The final critic, `critic/`, of runs that have one.
+    pub fn critic(&self) -> PathBuf {
+        self.path.join("critic")
     }
 
     /// The summary of a finished run, `None` while it is not finished.

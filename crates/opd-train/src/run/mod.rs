@@ -10,6 +10,7 @@
 //! | `rollouts/step-N.jsonl` | [`RolloutDump`](crate::RolloutDump) | one file per dumped step |
 //! | `checkpoints/step-N/` | [`CheckpointStore`] | aside, synced, renamed |
 //! | `model/` | the caller | at the end |
+//! | `critic/` | the caller | at the end, where there is a critic |
 //! | `report.html` | [`crate::report::write`] | at the end |
 //! | `summary.json` | [`Summary`] | last: a directory with one holds a finished run |
 //!

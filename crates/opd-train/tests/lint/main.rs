@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod authors;
+mod critics;
 mod groups;
 mod losses;
 mod signals;
@@ -11,8 +12,8 @@ mod world;
 
 use opd_train::{
     config::{
-        AggregationKind, CorrectionKind, DistillationConfig, EstimatorKind, KlKind, LossKind,
-        OldLogprobs, ResponseSource, TailKind, TeacherKind, TrainConfig, TruncatedKind,
+        AggregationKind, CorrectionKind, CriticKind, DistillationConfig, EstimatorKind, KlKind,
+        LossKind, OldLogprobs, ResponseSource, TailKind, TeacherKind, TrainConfig, TruncatedKind,
     },
     lint::{RULES, Severity, lint},
 };
@@ -220,6 +221,39 @@ const CASES: &[Case] = &[
         groups::grpo_discounts_nothing,
     ),
     (
+        "lambda-not-read",
+        |config| {
+            config.objective.estimator = EstimatorKind::Grpo;
+            config.objective.lambda = 0.95;
+        },
+        critics::without_a_critic_lambda_is_no_setting,
+    ),
+    (
+        "critic-not-read",
+        |config| {
+            config.objective.estimator = EstimatorKind::Grpo;
+            config.objective.critic.kind = CriticKind::Model;
+        },
+        critics::grpo_reads_no_values,
+    ),
+    (
+        "value-loss-not-read",
+        |config| {
+            config.objective.estimator = EstimatorKind::Ppo;
+            config.objective.critic.kind = CriticKind::Model;
+            config.objective.critic.student_coef = 0.5;
+        },
+        critics::another_models_loss_does_not_reach_the_student,
+    ),
+    (
+        "value-clip-never-acts",
+        |config| {
+            config.objective.estimator = EstimatorKind::Ppo;
+            config.objective.critic.value_clip = 0.5;
+        },
+        critics::values_that_have_not_moved_are_not_clipped,
+    ),
+    (
         "penalty-not-read",
         |config| config.objective.truncated = TruncatedKind::Penalise,
         groups::zero_ignores_a_penalty,
@@ -364,6 +398,13 @@ fn the_gradient_is_said_in_words() {
           biased beyond the next token)"
         ]
     );
+    let ppo = of(|config| {
+        config.objective.estimator = EstimatorKind::Ppo;
+        config.objective.lambda = 0.95;
+        config.objective.kl_coef = 0.01;
+    });
+    assert_eq!(ppo[1], "- the expected reward, as far as the critic's values are right");
+    assert_eq!(ppo[2..], ["0.01 x KL(student || start policy)"]);
     let top = of(|config| config.objective.loss = LossKind::TopKReverseKl);
     assert!(top[0].contains("teacher's 64 likeliest ids, the rest as one more outcome"), "{top:?}");
 }

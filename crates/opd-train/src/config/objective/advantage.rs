@@ -27,6 +27,8 @@ pub enum EstimatorKind {
     ReinforcePlusPlus,
     /// Group-centred reward with a KL penalty per token; whitened.
     ReinforcePlusPlusBaseline,
+    /// Generalised advantage estimation with a trained critic.
+    Ppo,
 }
 
 impl EstimatorKind {
@@ -46,12 +48,17 @@ impl EstimatorKind {
 
     /// Whether `kl_coef` enters.
     pub fn reads_kl_coef(self) -> bool {
-        matches!(self, Self::ReinforcePlusPlus | Self::ReinforcePlusPlusBaseline)
+        self.whitens() || self == Self::Ppo
     }
 
     /// Whether `gamma` enters.
     pub fn reads_gamma(self) -> bool {
-        matches!(self, Self::Reinforce | Self::ReinforcePlusPlus)
+        matches!(self, Self::Reinforce | Self::ReinforcePlusPlus | Self::Ppo)
+    }
+
+    /// Whether its advantages are whitened whatever `whiten` says.
+    pub fn whitens(self) -> bool {
+        matches!(self, Self::ReinforcePlusPlus | Self::ReinforcePlusPlusBaseline)
     }
 }
 

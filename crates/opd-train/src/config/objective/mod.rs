@@ -1,5 +1,6 @@
 mod advantage;
 mod correction;
+mod critic;
 mod loss;
 mod terms;
 
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     advantage::{BaselineKind, EstimatorKind, TruncatedKind},
     correction::{CorrectionConfig, CorrectionGrain, CorrectionKind},
+    critic::{CriticConfig, CriticKind},
     loss::{ClipConfig, LossKind, SupportKind, TailKind},
     terms::{AggregationKind, KlKind, OldLogprobs},
 };
@@ -76,6 +78,11 @@ pub struct ObjectiveConfig {
     pub kl_coef: f64,
     /// Discount of the return (`--gamma`).
     pub gamma: f64,
+    /// How far `ppo` looks past the critic's next value: 0 trusts it, 1 takes the whole return
+    /// (`--lambd`).
+    pub lambda: f64,
+    /// The critic of `ppo`.
+    pub critic: CriticConfig,
 }
 
 impl Default for ObjectiveConfig {
@@ -108,6 +115,8 @@ impl Default for ObjectiveConfig {
             kl_loss_unbiased: false,
             kl_coef: 0.0,
             gamma: 1.0,
+            lambda: 1.0,
+            critic: CriticConfig::default(),
         }
     }
 }
@@ -126,6 +135,8 @@ impl ObjectiveConfig {
         fraction("objective.jsd_beta", self.jsd_beta)?;
         fraction("objective.mixed_forward", self.mixed_forward)?;
         fraction("objective.gamma", self.gamma)?;
+        fraction("objective.lambda", self.lambda)?;
+        self.critic.validate()?;
         let alpha = self.skew_alpha;
         let expected = "at least 0 and under 1";
         check((0.0..1.0).contains(&alpha), "objective.skew_alpha", expected, alpha)?;
