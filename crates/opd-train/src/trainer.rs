@@ -5,7 +5,7 @@ use opd_batch::{
     Author, Finish, Ragged, RolloutBatch, ScoreRequest, ScoredBatch, ScoredSequence, Wanted,
 };
 use opd_loss::{LossBatch, Metric, ObjectiveInputs, ObjectiveOutput, TeacherStates};
-use opd_models::{CausalLm, Checkpointing, Gradients, Tokenizer};
+use opd_models::{CausalLm, Checkpointing, Gradients, Parameters, Tokenizer};
 use rayon::prelude::*;
 
 use crate::{
@@ -116,11 +116,15 @@ impl Trainer {
 
     /// The first parameter that holds a NaN or an infinity.
     fn bad_weights(&self) -> Result<Option<String>> {
-        let critic = self.critic.iter().flat_map(|critic| critic.parameters().iter());
-        for parameter in self.student.parameters().iter().chain(critic) {
-            let values = parameter.tensor().flatten_all()?.to_dtype(DType::F64)?;
+        let named = |whose: &'static str, parameters: &Parameters| {
+            let named = parameters.iter().map(|p| (format!("{whose}{}", p.name()), p.tensor()));
+            named.collect::<Vec<_>>()
+        };
+        let critic = self.critic.iter().flat_map(|c| named("critic: ", c.parameters()));
+        for (name, values) in named("", self.student.parameters()).into_iter().chain(critic) {
+            let values = values.flatten_all()?.to_dtype(DType::F64)?;
             if values.to_vec1::<f64>()?.iter().any(|value| !value.is_finite()) {
-                return Ok(Some(parameter.name()));
+                return Ok(Some(name));
             }
         }
         Ok(None)

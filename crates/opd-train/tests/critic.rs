@@ -257,6 +257,28 @@ fn the_values_are_learnt() {
 }
 
 #[test]
+fn a_critic_that_is_damaged_stops_the_step_and_is_named() {
+    let work = tempfile::tempdir().unwrap();
+    let inputs = inputs(work.path());
+    let student = CausalLm::load(&inputs.student, DType::F32, &Device::Cpu).unwrap();
+    let width = student.config().hidden_size;
+    let head = ValueHead::random(width, 0, DType::F32, &Device::Cpu).unwrap();
+    let bias = head.parameters().iter().last().unwrap();
+    bias.var().set(&opd_testkit::tensor(&[f64::NAN], 1, DType::F32)).unwrap();
+    head.save(work.path()).unwrap();
+    let mut config = config(&inputs, CriticKind::Head);
+    config.objective.critic.path = Some(work.path().to_owned());
+    let dir = RunDir::create(work.path().join("run"), Existing::Refuse).unwrap();
+    let error = Job::create(config, dir, &Device::Cpu).unwrap().run(&mut ()).unwrap_err();
+    let first: &dyn std::error::Error = &error;
+    let chain: Vec<String> =
+        std::iter::successors(Some(first), |error| error.source()).map(|e| e.to_string()).collect();
+    assert_eq!(chain[0], "step 1, score: stopped before the weights were changed");
+    assert!(chain[1].starts_with("the weights of `critic: value_head.bias` are not"), "{chain:?}");
+    assert!(chain[2].contains("values"), "{chain:?}");
+}
+
+#[test]
 fn what_is_wrong_with_a_critic_is_said_before_the_run() {
     let work = tempfile::tempdir().unwrap();
     let inputs = inputs(work.path());
