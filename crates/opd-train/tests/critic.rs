@@ -12,7 +12,7 @@ use opd_pocket::{DataSizes, Layout, materialize_with};
 use opd_testkit::same_on_any_number_of_threads;
 use opd_train::{
     Event, Job, Observer, Outcome,
-    config::{CriticKind, DistillationConfig, EstimatorKind, TrainConfig},
+    config::{CriticKind, DistillationConfig, EstimatorKind, Schedule, TrainConfig},
     run::{Existing, Metrics, RunDir, StepMetrics},
 };
 
@@ -127,6 +127,7 @@ fn micro_batches_change_nothing_but_rounding() {
         let step = |budget: usize, at_once: usize| {
             let mut config = config(&inputs, kind);
             config.steps = 1;
+            config.objective.whiten = false;
             config.objective.critic.student_coef = f64::from(u8::from(kind == CriticKind::Head));
             config.optimizer.token_budget = budget;
             config.optimizer.micro_batches_at_once = at_once;
@@ -231,28 +232,30 @@ fn the_value_loss_moves_the_student_as_much_as_it_is_told_to() {
     assert!(most > 20.0 * more, "{most} is not far above {more}");
 }
 
+/// With a discount, most of what a return is can be told from how far the response has come.
 #[test]
 fn the_values_are_learnt() {
     let work = tempfile::tempdir().unwrap();
     let inputs = inputs(work.path());
-    for (kind, lr, bound) in [(CriticKind::Head, 2e-2, 0.1), (CriticKind::Model, 2e-3, 0.2)] {
+    for (kind, lr, bound) in [(CriticKind::Head, 5e-3, 0.3), (CriticKind::Model, 1e-3, 0.4)] {
         let mut config = config(&inputs, kind);
         config.steps = 30;
         (config.rollout.prompts, config.rollout.samples_per_prompt) = (16, 2);
         config.distillation = None;
-        config.objective.lambda = 1.0;
+        (config.objective.lambda, config.objective.gamma) = (1.0, 0.7);
         config.objective.kl_coef = 0.0;
         config.objective.critic.lr = Some(lr);
+        config.optimizer.updates_per_batch = 1;
+        config.optimizer.schedule = Schedule::Cosine;
         config.checkpoints.interval = 0;
         let run = run(work.path().join(format!("{kind:?}")), config);
         let explained = column(&run, "value_explained_variance");
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
         let (first, last) = (explained[0], mean(&explained[20..]));
-        println!("{kind:?}: {explained:?}");
-        assert!(first < 0.05, "{kind:?}: {first} before anything was learnt");
+        assert!(first < 0.1, "{kind:?}: {first} before anything was learnt");
         assert!(last > bound, "{kind:?}: {last} at the end");
         let losses = column(&run, "value_loss");
-        assert!(mean(&losses[20..]) < 0.6 * losses[0], "{kind:?}: {losses:?}");
+        assert!(mean(&losses[20..]) < 0.5 * losses[0], "{kind:?}: {losses:?}");
     }
 }
 
