@@ -46,6 +46,9 @@ struct Args {
     /// Document whose section is replaced, beside which the picture is written
     #[arg(long, default_value = "docs/objectives.md")]
     doc: PathBuf,
+    /// Check the settings of every row, say their short names, and leave
+    #[arg(long)]
+    list: bool,
     /// Try these learning rates on validation prompts instead
     #[arg(long, value_delimiter = ',', value_name = "LR")]
     search: Vec<f64>,
@@ -64,6 +67,12 @@ fn main() -> Result<()> {
     }
     for row in ROWS {
         runs::config(row, 0, args.steps, &inputs)?;
+        if args.list {
+            println!("{}: {}", row.slug, row.name);
+        }
+    }
+    if args.list {
+        return Ok(());
     }
     let mut compared = Vec::new();
     for row in ROWS.iter().filter(chosen) {

@@ -1,8 +1,6 @@
 //! What is compared: one entry per objective, as changes to the default job.
 
-use opd_train::config::{
-    AggregationKind, CriticKind, EstimatorKind, LossKind, ResponseSource, TrainConfig,
-};
+use opd_train::config::{EstimatorKind, LossKind, OldLogprobs, ResponseSource, TrainConfig};
 
 /// An objective of the comparison.
 #[derive(Clone, Copy)]
@@ -11,7 +9,7 @@ pub(crate) struct Row {
     pub(crate) slug: &'static str,
     /// In the table.
     pub(crate) name: &'static str,
-    /// Peak learning rate: the best of `--search`.
+    /// Peak learning rate.
     pub(crate) lr: f64,
     /// What it changes of the default job.
     pub(crate) change: fn(&mut TrainConfig),
@@ -29,12 +27,12 @@ pub(crate) const ROWS: &[Row] = &[
         },
     },
     Row {
-        slug: "forward-kl-labels",
-        name: "forward KL on labels (GKD beta 0, lambda 0)",
+        slug: "seq-kd",
+        name: "seq-KD: SFT on the teacher's samples",
         lr: 5e-4,
         change: |config| {
-            labels(config);
-            config.objective.loss = LossKind::ForwardKl;
+            config.rollout.responses = ResponseSource::Teacher;
+            config.objective.loss = LossKind::Sft;
         },
     },
     Row {
@@ -50,6 +48,16 @@ pub(crate) const ROWS: &[Row] = &[
         lr: 5e-4,
         change: |config| jsd(config, 1.0),
     },
+    Row {
+        slug: "minillm",
+        name: "MiniLLM",
+        lr: 5e-4,
+        change: |config| {
+            config.objective.loss = LossKind::MiniLlm;
+            config.rollout.teacher_mixed_alpha = 0.2;
+            config.objective.old_logprobs = OldLogprobs::Recompute;
+        },
+    },
     Row { slug: "opd", name: "reverse KL, sampled (OPD)", lr: 5e-4, change: |_| {} },
     Row {
         slug: "opd-grpo",
@@ -63,8 +71,7 @@ pub(crate) const ROWS: &[Row] = &[
         lr: 5e-4,
         change: |config| {
             config.objective.estimator = EstimatorKind::Ppo;
-            config.objective.critic.kind = CriticKind::Head;
-            config.objective.critic.lr = Some(1e-2);
+            config.objective.critic.lr = Some(1e-3);
         },
     },
     Row {
@@ -75,7 +82,6 @@ pub(crate) const ROWS: &[Row] = &[
             config.distillation = None;
             config.objective.estimator = EstimatorKind::Grpo;
             config.objective.loss = LossKind::PpoClip;
-            config.objective.aggregation = AggregationKind::TokenMean;
         },
     },
 ];
