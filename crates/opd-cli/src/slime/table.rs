@@ -343,8 +343,8 @@ const RULES: &[Rule] = &[
          Rust (docs/extending.md)",
     ),
     not_needed(
-        &["lambd", "value-clip", "num-critic-only-steps"],
-        "a critic alone reads it (--advantage-estimator ppo)",
+        &["num-critic-only-steps"],
+        "a critic learns from the first step on, together with the student",
     ),
     // What is shown and kept.
     not_needed(
