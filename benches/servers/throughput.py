@@ -160,8 +160,9 @@ def main():
         for by_server in scores.values():
             there = by_server["SGLang"]
             for who, here in by_server.items():
-                worst = max(abs(a - b) for a, b in zip(there, here, strict=True))
-                assert worst < 1e-3, f"{who} is off by {worst}"
+                # In f32 the likely ones agree to 1e-4 and better; tokens at random are as unlikely as -40.
+                off = max(abs(a - b) / max(10.0, abs(a)) for a, b in zip(there, here, strict=True))
+                assert off < 1e-4, f"{who}: log-probs are off by {off:.1e} of their size"
         for kind, together in cases:
             prompts, samples, prompt, response = KINDS[name][kind]
             tokens = prompts * samples * (prompt + response)
