@@ -10,6 +10,7 @@ mod training;
 mod weights;
 
 use opd_pocket::{DataSizes, materialize_with};
+use opd_testkit::GoldenModel;
 
 use crate::server::{Kind, SGLANG, Server, VLLM};
 
@@ -39,7 +40,13 @@ fn check(kind: Kind, longest: usize) {
 #[ignore = "needs the real server: tests/real_servers/run"]
 fn sglang() {
     check(SGLANG, CONTEXT - 7);
-    models::every_architecture_agrees();
+    models::agree(0..1);
+}
+
+#[test]
+#[ignore = "needs the real server: tests/real_servers/run"]
+fn sglang_architectures() {
+    models::agree(1..GoldenModel::NAMES.len());
 }
 
 #[test]
