@@ -44,7 +44,7 @@ pub enum Error {
     /// A prompt or response without tokens.
     #[error("{what} of rollout {row} is empty; drop the rollout before building the batch")]
     EmptySequence {
-        /// `prompt` or `response`.
+        /// `prompt`, `teacher_prompt` or `response`.
         what: &'static str,
         /// Index of the rollout.
         row: usize,

@@ -55,6 +55,9 @@ pub enum Author {
 pub struct Rollout {
     /// Prompt token ids, at least one.
     pub prompt: Vec<u32>,
+    /// Prompt token ids that the teacher sees instead, at least one, where it knows more than the
+    /// student; `None` is the student's prompt. What aligns the two is the response.
+    pub teacher_prompt: Option<Vec<u32>>,
     /// Response token ids as sampled, at least one; the end-of-sequence token is included.
     pub response: Vec<u32>,
     /// Log-prob (nats) of each response token under the full softmax at the rollout temperature.

@@ -6,6 +6,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 pub struct RolloutBatch {
     prompts: Ragged<u32>,
+    teacher_prompts: Option<Ragged<u32>>,
     responses: Ragged<u32>,
     sampler_logprobs: Ragged<f32>,
     truncated_logprobs: Option<Ragged<f32>>,
@@ -38,7 +39,9 @@ impl RolloutBatch {
         let sources = rollouts.iter().map(|rollout| rollout.source.clone()).collect();
         let authors = rollouts.iter().map(|rollout| rollout.author).collect();
 
+        let privileged = rollouts.iter().any(|rollout| rollout.teacher_prompt.is_some());
         let mut prompts = Vec::new();
+        let mut teacher_prompts = Vec::new();
         let mut responses = Vec::new();
         let mut sampler = Vec::new();
         let mut truncated_rows = Vec::new();
@@ -49,12 +52,17 @@ impl RolloutBatch {
                 let full = || rollout.sampler_logprobs.clone();
                 truncated_rows.push(rollout.truncated_logprobs.unwrap_or_else(full));
             }
+            if privileged {
+                let own = || rollout.prompt.clone();
+                teacher_prompts.push(rollout.teacher_prompt.unwrap_or_else(own));
+            }
             prompts.push(rollout.prompt);
             responses.push(rollout.response);
             sampler.push(rollout.sampler_logprobs);
         }
         Ok(Self {
             prompts: Ragged::from_rows(prompts),
+            teacher_prompts: privileged.then(|| Ragged::from_rows(teacher_prompts)),
             responses: Ragged::from_rows(responses),
             sampler_logprobs: Ragged::from_rows(sampler),
             truncated_logprobs: truncated.then(|| Ragged::from_rows(truncated_rows)),
@@ -80,6 +88,11 @@ impl RolloutBatch {
     /// Prompt token ids; these have rows of their own.
     pub fn prompts(&self) -> &Ragged<u32> {
         &self.prompts
+    }
+
+    /// Prompt token ids that the teacher sees: the same, unless rollouts say otherwise.
+    pub fn teacher_prompts(&self) -> &Ragged<u32> {
+        self.teacher_prompts.as_ref().unwrap_or(&self.prompts)
     }
 
     /// Response token ids.
@@ -133,6 +146,9 @@ fn check(row: usize, rollout: &Rollout) -> Result<()> {
         if tokens.is_empty() {
             return Err(Error::EmptySequence { what, row });
         }
+    }
+    if rollout.teacher_prompt.as_ref().is_some_and(Vec::is_empty) {
+        return Err(Error::EmptySequence { what: "teacher_prompt", row });
     }
     if !rollout.reward.is_finite() {
         return Err(Error::NotFinite { what: "reward", row, token: 0, value: rollout.reward });

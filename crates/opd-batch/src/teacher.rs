@@ -64,9 +64,10 @@ pub struct ScoreRequest<'a> {
 }
 
 impl<'a> ScoreRequest<'a> {
-    /// Every response of `batch`, at the temperature it was sampled at.
+    /// Every response of `batch` after the prompt that the teacher sees, at the temperature it
+    /// was sampled at.
     pub fn for_batch(batch: &'a RolloutBatch, temperature: f32) -> Self {
-        let pairs = batch.prompts().iter().zip(batch.responses().iter());
+        let pairs = batch.teacher_prompts().iter().zip(batch.responses().iter());
         let sequences = pairs.map(|(prompt, response)| ScoredSequence { prompt, response });
         Self {
             sequences: sequences.collect(),

@@ -4,8 +4,8 @@
 use std::{collections::HashMap, sync::Arc};
 
 use opd_batch::{
-    Finish, Groups, Ragged, Result, Rollout, RolloutBatch, ScoreRequest, ScoredBatch, Source,
-    Teacher, TeacherScores, Wanted,
+    Author, Error, Finish, Groups, Ragged, Result, Rollout, RolloutBatch, ScoreRequest,
+    ScoredBatch, Source, Teacher, TeacherScores, Wanted,
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -59,6 +59,29 @@ fn a_batch_keeps_every_stream_in_order() {
     assert_eq!(batch.finishes(), [Finish::Eos, Finish::Length, Finish::Eos]);
     let sources: Vec<_> = batch.sources().iter().map(Source::to_string).collect();
     assert_eq!(sources, ["default", "maths", "default"]);
+}
+
+#[test]
+fn the_teacher_sees_the_students_prompt_unless_it_is_told_more() {
+    assert_eq!(batch().teacher_prompts(), batch().prompts());
+    let mut rollouts = rollouts();
+    rollouts[1].teacher_prompt = Some(vec![9, 9, 4]);
+    rollouts[1].author = Author::Teacher;
+    let batch = RolloutBatch::from_rollouts(rollouts.clone()).unwrap();
+    let told = [vec![1, 2], vec![9, 9, 4], vec![1, 2]];
+    assert_eq!(batch.teacher_prompts(), &Ragged::from_rows(told.clone()));
+    assert_eq!(batch.prompts(), &Ragged::from_rows([vec![1, 2], vec![4], vec![1, 2]]));
+    assert_eq!(batch.authors(), [Author::Student, Author::Teacher, Author::Student]);
+    let request = ScoreRequest::for_batch(&batch, 1.0);
+    for ((sequence, told), response) in
+        request.sequences.iter().zip(&told).zip(batch.responses().iter())
+    {
+        assert_eq!((sequence.prompt, sequence.response), (told.as_slice(), response));
+    }
+    assert_eq!(&request.rows(), batch.rows(), "what aligns them is the response");
+    rollouts[2].teacher_prompt = Some(Vec::new());
+    let error = RolloutBatch::from_rollouts(rollouts).unwrap_err();
+    assert!(matches!(error, Error::EmptySequence { what: "teacher_prompt", row: 2 }), "{error}");
 }
 
 #[test]

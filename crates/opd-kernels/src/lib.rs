@@ -15,6 +15,7 @@ mod linear_support;
 mod linear_total_variation;
 mod logprob;
 mod matmul;
+mod moving_average;
 mod projection;
 pub mod reference;
 mod rms_norm;
@@ -40,6 +41,7 @@ pub use self::{
         PackedWeight, linear, linear_grad_input, linear_grad_weight, linear_grad_weight_acc,
         linear_packed,
     },
+    moving_average::moving_average,
     projection::Projection,
     rms_norm::{add_rms_norm, rms_norm, rms_norm_backward},
     rotary::{

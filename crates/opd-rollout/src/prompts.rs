@@ -21,6 +21,8 @@ pub struct Example {
     pub prompt: String,
     /// The right answer, where there is one.
     pub label: Option<String>,
+    /// What the teacher is asked instead, where it is told more.
+    pub teacher_prompt: Option<String>,
     /// Where the prompt came from.
     pub source: Source,
     /// The conversation that a chat template is to write, for a prompt that is a list of
@@ -35,11 +37,13 @@ pub struct Fields {
     pub input: String,
     /// Field of the label (`--label-key`).
     pub label: String,
+    /// Field of what the teacher is asked instead of the prompt, which a line may lack.
+    pub teacher_prompt: Option<String>,
 }
 
 impl Default for Fields {
     fn default() -> Self {
-        Self { input: "prompt".into(), label: "label".into() }
+        Self { input: "prompt".into(), label: "label".into(), teacher_prompt: None }
     }
 }
 
@@ -135,7 +139,8 @@ fn parse(line: &str, fields: &Fields) -> std::result::Result<Example, String> {
         return Err(format!("field `{}` is empty", fields.input));
     }
     let (label, source) = (text(&fields.label)?, source(&object)?);
-    Ok(Example { prompt, label, source, messages: Vec::new() })
+    let teacher_prompt = teacher_prompt(&object, fields)?;
+    Ok(Example { prompt, label, teacher_prompt, source, messages: Vec::new() })
 }
 
 fn source(object: &Map<String, Value>) -> std::result::Result<Source, String> {
@@ -159,7 +164,17 @@ fn conversation(
     let messages = object.get(field).cloned().unwrap_or_default();
     let messages: Vec<Message> = serde_json::from_value(messages).map_err(bad)?;
     let last = messages.last().ok_or_else(|| format!("field `{field}` is empty"))?;
-    Ok(Example { prompt: last.content.clone(), label, source, messages })
+    let (prompt, teacher_prompt) = (last.content.clone(), teacher_prompt(object, fields)?);
+    Ok(Example { prompt, label, teacher_prompt, source, messages })
+}
+
+/// What the teacher is asked instead, if the line says so.
+fn teacher_prompt(
+    object: &Map<String, Value>,
+    fields: &Fields,
+) -> std::result::Result<Option<String>, String> {
+    let Some(name) = &fields.teacher_prompt else { return Ok(None) };
+    Ok(text(object, name)?.filter(|text| !text.is_empty()))
 }
 
 fn text(object: &Map<String, Value>, name: &str) -> std::result::Result<Option<String>, String> {

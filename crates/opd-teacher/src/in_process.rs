@@ -45,6 +45,13 @@ impl InProcessTeacher {
         self
     }
 
+    /// Under another name than its directory's, for logs and errors.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
     /// The model.
     pub fn model(&self) -> &CausalLm {
         &self.model

@@ -16,11 +16,11 @@ use opd_loss::{
 use opd_rollout::{ExactMatch, Reward, TokenF1};
 
 use crate::{
-    Parts, Result,
+    MovingAverage, Parts, Result,
     config::{
         AggregationKind, BaselineKind, CorrectionGrain, CorrectionKind, DistillationConfig,
         EstimatorKind, KlKind, LossKind, ObjectiveConfig, RewardKind, SupportKind, TailKind,
-        TrainConfig, TruncatedKind,
+        TeacherKind, TrainConfig, TruncatedKind,
     },
     teachers::{self, Demands, Teachers},
 };
@@ -45,6 +45,7 @@ pub(crate) fn parts(
         teacher_names: scores.map(|teachers| teachers.names.clone()).unwrap_or_default(),
         distribution: distribution.map(|teacher| teacher as _),
         writer: teachers.as_ref().and_then(|teachers| teachers.in_process.clone()),
+        average: teachers.as_ref().and_then(|teachers| average(config, teachers)),
         supervised: None,
         reward: reward(config.reward.kind),
         estimator: estimator(config),
@@ -60,6 +61,13 @@ fn reward(kind: RewardKind) -> Box<dyn Reward> {
         RewardKind::ExactMatch => Box::new(ExactMatch),
         RewardKind::F1 => Box::new(TokenF1),
     }
+}
+
+/// The teacher as one that follows the student, if it does.
+fn average(config: &TrainConfig, teachers: &Teachers) -> Option<MovingAverage> {
+    let distillation = config.distillation.as_ref()?;
+    let teacher = teachers.in_process.clone().filter(|_| distillation.kind == TeacherKind::Ema)?;
+    Some(MovingAverage { teacher, decay: distillation.ema_decay })
 }
 
 fn estimator(config: &TrainConfig) -> Box<dyn AdvantageEstimator> {

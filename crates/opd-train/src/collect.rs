@@ -21,8 +21,16 @@ pub(crate) struct Collected {
     pub(crate) generated_tokens: usize,
 }
 
-/// A prompt of the step and its place in it.
-type Asked<'a> = (usize, (&'a Example, &'a [u32]));
+/// A prompt of the step.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    /// Its place in the step.
+    place: usize,
+    example: &'a Example,
+    prompt: &'a [u32],
+    /// What the teacher sees instead, where it is told more.
+    teacher_prompt: Option<&'a [u32]>,
+}
 
 impl Trainer {
     /// Samples a batch, or takes its labels, prompt by prompt as the shares have it; rows are in
@@ -30,11 +38,14 @@ impl Trainer {
     pub(crate) fn collect(&self, step: u64) -> Result<Collected> {
         let rollout = &self.config.rollout;
         let indices = self.taken(&self.prompts, step, rollout.prompts);
-        let asked: Vec<_> = indices.iter().filter_map(|&i| self.prompts.get(i)).collect();
+        let asked = indices.iter().enumerate().filter_map(|(place, &i)| {
+            let (example, prompt) = self.prompts.get(i)?;
+            Some(Asked { place, example, prompt, teacher_prompt: self.prompts.teacher_prompt(i) })
+        });
+        let asked: Vec<Asked<'_>> = asked.collect();
         let authors = authors(&rollout.shares(), self.config.seed, step, asked.len());
         let of = |author: Author| -> Vec<Asked<'_>> {
-            let all = asked.iter().copied().enumerate();
-            all.filter(|(place, _)| authors[*place] == author).collect()
+            asked.iter().copied().filter(|asked| authors[asked.place] == author).collect()
         };
         let mut rows = self.labels(&of(Author::Label))?;
         let (mut reward, mut generated_tokens) = (0.0, 0);
@@ -68,7 +79,11 @@ impl Trainer {
     /// Labels as responses.
     fn labels(&self, asked: &[Asked<'_>]) -> Result<Vec<Rollout>> {
         let labels = self.label_maker();
-        asked.iter().map(|&(place, asked)| labels.rollout(place as u32, asked)).collect()
+        let rollout = |asked: &Asked<'_>| {
+            let rollout = labels.rollout(asked.place as u32, (asked.example, asked.prompt))?;
+            Ok(Rollout { teacher_prompt: asked.teacher_prompt.map(<[u32]>::to_vec), ..rollout })
+        };
+        asked.iter().map(rollout).collect()
     }
 
     pub(crate) fn label_maker(&self) -> Labels<'_> {
@@ -89,10 +104,11 @@ impl Trainer {
             _ => (&self.student, first),
         };
         let mut requests = Vec::with_capacity(asked.len() * per_prompt);
-        for (place, (_, prompt)) in asked {
+        for Asked { place, prompt, teacher_prompt, .. } in asked {
+            let told = teacher_prompt.filter(|_| author == Author::Teacher);
             for sample in 0..per_prompt {
                 let stream = streams + (place * per_prompt + sample) as u64;
-                requests.push(Request { prompt: prompt.to_vec(), stream });
+                requests.push(Request { prompt: told.unwrap_or(prompt).to_vec(), stream });
             }
         }
         let mut engine = InProcess::new(model, rollout.max_sequences);
@@ -101,11 +117,12 @@ impl Trainer {
         }
         let generations = engine.generate(&requests, &self.sampling(author))?;
         let mut rollouts = Vec::with_capacity(generations.len());
-        for (i, (request, generation)) in requests.into_iter().zip(generations).enumerate() {
-            let (place, (example, _)) = asked[i / per_prompt];
+        for (i, generation) in generations.into_iter().enumerate() {
+            let Asked { place, example, prompt, teacher_prompt } = asked[i / per_prompt];
             let response = self.tokenizer.decode(&generation.tokens)?;
             rollouts.push(Rollout {
-                prompt: request.prompt,
+                prompt: prompt.to_vec(),
+                teacher_prompt: teacher_prompt.map(<[u32]>::to_vec),
                 response: generation.tokens,
                 sampler_logprobs: generation.logprobs,
                 truncated_logprobs: generation.truncated_logprobs,

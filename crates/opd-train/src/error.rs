@@ -119,6 +119,15 @@ pub enum Error {
         index: usize,
     },
 
+    /// A prompt for which the teacher is to be told more, and nothing is known.
+    #[error(
+        "the prompt {prompt:?} has nothing to tell the teacher: its line in the prompt file lacks the field of distillation.prompt_key, or the label that distillation.prompt_template names; add it, or drop --opd-teacher-prompt-key or --opd-teacher-prompt-template"
+    )]
+    NoTeacherPrompt {
+        /// The prompt's text.
+        prompt: String,
+    },
+
     /// A prompt that does not fit.
     #[error("{}: prompt {index} has {length} tokens; with {response} for the response the model's context of {context} is exceeded; drop it or lower rollout.max_response_tokens", path.display())]
     PromptTooLong {

@@ -70,7 +70,10 @@ impl Evaluator<'_> {
             let requests: Vec<Request> = answers
                 .clone()
                 .filter_map(|i| {
-                    let (_, prompt) = prompts.get(i / self.samples_per_prompt)?;
+                    let index = i / self.samples_per_prompt;
+                    let (_, own) = prompts.get(index)?;
+                    let told = prompts.teacher_prompt(index).filter(|_| who == Who::Teacher);
+                    let prompt = told.unwrap_or(own);
                     Some(Request { prompt: prompt.to_vec(), stream: STREAMS + i as u64 })
                 })
                 .collect();

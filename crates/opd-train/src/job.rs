@@ -81,6 +81,9 @@ impl Job {
         job.state = TrainerState::read(path)?;
         job.seconds_before = job.state.seconds_total;
         job.trainer.student.reload(path)?;
+        if let Some(average) = &job.trainer.parts.average {
+            average.load(path)?;
+        }
         let (parameters, updates) = (job.trainer.student.parameters(), job.state.updates);
         job.trainer.optimizer = AdamW::load(parameters, &path.join(OPTIMIZER), updates, device)?;
         if let Some(critic) = &mut job.trainer.critic {
@@ -99,7 +102,12 @@ impl Job {
             false => None,
         };
         let data = &config.data;
-        let fields = Fields { input: data.input_key.clone(), label: data.label_key.clone() };
+        let told = config.distillation.as_ref().filter(|d| d.tells_teacher());
+        let fields = Fields {
+            input: data.input_key.clone(),
+            label: data.label_key.clone(),
+            teacher_prompt: told.and_then(|d| d.prompt_key.clone()),
+        };
         let response = config.rollout.max_response_tokens;
         let response = response.max(config.evaluation.max_response_tokens.unwrap_or(0));
         let template = data.chat_template.then(|| ChatTemplate::load(path)).transpose()?;
@@ -110,9 +118,17 @@ impl Job {
                 TokenizedPrompts::load_chat(path, &fields, writer, student.config(), response)
             }
         };
-        let prompts = read(&data.train)?;
-        let test = data.test.as_deref().map(read).transpose()?;
-        let validation = data.validation.as_deref().map(read).transpose()?;
+        let tell = |prompts: TokenizedPrompts, required: bool| match told {
+            None => Ok(prompts),
+            Some(d) => {
+                let writer = (&tokenizer, template.as_ref());
+                prompts.with_teacher_prompts(d.prompt_template.as_deref(), writer, required)
+            }
+        };
+        let prompts = tell(read(&data.train)?, true)?;
+        let held_out = |path: &Path| tell(read(path)?, false);
+        let test = data.test.as_deref().map(held_out).transpose()?;
+        let validation = data.validation.as_deref().map(held_out).transpose()?;
         let longest = [Some(&prompts), test.as_ref(), validation.as_ref()];
         let longest = longest.into_iter().flatten().map(TokenizedPrompts::longest).max();
         let longest = longest.unwrap_or(0) + response;
@@ -298,6 +314,9 @@ impl Job {
             trainer.optimizer.save(trainer.student.parameters(), &dir.join(OPTIMIZER))?;
             if let Some(critic) = &trainer.critic {
                 critic.save(&dir.join(CRITIC))?;
+            }
+            if let Some(average) = &trainer.parts.average {
+                average.save(dir)?;
             }
             state.write(dir)
         })?;

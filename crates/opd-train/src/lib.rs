@@ -15,6 +15,7 @@ mod label_rollouts;
 mod learning_rate;
 pub mod lint;
 mod micro_batches;
+mod moving_average;
 mod observer;
 mod parts;
 mod prompts;
@@ -28,6 +29,7 @@ mod state;
 mod stop_rules;
 mod supervised;
 mod teacher_metrics;
+mod teacher_prompts;
 mod teachers;
 mod trainer;
 
@@ -39,6 +41,7 @@ pub use self::{
     job::{Job, Outcome},
     learning_rate::LearningRate,
     micro_batches::micro_batches,
+    moving_average::MovingAverage,
     observer::{Event, Observer},
     parts::Parts,
     prompts::TokenizedPrompts,

@@ -6,7 +6,7 @@ use opd_loss::{Aggregation, Objective};
 use opd_rollout::Reward;
 use opd_teacher::{DistributionTeacher, InProcessTeacher};
 
-use crate::{Supervised, TeacherNames};
+use crate::{MovingAverage, Supervised, TeacherNames};
 
 /// The algorithm of a run, as traits: the trainer knows nothing else of it.
 #[allow(missing_debug_implementations)]
@@ -19,6 +19,8 @@ pub struct Parts {
     pub distribution: Option<Arc<dyn DistributionTeacher>>,
     /// Writes responses, where some are to be the teacher's.
     pub writer: Option<Arc<InProcessTeacher>>,
+    /// The teacher, where its weights follow the student's.
+    pub average: Option<MovingAverage>,
     /// Labels whose cross-entropy is added to the loss.
     pub supervised: Option<Supervised>,
     /// Judges responses.

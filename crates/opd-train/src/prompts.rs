@@ -4,13 +4,15 @@ use opd_batch::Source;
 use opd_models::{ChatTemplate, Message, ModelConfig, Tokenizer};
 use opd_rollout::{Example, Fields, PromptSet};
 
-use crate::{Error, Result};
+use crate::{Error, Result, teacher_prompts::teacher_prompt};
 
 /// A prompt file and the token ids of each prompt.
 #[derive(Clone, Debug)]
 pub struct TokenizedPrompts {
     set: PromptSet,
     tokens: Vec<Vec<u32>>,
+    /// What the teacher is asked instead, where it is told more.
+    teacher_tokens: Vec<Option<Vec<u32>>>,
 }
 
 impl TokenizedPrompts {
@@ -78,7 +80,44 @@ impl TokenizedPrompts {
             }
             tokens.push(ids);
         }
-        Ok(Self { set, tokens })
+        let teacher_tokens = vec![None; tokens.len()];
+        Ok(Self { set, tokens, teacher_tokens })
+    }
+
+    /// Tokenises what the teacher is asked in place of each prompt: the examples' own
+    /// [`teacher_prompt`](Example::teacher_prompt), or `template` with their prompts and labels
+    /// in place of `{prompt}` and `{label}`. A chat template writes it in place of a
+    /// conversation's last message.
+    ///
+    /// An example that lacks what is needed is an error where it is `required`, and elsewhere
+    /// asks the teacher what the student is asked.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoTeacherPrompt`]; those of the tokenizer and the chat template.
+    pub fn with_teacher_prompts(
+        mut self,
+        template: Option<&str>,
+        (tokenizer, chat): (&Tokenizer, Option<&ChatTemplate>),
+        required: bool,
+    ) -> Result<Self> {
+        for (example, tokens) in self.set.examples().iter().zip(&mut self.teacher_tokens) {
+            let text = teacher_prompt(example, template);
+            if required && text.is_none() {
+                return Err(Error::NoTeacherPrompt { prompt: example.prompt.clone() });
+            }
+            let encode = |text: String| match chat {
+                None => Ok(tokenizer.encode(&text)?),
+                Some(chat) => {
+                    let before = example.messages.split_last().map_or(&[][..], |(_, rest)| rest);
+                    let messages = [before, &[Message::user(&text)]].concat();
+                    Ok(tokenizer.encode_continuation(&chat.render(&messages)?)?)
+                }
+            };
+            let ids: Option<Vec<u32>> = text.map(encode).transpose().map_err(|e: Error| e)?;
+            *tokens = ids.filter(|ids| !ids.is_empty());
+        }
+        Ok(self)
     }
 
     /// Number of prompts.
@@ -96,6 +135,11 @@ impl TokenizedPrompts {
         Some((self.set.examples().get(index)?, self.tokens.get(index)?))
     }
 
+    /// Token ids that the teacher is asked, where these are others than the student's.
+    pub fn teacher_prompt(&self, index: usize) -> Option<&[u32]> {
+        self.teacher_tokens.get(index)?.as_deref()
+    }
+
     /// Where the prompts come from, one for each.
     pub fn sources(&self) -> impl Iterator<Item = Source> + '_ {
         self.set.examples().iter().map(|example| example.source.clone())
@@ -111,8 +155,9 @@ impl TokenizedPrompts {
         self.set.in_order(step, n)
     }
 
-    /// Tokens of the longest prompt.
+    /// Tokens of the longest prompt, the teacher's included.
     pub fn longest(&self) -> usize {
-        self.tokens.iter().map(Vec::len).max().unwrap_or(0)
+        let teachers = self.teacher_tokens.iter().flatten();
+        self.tokens.iter().chain(teachers).map(Vec::len).max().unwrap_or(0)
     }
 }

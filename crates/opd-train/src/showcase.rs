@@ -40,9 +40,11 @@ impl Showcase {
             .collect();
         let generations =
             InProcess::new(student, evaluator.max_sequences).generate(&requests, &sampling)?;
-        let sequences = asked.iter().zip(&generations).map(|((_, prompt), generation)| {
-            ScoredSequence { prompt, response: &generation.tokens }
-        });
+        let sequences =
+            asked.iter().zip(&generations).enumerate().map(|(i, ((_, prompt), generation))| {
+                let prompt = prompts.teacher_prompt(i).unwrap_or(prompt);
+                ScoredSequence { prompt, response: &generation.tokens }
+            });
         let sequences: Vec<_> = sequences.collect();
         let sources: Vec<_> = asked.iter().map(|(example, _)| example.source.clone()).collect();
         let rows = Rows::from_lengths(generations.iter().map(|g| g.tokens.len()));

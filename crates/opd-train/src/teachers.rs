@@ -66,9 +66,8 @@ impl Teachers {
                     teachers.push(Arc::new(ReplayTeacher::new(journal.clone(), identity)?));
                     continue;
                 }
-                (TeacherKind::InProcess, _) => {
-                    let dir = dir(teacher)?;
-                    let loaded = Arc::new(InProcessTeacher::load(dir, DType::F32, device)?);
+                (kind, _) if kind.is_in_process() => {
+                    let loaded = Arc::new(in_process_teacher(config, teacher, device)?);
                     loaded.check_student(demands.student, demands.longest)?;
                     in_process = Some(loaded.clone()).filter(|_| all.len() == 1);
                     loaded
@@ -93,6 +92,22 @@ impl Teachers {
         }
         Ok(Self { scorer: Arc::new(routed), in_process: None, names: names(&routes, &all) })
     }
+}
+
+/// A model in this process: one that is named, or one that is made of the student.
+///
+/// The frozen start weights stand for the student with its adapters off, as there are none.
+fn in_process_teacher(
+    config: &TrainConfig,
+    teacher: &TeacherConfig,
+    device: &Device,
+) -> Result<InProcessTeacher> {
+    let start = || InProcessTeacher::load(&config.student.path, DType::F32, device);
+    Ok(match teacher.kind {
+        TeacherKind::Start => start()?.named("the student before training"),
+        TeacherKind::Ema => start()?.named("the student's moving average"),
+        _ => InProcessTeacher::load(dir(teacher)?, DType::F32, device)?,
+    })
 }
 
 /// Teachers by index, and the sources that they are for together.

@@ -153,6 +153,9 @@ impl Trainer {
         let scored_at = Instant::now();
         let updates = self.update(batch, &loss_batch, targets.as_ref(), labels.as_ref());
         let updates = updates.map_err(Error::at(step + 1, "update"))?;
+        if let Some(average) = &self.parts.average {
+            average.follow(&self.student).map_err(Error::at(step + 1, "teacher"))?;
+        }
         let end = Instant::now();
 
         let lengths: Vec<f64> = batch.rows().lengths().map(|n| n as f64).collect();
@@ -347,7 +350,7 @@ impl Trainer {
         let sequences = sequences(batch, rows);
         let packed = self.student.pack(&sequences)?;
         let states = match &self.parts.distribution {
-            Some(teacher) => Some(teacher.states(&sequences)?),
+            Some(teacher) => Some(teacher.states(&teacher_sequences(batch, rows))?),
             None => None,
         };
         let checkpointing = match self.config.optimizer.activation_checkpointing {
@@ -415,9 +418,23 @@ impl Ratio {
     }
 }
 
+/// The rows as the student sees them.
 pub(crate) fn sequences<'a>(batch: &'a RolloutBatch, rows: &[usize]) -> Vec<ScoredSequence<'a>> {
+    of_rows(batch.prompts(), batch, rows)
+}
+
+/// The rows as the teacher sees them: the responses are the same, their tokens in one order.
+fn teacher_sequences<'a>(batch: &'a RolloutBatch, rows: &[usize]) -> Vec<ScoredSequence<'a>> {
+    of_rows(batch.teacher_prompts(), batch, rows)
+}
+
+fn of_rows<'a>(
+    prompts: &'a Ragged<u32>,
+    batch: &'a RolloutBatch,
+    rows: &[usize],
+) -> Vec<ScoredSequence<'a>> {
     let row = |&row: &usize| {
-        let (prompt, response) = (batch.prompts().row(row)?, batch.responses().row(row)?);
+        let (prompt, response) = (prompts.row(row)?, batch.responses().row(row)?);
         Some(ScoredSequence { prompt, response })
     };
     rows.iter().filter_map(row).collect()

@@ -24,7 +24,7 @@ fn trainer(work: &Path, objective: impl Objective + 'static) -> Trainer {
     let inputs = materialize_with(work, sizes).unwrap();
     let student = CausalLm::random(&inputs.student, 3, DType::F32, &Device::Cpu).unwrap();
     let tokenizer = Tokenizer::load(&inputs.student).unwrap();
-    let fields = Fields { input: "prompt".into(), label: "label".into() };
+    let fields = Fields::default();
     let prompts =
         TokenizedPrompts::load(&inputs.train, &fields, &tokenizer, student.config(), 4).unwrap();
     let parts = Parts {
@@ -32,6 +32,7 @@ fn trainer(work: &Path, objective: impl Objective + 'static) -> Trainer {
         teacher_names: TeacherNames::default(),
         distribution: None,
         writer: None,
+        average: None,
         supervised: None,
         reward: Box::new(ExactMatch),
         truncation: opd_advantage::Truncation::Keep,

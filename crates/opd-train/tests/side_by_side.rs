@@ -27,7 +27,7 @@ fn step(work: &Path, token_budget: usize, at_once: usize) -> (f64, f64, Vec<Vec<
     let inputs = materialize_with(work, sizes).unwrap();
     let student = CausalLm::load(&inputs.student, DType::F32, &Device::Cpu).unwrap();
     let tokenizer = Tokenizer::load(&inputs.student).unwrap();
-    let fields = Fields { input: "prompt".into(), label: "label".into() };
+    let fields = Fields::default();
     let prompts =
         TokenizedPrompts::load(&inputs.train, &fields, &tokenizer, student.config(), 8).unwrap();
     let parts = Parts {
@@ -35,6 +35,7 @@ fn step(work: &Path, token_budget: usize, at_once: usize) -> (f64, f64, Vec<Vec<
         teacher_names: opd_train::TeacherNames::default(),
         distribution: None,
         writer: None,
+        average: None,
         supervised: None,
         reward: Box::new(Length),
         truncation: opd_advantage::Truncation::Keep,

@@ -25,7 +25,7 @@ fn step(scored: bool) -> [f64; 3] {
     let teacher = InProcessTeacher::load(&inputs.teacher, DType::F32, &Device::Cpu).unwrap();
     let teacher = Arc::new(teacher);
     let tokenizer = Tokenizer::load(&inputs.student).unwrap();
-    let fields = Fields { input: "prompt".into(), label: "label".into() };
+    let fields = Fields::default();
     let prompts =
         TokenizedPrompts::load(&inputs.train, &fields, &tokenizer, student.config(), 8).unwrap();
     let objective = TopKObjective::new(3, Support::Teacher, Tail::Bucket, Direction::Forward);
@@ -34,6 +34,7 @@ fn step(scored: bool) -> [f64; 3] {
         teacher_names: TeacherNames::default(),
         distribution: (!scored).then_some(teacher as _),
         writer: None,
+        average: None,
         supervised: None,
         reward: Box::new(ExactMatch),
         truncation: Truncation::Keep,

@@ -13,8 +13,9 @@ pub(super) struct DistillationFlags {
     #[arg(long)]
     pub(super) use_opd: bool,
     /// Where the teacher is: `in-process` (--opd-teacher-load), `sglang` or `vllm` (--rm-url;
-    /// `opd serve` is asked as sglang), or nowhere any more: `replay` takes its scores from
-    /// --opd-journal; `megatron` is another name of in-process
+    /// `opd serve` is asked as sglang); `start`, the student before training; `ema`, a moving
+    /// average of the student; or nowhere any more: `replay` takes its scores from --opd-journal;
+    /// `megatron` is another name of in-process
     #[arg(long, value_name = "TYPE", value_parser = choices::<TeacherKind>())]
     opd_type: Option<TeacherKind>,
     /// Weight of the reverse KL to the teacher
@@ -51,6 +52,16 @@ pub(super) struct DistillationFlags {
     /// File that holds the servers' bearer key
     #[arg(long, value_name = "FILE")]
     rm_api_key_file: Option<PathBuf>,
+    /// How much of itself the teacher of type ema keeps at every step
+    #[arg(long, value_name = "X")]
+    opd_ema_decay: Option<f64>,
+    /// Field of the prompt file that the teacher sees instead of the prompt, with what only it is
+    /// to know
+    #[arg(long, value_name = "KEY")]
+    opd_teacher_prompt_key: Option<String>,
+    /// What the teacher sees instead of the prompt, with {prompt} and {label} in their places
+    #[arg(long, value_name = "TEXT")]
+    opd_teacher_prompt_template: Option<String>,
     /// Fraction of a batch's tokens that may lack a score; a batch with more ends the run before
     /// it is trained on
     #[arg(long, value_name = "X")]

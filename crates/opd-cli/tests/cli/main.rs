@@ -10,6 +10,7 @@ mod input_faults;
 mod linting;
 mod mixing;
 mod models;
+mod own_teachers;
 mod probing;
 mod remote_teacher;
 mod resumption;

@@ -103,10 +103,26 @@ fn metrics(run: &Path) -> Vec<Map<String, Value>> {
 #[test]
 fn a_teacher_behind_http_teaches_what_it_teaches_in_process() {
     let work = Workplace::new();
+    same_as_in_process(&work, "");
+}
+
+/// What a server is asked is the teacher's prompt, and the response aligns the two.
+#[test]
+fn a_teacher_behind_http_is_told_more_than_the_student() {
+    let work = Workplace::new();
+    same_as_in_process(&work, "--opd-teacher-prompt-template {label}{prompt}");
+    let told = metrics(&work.path("remote"));
     let server = Server::start(&work, usize::MAX);
+    work.line(&format!("{JOB} {} --output plain", server.flags())).succeeds();
+    assert_ne!(told[0]["reverse_kl"], metrics(&work.path("plain"))[0]["reverse_kl"]);
+}
+
+#[track_caller]
+fn same_as_in_process(work: &Workplace, flags: &str) {
+    let server = Server::start(work, usize::MAX);
     let own = "--opd-type in-process --opd-teacher-load bundled:teacher";
-    work.line(&format!("{JOB} {own} --output own")).succeeds();
-    work.line(&format!("{JOB} {} --output remote", server.flags())).succeeds();
+    work.line(&format!("{JOB} {own} {flags} --output own")).succeeds();
+    work.line(&format!("{JOB} {} {flags} --output remote", server.flags())).succeeds();
     let (own, remote) = (metrics(&work.path("own")), metrics(&work.path("remote")));
     assert_eq!((own.len(), remote.len()), (3, 3));
     for (own, remote) in own.iter().zip(&remote) {

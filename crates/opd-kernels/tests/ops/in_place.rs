@@ -1,5 +1,5 @@
 use candle_core::{DType, Device, Tensor};
-use opd_kernels::{AdamWStep, adamw_step, add_assign, sum_of_squares, write_rows};
+use opd_kernels::{AdamWStep, adamw_step, add_assign, moving_average, sum_of_squares, write_rows};
 use opd_testkit::{assert_close, host, numbers, tensor};
 
 const SETTINGS: AdamWStep = AdamWStep {
@@ -102,4 +102,36 @@ fn rows_of_a_cache_are_replaced() {
     assert_eq!(cache.to_vec3::<f32>().unwrap(), want);
     write_rows(&cache, &[], &Tensor::zeros((0, 2, 3), DType::F32, &Device::Cpu).unwrap()).unwrap();
     assert_eq!(cache.to_vec3::<f32>().unwrap(), want);
+}
+
+#[test]
+fn a_moving_average_is_the_weighted_sum_of_what_it_has_seen() {
+    let n = 40_000;
+    for (dtype, tolerance) in [(DType::F64, 1e-14), (DType::F32, 1e-6)] {
+        for decay in [0.0, 0.9, 1.0] {
+            let seen: Vec<Vec<f64>> = (0..4).map(|i| numbers(n, 30 + i, 2.0)).collect();
+            let average = tensor(&seen[0], n, dtype);
+            for values in &seen[1..] {
+                moving_average(&average, &tensor(values, n, dtype), decay).unwrap();
+            }
+            // In closed form: the first has decay^3, the others (1 - decay) decay^(3 - i).
+            let weights = [decay.powi(3), decay.powi(2), decay, 1.0f64];
+            let weight = |i: usize| if i == 0 { weights[0] } else { (1.0 - decay) * weights[i] };
+            let want = (0..n).map(|v| (0..4).map(|i| weight(i) * seen[i][v]).sum());
+            assert_close(&host(&average), &want.collect::<Vec<f64>>(), tolerance);
+        }
+    }
+}
+
+#[test]
+fn a_refused_average_changes_nothing() {
+    let average = tensor(&[1.0, 2.0], 2, DType::F32);
+    let values = tensor(&[3.0, 3.0], 2, DType::F32);
+    for decay in [-0.1, 1.1, f64::NAN] {
+        moving_average(&average, &values, decay).unwrap_err();
+    }
+    moving_average(&average, &tensor(&[3.0], 1, DType::F32), 0.5).unwrap_err();
+    moving_average(&average, &tensor(&[3.0, 3.0], 2, DType::F64), 0.5).unwrap_err();
+    moving_average(&average, &average, 0.5).unwrap_err();
+    assert_eq!(host(&average), [1.0, 2.0]);
 }

@@ -28,7 +28,7 @@ fn fields_are_read_by_name() {
     };
     let second = Example { prompt: "é".into(), ..Example::default() };
     assert_eq!(set.examples(), [first, second]);
-    let fields = Fields { input: "q".into(), label: "a".into() };
+    let fields = Fields { input: "q".into(), label: "a".into(), ..Fields::default() };
     let set = read("{\"q\": \"x\", \"a\": \"y\", \"label\": null}", &fields).unwrap();
     assert_eq!(set.examples()[0].label.as_deref(), Some("y"));
 }

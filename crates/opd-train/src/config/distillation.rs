@@ -3,42 +3,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClientConfig, ConfigError, TeacherConfig,
+    ClientConfig, ConfigError, TeacherConfig, TeacherKind,
     error::{check, non_negative},
     teacher::{Misplaced, validate_all},
 };
-
-/// Where the teacher's scores come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TeacherKind {
-    /// A model in this process.
-    #[default]
-    #[serde(alias = "megatron")]
-    InProcess,
-    /// SGLang servers, or those of `opd serve`.
-    Sglang,
-    /// vLLM servers.
-    Vllm,
-    /// The scores that a journal holds; the teacher itself need not be there.
-    Replay,
-}
-
-impl TeacherKind {
-    /// Whether it is asked over HTTP.
-    pub fn is_remote(self) -> bool {
-        matches!(self, Self::Sglang | Self::Vllm)
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::InProcess => "in-process",
-            Self::Sglang => "sglang",
-            Self::Vllm => "vllm",
-            Self::Replay => "replay",
-        }
-    }
-}
 
 /// On-policy distillation: whose log-probs, and how strong the signal is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +35,17 @@ pub struct DistillationConfig {
     /// File of the servers' bearer key (`--rm-api-key-file`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key_file: Option<PathBuf>,
+    /// How slowly the teacher of type `ema` follows the student: after every step it keeps this
+    /// share of itself (`--opd-ema-decay`).
+    pub ema_decay: f64,
+    /// Field of the prompt file that the teacher sees instead of the prompt
+    /// (`--opd-teacher-prompt-key`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_key: Option<String>,
+    /// What the teacher sees instead of the prompt, with `{prompt}` and `{label}` in their places
+    /// (`--opd-teacher-prompt-template`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_template: Option<String>,
     /// Weight of the reverse KL (`--opd-kl-coef`).
     pub kl_coef: f64,
     /// How much a token answers for the KL after it, 0 to 1.
@@ -100,6 +79,9 @@ impl Default for DistillationConfig {
             urls: Vec::new(),
             api_key_env: None,
             api_key_file: None,
+            ema_decay: 0.99,
+            prompt_key: None,
+            prompt_template: None,
             kl_coef: 1.0,
             discount: 0.0,
             extrapolation: 1.0,
@@ -122,6 +104,9 @@ impl DistillationConfig {
         non_negative("distillation.prefix_weight", self.prefix_weight)?;
         let missing = self.max_missing;
         check((0.0..=1.0).contains(&missing), "distillation.max_missing", "from 0 to 1", missing)?;
+        let decay = self.ema_decay;
+        check((0.0..=1.0).contains(&decay), "distillation.ema_decay", "from 0 to 1", decay)?;
+        self.validate_prompt()?;
         self.client.validate()?;
         let replays = |teacher: &TeacherConfig| teacher.kind == TeacherKind::Replay;
         if self.journal.is_none()
@@ -141,6 +126,24 @@ impl DistillationConfig {
             }),
             teachers => validate_all(teachers),
         }
+    }
+
+    /// Whether the teacher is told more than the student.
+    pub fn tells_teacher(&self) -> bool {
+        self.prompt_key.is_some() || self.prompt_template.is_some()
+    }
+
+    fn validate_prompt(&self) -> Result<(), ConfigError> {
+        if self.prompt_key.is_some() && self.prompt_template.is_some() {
+            return Err(ConfigError::Conflict {
+                what: "distillation.prompt_key and distillation.prompt_template both say what the teacher sees".into(),
+                remedy: "give one of them",
+            });
+        }
+        let template = self.prompt_template.as_deref().unwrap_or("{prompt}");
+        let expected = "a text that holds {prompt}, and {label} where the teacher is to know it";
+        let (key, got) = ("distillation.prompt_template", format!("`{template}`"));
+        check(template.contains("{prompt}"), key, expected, got)
     }
 
     /// Whether a teacher is named here, and not by `[[teacher]]`.
@@ -169,6 +172,10 @@ impl DistillationConfig {
         let conflict = |what: String, remedy| Err(ConfigError::Conflict { what, remedy });
         let kind = self.kind.name();
         match self.teacher_config().misplaced() {
+            None if self.kind == TeacherKind::Ema && self.journal.is_some() => conflict(
+                "a journal of scores with --opd-type ema: the teacher changes at every step, and no score holds for the next".into(),
+                "drop --opd-journal",
+            ),
             None => Ok(()),
             Some(Misplaced::Identity) => conflict(
                 format!("--opd-teacher-identity goes with --opd-type replay, not with {kind}"),

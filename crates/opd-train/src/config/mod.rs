@@ -16,6 +16,7 @@ mod sft;
 mod stop;
 mod student;
 mod teacher;
+mod teacher_kind;
 mod wandb;
 
 use serde::{Deserialize, Serialize};
@@ -26,7 +27,7 @@ pub use self::{
     checkpoints::CheckpointConfig,
     client::ClientConfig,
     data::DataConfig,
-    distillation::{DistillationConfig, TeacherKind},
+    distillation::DistillationConfig,
     error::ConfigError,
     evaluation::EvaluationConfig,
     mix::{MixBy, MixConfig},
@@ -42,6 +43,7 @@ pub use self::{
     stop::{StopAction, StopConfig},
     student::StudentConfig,
     teacher::TeacherConfig,
+    teacher_kind::TeacherKind,
     wandb::WandbConfig,
 };
 
@@ -151,12 +153,19 @@ impl TrainConfig {
             }
             () => return Ok(()),
         };
+        let told = self.distillation.as_ref().is_some_and(DistillationConfig::tells_teacher);
+        if told && self.rollout.teacher_mixed_alpha > 0.0 {
+            return Err(ConfigError::Conflict {
+                what: "rollout.teacher_mixed_alpha draws tokens from both models after one prompt, and distillation.prompt_key or prompt_template give them two".into(),
+                remedy: "drop --teacher-mixed-alpha, or what the teacher is told",
+            });
+        }
         let teachers = self.all_teachers();
         let remedy = "use --use-opd --opd-type in-process --opd-teacher-load DIR, or learn from answers that were written into a file, with --responses label";
         let what = match teachers.as_slice() {
             [] => format!("the teacher is to {what} ({key}), and there is none"),
-            [only] if only.kind == TeacherKind::InProcess && only.tags.is_empty() => return Ok(()),
-            [only] if only.kind != TeacherKind::InProcess => format!(
+            [only] if only.kind.is_in_process() && only.tags.is_empty() => return Ok(()),
+            [only] if !only.kind.is_in_process() => format!(
                 "the teacher is to {what} ({key}), and a server or a journal only scores them"
             ),
             several => format!(
@@ -173,9 +182,7 @@ impl TrainConfig {
         let top = self.objective.loss.is_top_k();
         let asked = top && self.objective.top_k_support == SupportKind::Teacher;
         let whole = self.objective.loss.compares_distributions() && !asked;
-        if whole
-            && (teachers.len() > 1 || teachers.iter().any(|t| t.kind != TeacherKind::InProcess))
-        {
+        if whole && (teachers.len() > 1 || teachers.iter().any(|t| !t.kind.is_in_process())) {
             return Err(ConfigError::Conflict {
                 what: format!(
                     "the loss {:?} compares whole distributions, which one teacher in this process alone can give",

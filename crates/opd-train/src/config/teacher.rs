@@ -73,6 +73,12 @@ impl TeacherConfig {
         let conflict = |what: &str, remedy| {
             Err(ConfigError::Conflict { what: format!("teacher `{name}`: {what}"), remedy })
         };
+        if self.kind.is_own() {
+            return conflict(
+                "a teacher that is made of the student is the only one",
+                "name it in [distillation], without [[teacher]]",
+            );
+        }
         match self.misplaced() {
             None => Ok(()),
             Some(Misplaced::Identity) => {

@@ -14,6 +14,12 @@ pub fn expected_gradient(config: &TrainConfig) -> Vec<String> {
         loss if loss.is_divergence() => vec![divergence(config)],
         _ => policy(config),
     };
+    if let Some(distillation) = config.distillation.as_ref().filter(|d| d.tells_teacher()) {
+        terms.push(match &distillation.prompt_key {
+            Some(key) => format!("(the teacher sees the field `{key}` instead of the prompt)"),
+            None => "(the teacher sees distillation.prompt_template instead of the prompt)".into(),
+        });
+    }
     if config.sft.coef > 0.0 {
         let of = match &config.sft.data {
             None => "the labels".to_owned(),

@@ -7,6 +7,7 @@
 mod combinations;
 mod gradient;
 mod groups;
+mod own_teacher;
 mod reference_kl;
 mod sampling;
 mod teacher;
@@ -88,6 +89,9 @@ pub const RULES: &[Rule] = &[
     refuse("nothing-to-learn", teacher::nothing_to_learn),
     warn("teacher-temperature", teacher::other_temperature),
     warn("whitened-distillation", teacher::whitened_distillation),
+    refuse("own-teacher-agrees", own_teacher::agrees),
+    refuse("ema-never-moves", own_teacher::never_moves),
+    warn("ema-decay-not-read", own_teacher::decay_not_read),
     refuse("top-1-renormalised", top_k::one_renormalised),
     refuse("top-k-truncated", top_k::truncated),
     refuse("single-sample-group", groups::single_sample),

@@ -7,6 +7,7 @@ mod authors;
 mod critics;
 mod groups;
 mod losses;
+mod own_teachers;
 mod signals;
 mod world;
 
@@ -57,6 +58,25 @@ const CASES: &[Case] = &[
         "whitened-distillation",
         |config| config.objective.whiten = true,
         signals::whitening_cancels_the_coefficient,
+    ),
+    (
+        "own-teacher-agrees",
+        |config| own(config, TeacherKind::Start),
+        own_teachers::a_teacher_that_agrees_teaches_nothing,
+    ),
+    (
+        "ema-never-moves",
+        |config| {
+            own(config, TeacherKind::Ema);
+            distillation(config).ema_decay = 1.0;
+            distillation(config).prompt_key = Some("hinted".into());
+        },
+        own_teachers::an_average_that_keeps_all_never_moves,
+    ),
+    (
+        "ema-decay-not-read",
+        |config| distillation(config).ema_decay = 0.5,
+        own_teachers::a_frozen_teacher_does_not_follow,
     ),
     (
         "top-1-renormalised",
@@ -286,6 +306,10 @@ fn distillation(config: &mut TrainConfig) -> &mut DistillationConfig {
     config.distillation.as_mut().unwrap()
 }
 
+fn own(config: &mut TrainConfig, kind: TeacherKind) {
+    (distillation(config).kind, distillation(config).teacher) = (kind, None);
+}
+
 /// A run that nothing can be said against.
 fn config() -> TrainConfig {
     let mut config = TrainConfig { steps: 1, ..TrainConfig::default() };
@@ -342,6 +366,32 @@ fn a_bias_that_is_asked_for_is_accepted() {
     assert!(config.validate().unwrap_err().to_string().contains("more certainty"));
     config.objective.allow_biased = true;
     config.validate().unwrap();
+}
+
+/// What makes a teacher of the student's own weights worth having.
+#[test]
+fn a_teacher_of_ones_own_needs_something_to_teach() {
+    let refused = |change: fn(&mut TrainConfig)| {
+        let mut config = config();
+        own(&mut config, TeacherKind::Ema);
+        change(&mut config);
+        lint(&config).findings.iter().any(|finding| finding.rule == "own-teacher-agrees")
+    };
+    assert!(refused(|_| {}));
+    assert!(refused(|config| config.objective.loss = LossKind::Jsd));
+    assert!(refused(|config| config.objective.loss = LossKind::MiniLlm));
+    assert!(!refused(|config| distillation(config).prompt_key = Some("hinted".into())));
+    assert!(!refused(|config| config.objective.estimator = EstimatorKind::Rloo));
+    assert!(!refused(|config| config.sft.coef = 0.1));
+    let written = |temperature: f64| {
+        let mut config = config();
+        own(&mut config, TeacherKind::Start);
+        config.objective.loss = LossKind::Sft;
+        config.rollout.responses = ResponseSource::Teacher;
+        config.rollout.teacher_temperature = temperature;
+        lint(&config).refusals().count()
+    };
+    assert_eq!((written(1.0), written(0.5)), (1, 0), "sharpened responses teach sharpness");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::world::{
 
 /// Expected gradient of on-policy distillation with the log-probs `old` and `teacher` of the
 /// tokens, drawn from `drawn`.
-fn signal(
+pub(crate) fn signal(
     estimator: &dyn AdvantageEstimator,
     old: &[f64],
     teacher: &[f64],
