@@ -80,13 +80,17 @@ fn a_hint_in_a_field_is_a_hint_in_a_template() {
 #[test]
 fn the_student_learns_what_its_own_start_says_with_a_hint() {
     let work = Workplace::new();
-    let flags = "--steps 40 --opd-type start --loss reverse_kl";
-    let lines = run(&work, "start", &format!("{flags} {HINT}"));
+    let job = JOB
+        .replace("--rollout-batch-size 6 --n-samples-per-prompt 2", "--rollout-batch-size 32")
+        .replace("--lr 1e-3", "--lr 3e-4 --lr-warmup 5 --n-samples-per-prompt 1");
+    let flags = format!("--steps 40 --opd-type start --loss reverse_kl {HINT} --output run");
+    work.line(&format!("{job} {flags}")).succeeds();
+    let lines = records(&work.path("run/metrics.jsonl"));
     let mean = |lines: &[Value]| {
         lines.iter().map(|line| number(line, "divergence")).sum::<f64>() / lines.len() as f64
     };
-    let (first, last) = (mean(&lines[..4]), mean(&lines[36..]));
-    assert!(last < 0.5 * first, "{first} at first, {last} at last");
+    let (first, last) = (mean(&lines[..5]), mean(&lines[32..]));
+    assert!(last < 0.6 * first, "{first} at first, {last} at last");
 }
 
 #[test]
@@ -128,10 +132,13 @@ fn what_does_not_go_together_is_refused() {
         work.line(&format!("{JOB} --steps 1 {flags}")).fails(2, said);
     };
     let named = "--opd-teacher-load bundled:teacher";
-    refused(&format!("--opd-type ema {HINT} {named}"), &["one of type ema is made of the student"]);
+    refused(
+        &format!("--opd-type ema {HINT} {named}"),
+        &["--opd-teacher-load goes with --opd-type in-process, not with ema"],
+    );
     refused(
         &format!("--opd-type start {HINT} --rm-url http://h"),
-        &["not with start", "drop them"],
+        &["--rm-url goes with", "not with start"],
     );
     refused(&format!("--opd-type ema {HINT} --opd-journal j"), &["changes at every step"]);
     refused(&format!("--opd-type ema {HINT} --opd-ema-decay 1.5"), &["from 0 to 1, got 1.5"]);
