@@ -40,7 +40,7 @@ impl MovingAverage {
     }
 
     pub(crate) fn save(&self, checkpoint: &Path) -> Result<()> {
-        Ok(self.teacher.model().save(&checkpoint.join(TEACHER))?)
+        Ok(self.teacher.model().save(checkpoint.join(TEACHER))?)
     }
 
     pub(crate) fn load(&self, checkpoint: &Path) -> Result<()> {
