@@ -41,7 +41,7 @@ impl<A: Teacher, B: Teacher> Teacher for Ensemble<A, B> {
         let logprobs = a.logprobs.zip_with(&b.logprobs, "second teacher", |a, b| {
             Some(((a.as_ref()?.exp() + b.as_ref()?.exp()) / 2.0).ln())
         })?;
-        Ok(TeacherScores { logprobs, top: None })
+        Ok(TeacherScores { logprobs, top: None, spans: None })
     }
 }
 
@@ -58,7 +58,7 @@ impl<T: Teacher> Teacher for Forgetful<T> {
         let rows = all
             .iter()
             .map(|row| row.iter().enumerate().map(|(i, score)| score.filter(|_| i == 0)).collect());
-        Ok(TeacherScores { logprobs: Ragged::from_rows(rows), top: None })
+        Ok(TeacherScores { logprobs: Ragged::from_rows(rows), top: None, spans: None })
     }
 }
 

@@ -1,7 +1,7 @@
-//! Makes the bundled teacher and student from nothing: supervised training on sorted digits.
+//! Makes the bundled teachers and the student from nothing: supervised training on sorted digits.
 //!
-//! `cargo run --release --example make_pocket` writes `model.safetensors` of both into
-//! `crates/opd-pocket/assets/`. Same seed, same instruction set: same bytes. The teacher sees
+//! `cargo run --release --example make_pocket` writes `model.safetensors` of each into
+//! `crates/opd-pocket/assets/`. Same seed, same instruction set: same bytes. The teachers see
 //! fresh examples at every step; the student sees 392, again and again, and so learns the task
 //! in part.
 
@@ -31,8 +31,9 @@ struct Recipe {
     seed: u64,
 }
 
-const RECIPES: [Recipe; 2] = [
+const RECIPES: [Recipe; 3] = [
     Recipe { name: "teacher", steps: 1000, batch: 128, demonstrations: None, seed: 1 },
+    Recipe { name: "pairs_teacher", steps: 1500, batch: 128, demonstrations: None, seed: 3 },
     Recipe { name: "student", steps: 500, batch: 64, demonstrations: Some(392), seed: 2 },
 ];
 

@@ -1,6 +1,6 @@
 use opd_batch::{Ragged, ScoredBatch};
 
-use crate::{AdvantageEstimator, Result, discounted::discounted_sums, output::per_token, setting};
+use crate::{AdvantageEstimator, Result, discounted::discounted_spans, output::per_token, setting};
 
 const NAME: &str = "ExtrapolatedKl";
 
@@ -14,7 +14,7 @@ const NAME: &str = "ExtrapolatedKl";
 /// Log-probs in nats. The student that this leads to is proportional to
 /// `reference * (teacher / reference)^lambda`: the reference at 0, the teacher at 1, which is
 /// [`ReverseKl`](crate::ReverseKl) and needs no reference, and beyond the teacher above 1. The
-/// source's reference is the teacher's own start; the batch's is whatever scored it. Masked and
+/// source's reference is the teacher's own start; the batch's is whatever scored it. Spans, masked and
 /// unscored tokens are treated as by `ReverseKl`.
 ///
 /// Source: Yang et al. 2026, Learning beyond Teacher (G-OPD, ExOPD),
@@ -44,20 +44,20 @@ impl AdvantageEstimator for ExtrapolatedKl {
         let beyond = f64::from(self.lambda) - 1.0;
         let reference = match self.lambda == 1.0 {
             true => None,
-            false => Some(batch.reference_logprobs(NAME)?.values()),
+            false => Some(batch.per_span(batch.reference_logprobs(NAME)?)?),
         };
-        let (old, mask) = (batch.old_logprobs().values(), batch.mask().values());
+        let (old, mask) = (batch.per_span(batch.old_logprobs())?, batch.mask().values());
         let coef = f64::from(self.coef);
         let signal = |token: usize| match teacher[token] {
             Some(teacher) if mask[token] => {
                 let teacher = f64::from(teacher);
-                let extra = reference.map_or(0.0, |r| beyond * (teacher - f64::from(r[token])));
-                coef * (teacher - f64::from(old[token]) + extra)
+                let extra = reference.as_ref().map_or(0.0, |r| beyond * (teacher - r[token]));
+                coef * (teacher - old[token] + extra)
             }
             _ => 0.0,
         };
         let mut signal: Vec<f64> = (0..mask.len()).map(signal).collect();
-        discounted_sums(batch.rollouts().rows(), &mut signal, f64::from(self.discount));
+        discounted_spans(batch, &mut signal, f64::from(self.discount));
         per_token(batch, signal, "advantages of ExtrapolatedKl")
     }
 

@@ -38,18 +38,21 @@ impl AdvantageEstimator for FutureKl {
     fn advantages(&self, batch: &ScoredBatch<'_>) -> Result<Ragged<f32>> {
         self.validate()?;
         let teacher = batch.teacher_logprobs(NAME)?.values();
-        let (old, mask) = (batch.old_logprobs().values(), batch.mask().values());
+        let (old, mask) = (batch.per_span(batch.old_logprobs())?, batch.mask().values());
         let coef = f64::from(self.coef);
         let mut signal = vec![0.0; mask.len()];
         for range in batch.rollouts().rows().ranges() {
             let (mut sum, mut n) = (0.0, 0.0f64);
+            let mut after = 0.0;
             for token in range.rev() {
-                let over = if self.length_normalised { n.max(1.0) } else { 1.0 };
-                signal[token] = coef * sum / over;
-                if let (Some(teacher), true) = (teacher[token], mask[token]) {
-                    sum += f64::from(teacher) - f64::from(old[token]);
-                    n += 1.0;
+                if batch.ends_span(token) {
+                    after = coef * sum / if self.length_normalised { n.max(1.0) } else { 1.0 };
+                    if let (Some(teacher), true) = (teacher[token], mask[token]) {
+                        sum += f64::from(teacher) - old[token];
+                        n += 1.0;
+                    }
                 }
+                signal[token] = after;
             }
         }
         per_token(batch, signal, "advantages of FutureKl")

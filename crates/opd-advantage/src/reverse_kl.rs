@@ -1,6 +1,6 @@
 use opd_batch::{Ragged, ScoredBatch};
 
-use crate::{AdvantageEstimator, Result, discounted::discounted_sums, output::per_token, setting};
+use crate::{AdvantageEstimator, Result, discounted::discounted_spans, output::per_token, setting};
 
 const NAME: &str = "ReverseKl";
 
@@ -15,6 +15,9 @@ const NAME: &str = "ReverseKl";
 /// tokens that the teacher finds likelier than the student did get a positive advantage.
 /// `m` is [`ScoredBatch::mask`], so a token without a teacher's score contributes nothing. With
 /// `discount = 0` a masked token gets 0; above 0 it passes on what comes after it.
+///
+/// Where the teacher scored spans of tokens, because it cuts text into others, log-probs are sums
+/// over the span, `t` counts spans, and each token of a span has its advantage.
 ///
 /// Add it to any estimator, before whitening:
 ///
@@ -52,15 +55,15 @@ impl AdvantageEstimator for ReverseKl {
         self.validate()?;
         let coef = f64::from(self.coef);
         let teacher = batch.teacher_logprobs(NAME)?;
-        let old = batch.old_logprobs().values().iter();
-        let tokens = old.zip(teacher.values()).zip(batch.mask().values());
+        let old = batch.per_span(batch.old_logprobs())?;
+        let tokens = old.into_iter().zip(teacher.values()).zip(batch.mask().values());
         let mut signal: Vec<f64> = tokens
-            .map(|((&old, &teacher), &mask)| match teacher {
-                Some(teacher) if mask => coef * (f64::from(teacher) - f64::from(old)),
+            .map(|((old, &teacher), &mask)| match teacher {
+                Some(teacher) if mask => coef * (f64::from(teacher) - old),
                 _ => 0.0,
             })
             .collect();
-        discounted_sums(batch.rollouts().rows(), &mut signal, f64::from(self.discount));
+        discounted_spans(batch, &mut signal, f64::from(self.discount));
         per_token(batch, signal, "advantages of ReverseKl")
     }
 

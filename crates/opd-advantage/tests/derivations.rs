@@ -129,7 +129,11 @@ fn reinforce_plus_plus_pays_at_the_last_token_with_mask_1() {
 #[test]
 fn reinforce_plus_plus_keeps_its_rewards_where_the_teacher_is_silent() {
     let batch = batch([rollout(0, 8.0, &[true, true])]);
-    let silent = TeacherScores { logprobs: Ragged::from_rows([vec![Some(-1.0), None]]), top: None };
+    let silent = TeacherScores {
+        logprobs: Ragged::from_rows([vec![Some(-1.0), None]]),
+        top: None,
+        spans: None,
+    };
     let scored = ScoredBatch::from_sampler(&batch).with_teacher(silent).unwrap();
     let estimator = ReinforcePlusPlus { gamma: 0.5, ..ReinforcePlusPlus::default() };
     assert_eq!(estimator.advantages(&scored).unwrap().values(), [4.0, 8.0]);
@@ -183,7 +187,7 @@ fn reverse_kl_skips_masked_and_unscored_tokens_and_stays_in_its_row() {
     let batch = batch([rollout(0, 5.0, &[true, true, false, true]), rollout(0, 5.0, &[true])]);
     let logprobs =
         Ragged::from_rows([vec![Some(-2.0), None, Some(-9.0), Some(-0.5)], vec![Some(-3.0)]]);
-    let teacher = TeacherScores { logprobs, top: None };
+    let teacher = TeacherScores { logprobs, top: None, spans: None };
     let scored = ScoredBatch::from_sampler(&batch).with_teacher(teacher).unwrap();
     let of = |coef, discount| {
         let signal = ReverseKl { coef, discount };

@@ -68,7 +68,8 @@ fn every_estimator_on_every_token() {
         let logprobs = Ragged::from_rows(teacher);
         let reference = Ragged::from_rows(rows.iter().map(|row| numbers(&row["reference"])));
         let scored = ScoredBatch::from_sampler(&batch).with_reference(reference).unwrap();
-        let scored = scored.with_teacher(TeacherScores { logprobs, top: None }).unwrap();
+        let scored =
+            scored.with_teacher(TeacherScores { logprobs, top: None, spans: None }).unwrap();
         for (name, estimator) in estimators() {
             let got = estimator.advantages(&scored).unwrap();
             let want = case["expected"][name].as_array().unwrap();

@@ -175,7 +175,7 @@ fn a_wholly_masked_batch_cannot_be_whitened() {
 fn missing_scores_alone_can_mask_the_batch() {
     let batch = batch_of(&[1.0], true);
     let logprobs = Ragged::filled(batch.rows().clone(), None);
-    let silent = TeacherScores { logprobs, top: None };
+    let silent = TeacherScores { logprobs, top: None, spans: None };
     let scored = ScoredBatch::from_sampler(&batch).with_teacher(silent).unwrap();
     let error = ReverseKl::default().whitened().advantages(&scored).unwrap_err();
     assert!(matches!(error, Error::AllMasked { n_rows: 1, n_tokens: 2 }), "{error}");

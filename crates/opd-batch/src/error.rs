@@ -78,6 +78,19 @@ pub enum Error {
         value: f32,
     },
 
+    /// Spans that do not fit their scores.
+    #[error(
+        "spans: {what} at row {row}, token {token}; a span ends with `End`, and its tokens share one score"
+    )]
+    Span {
+        /// What is wrong.
+        what: &'static str,
+        /// Row of the batch.
+        row: usize,
+        /// Token within the row's response.
+        token: usize,
+    },
+
     /// A row index outside the batch.
     #[error("row {row} is outside the batch of {n_rows} rows")]
     RowIndex {

@@ -11,6 +11,7 @@ mod rollout;
 mod rollout_batch;
 mod rows;
 mod scored;
+mod span;
 mod teacher;
 
 pub use self::{
@@ -22,5 +23,6 @@ pub use self::{
     rollout_batch::RolloutBatch,
     rows::Rows,
     scored::ScoredBatch,
+    span::SpanToken,
     teacher::{ScoreRequest, ScoredSequence, Teacher, TeacherScores, TopLogprobs, Wanted},
 };

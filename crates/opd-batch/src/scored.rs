@@ -1,4 +1,4 @@
-use crate::{Error, Ragged, Result, RolloutBatch, TeacherScores};
+use crate::{Error, Ragged, Result, RolloutBatch, SpanToken, TeacherScores};
 
 /// A rollout batch and every per-token stream that estimators read.
 ///
@@ -85,6 +85,16 @@ impl<'a> ScoredBatch<'a> {
         Ok(self)
     }
 
+    /// Trains only on tokens at which `mask` is true, too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rows`].
+    pub fn masked(mut self, mask: &Ragged<bool>) -> Result<Self> {
+        self.mask = self.mask.zip_with(mask, "mask", |&own, &other| own && other)?;
+        Ok(self)
+    }
+
     /// The rollouts.
     pub fn rollouts(&self) -> &'a RolloutBatch {
         self.rollouts
@@ -117,6 +127,33 @@ impl<'a> ScoredBatch<'a> {
             remedy: "call `Teacher::score` and `ScoredBatch::with_teacher` first",
         })?;
         Ok(&scores.logprobs)
+    }
+
+    /// Each token's value (nats), or the sum over its span where the teacher scored spans: what
+    /// is to be compared with [`Self::teacher_logprobs`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Rows`] if `logprobs` has other rows than the batch.
+    pub fn per_span(&self, logprobs: &Ragged<f32>) -> Result<Vec<f64>> {
+        logprobs.check_rows(self.rollouts.rows(), "log-probs to be summed over spans")?;
+        let mut values: Vec<f64> = logprobs.values().iter().map(|&x| x.into()).collect();
+        let mut start = 0;
+        for token in 0..values.len() {
+            if self.ends_span(token) {
+                let sum = values[start..=token].iter().sum();
+                values[start..=token].fill(sum);
+                start = token + 1;
+            }
+        }
+        Ok(values)
+    }
+
+    /// Whether a token, by its place in the packed streams, is the last of what the teacher
+    /// scored as one.
+    pub fn ends_span(&self, token: usize) -> bool {
+        let spans = self.teacher.as_ref().and_then(|scores| scores.spans.as_ref());
+        spans.is_none_or(|spans| spans.values().get(token) != Some(&SpanToken::Inside))
     }
 
     /// Log-probs of the frozen start policy.

@@ -1,6 +1,9 @@
 use std::fmt;
 
-use crate::{Error, Ragged, Result, RolloutBatch, Rows, Source, logprob::check_row};
+use crate::{
+    Error, Ragged, Result, RolloutBatch, Rows, Source, SpanToken, logprob::check_row,
+    span::check_spans,
+};
 
 /// A sequence to be scored: log-probs are wanted for the tokens of `response`.
 #[derive(Clone, Copy, Debug)]
@@ -100,10 +103,14 @@ pub struct TopLogprobs {
 pub struct TeacherScores {
     /// Log-prob (nats) of each response token; `None` where the teacher gave none.
     ///
-    /// A missing score is data: it leaves both numerator and denominator of the loss.
+    /// A missing score is data: it leaves both numerator and denominator of the loss. Where
+    /// there are [`spans`](Self::spans), each token of a span has the log-prob of all of it.
     pub logprobs: Ragged<Option<f32>>,
     /// What [`Wanted::TopK`] or [`Wanted::Ids`] asked for.
     pub top: Option<TopLogprobs>,
+    /// Where each token stands in its span, if the teacher cuts text into other tokens than the
+    /// student; without it every token is scored by itself.
+    pub spans: Option<Ragged<SpanToken>>,
 }
 
 impl TeacherScores {
@@ -113,20 +120,24 @@ impl TeacherScores {
     ///
     /// [`Error::NotFinite`] or [`Error::PositiveLogprob`], naming row and token.
     pub fn complete(logprobs: Ragged<f32>) -> Result<Self> {
-        let scores = Self { logprobs: logprobs.map(|&value| Some(value)), top: None };
+        let scores = Self { logprobs: logprobs.map(|&value| Some(value)), top: None, spans: None };
         scores.check()?;
         Ok(scores)
     }
 
-    /// Passes if every score is a log-prob and `top` has `k` entries per token.
+    /// Passes if every score is a log-prob, `top` has `k` entries per token, and the tokens of a
+    /// span have one score.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFinite`] or [`Error::PositiveLogprob`], naming row and token;
-    /// [`Error::Length`].
+    /// [`Error::NotFinite`], [`Error::PositiveLogprob`] or [`Error::Span`], naming row and
+    /// token; [`Error::Length`]; [`Error::Rows`].
     pub fn check(&self) -> Result<()> {
         for (row, scores) in self.logprobs.iter().enumerate() {
             check_row("teacher_logprobs", row, scores.iter().copied())?;
+        }
+        if let Some(spans) = &self.spans {
+            check_spans(spans, &self.logprobs)?;
         }
         let Some(top) = &self.top else { return Ok(()) };
         let expected = self.logprobs.rows().n_tokens() * top.k;
@@ -137,9 +148,15 @@ impl TeacherScores {
         }
     }
 
-    /// Number of tokens without a score.
+    /// Number of tokens that should have a score and have none.
     pub fn n_missing(&self) -> usize {
-        self.logprobs.values().iter().filter(|score| score.is_none()).count()
+        self.logprobs.values().iter().filter(|score| score.is_none()).count() - self.n_unaligned()
+    }
+
+    /// Number of tokens for which the teacher has no counterpart.
+    pub fn n_unaligned(&self) -> usize {
+        let spans = self.spans.iter().flat_map(|spans| spans.values());
+        spans.filter(|&&token| token == SpanToken::Unaligned).count()
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use opd_batch::{
     Author, Error, Finish, Groups, Ragged, Result, Rollout, RolloutBatch, ScoreRequest,
-    ScoredBatch, Source, Teacher, TeacherScores, Wanted,
+    ScoredBatch, Source, SpanToken, Teacher, TeacherScores, Wanted,
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -153,7 +153,7 @@ fn missing_scores_leave_the_mask() {
         vec![Some(-1.0), Some(-1.0), None],
         vec![Some(-2.0), Some(-3.0)],
     ]);
-    let scores = TeacherScores { logprobs: logprobs.clone(), top: None };
+    let scores = TeacherScores { logprobs: logprobs.clone(), top: None, spans: None };
     assert_eq!(scores.n_missing(), 2);
     let scored = ScoredBatch::from_sampler(&batch).with_teacher(scores).unwrap();
     let expected = Ragged::from_rows([vec![false], vec![true, false, false], vec![true, true]]);
@@ -206,4 +206,33 @@ fn teachers_work_behind_pointers() {
     assert_eq!(boxed.name(), "indifferent");
     assert_eq!(boxed.score(&request).unwrap(), expected);
     assert_eq!(expected.logprobs, Ragged::filled(batch.rows().clone(), Some(-3.0)));
+}
+
+#[test]
+fn logprobs_are_summed_over_what_the_teacher_scored_as_one() {
+    use SpanToken::{End, Inside, Unaligned};
+    let rollout = |n: usize| Rollout {
+        prompt: vec![1],
+        response: vec![2; n],
+        sampler_logprobs: vec![-1.0; n],
+        ..Rollout::default()
+    };
+    let batch = RolloutBatch::from_rollouts(vec![rollout(4), rollout(2)]).unwrap();
+    let old = Ragged::from_rows([vec![-0.5, -0.25, -1.0, -2.0], vec![-4.0, -8.0]]);
+    let tokens = ScoredBatch::new(&batch, old.clone()).unwrap();
+    assert_eq!(tokens.per_span(&old).unwrap(), [-0.5, -0.25, -1.0, -2.0, -4.0, -8.0]);
+    let scores = TeacherScores {
+        logprobs: Ragged::from_rows([
+            vec![Some(-3.0), Some(-3.0), Some(-0.5), None],
+            vec![Some(-1.0), Some(-1.0)],
+        ]),
+        top: None,
+        spans: Some(Ragged::from_rows([vec![Inside, End, End, Unaligned], vec![Inside, End]])),
+    };
+    assert_eq!((scores.n_missing(), scores.n_unaligned()), (0, 1));
+    let spans = tokens.with_teacher(scores).unwrap();
+    assert_eq!(spans.per_span(&old).unwrap(), [-0.75, -0.75, -1.0, -2.0, -12.0, -12.0]);
+    let ends: Vec<bool> = (0..6).map(|token| spans.ends_span(token)).collect();
+    assert_eq!(ends, [false, true, true, true, false, true]);
+    assert_eq!(spans.mask().values(), [true, true, true, false, true, true]);
 }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use opd_batch::{
-    Error, Ragged, Rollout, RolloutBatch, Rows, ScoredBatch, TeacherScores, TopLogprobs,
+    Error, Ragged, Rollout, RolloutBatch, Rows, ScoredBatch, SpanToken, TeacherScores, TopLogprobs,
 };
 
 fn rollout() -> Rollout {
@@ -121,7 +121,8 @@ fn streams_that_are_not_finite() {
     let batch = RolloutBatch::from_rollouts(vec![rollout(), rollout()]).unwrap();
     let broken = || Ragged::from_rows([vec![-0.1, -0.2], vec![f32::NAN, -0.4]]);
     let scored = || ScoredBatch::from_sampler(&batch);
-    let teacher = || TeacherScores { logprobs: broken().map(|&value| Some(value)), top: None };
+    let teacher =
+        || TeacherScores { logprobs: broken().map(|&value| Some(value)), top: None, spans: None };
     let cases = [
         ("old_logprobs", ScoredBatch::new(&batch, broken())),
         ("teacher_logprobs", scored().with_teacher(teacher())),
@@ -147,6 +148,7 @@ fn top_logprobs_of_another_length() {
     let scores = |n_ids, n_logprobs| TeacherScores {
         logprobs: Ragged::from_rows([vec![Some(-0.1), None], vec![Some(-0.2)]]),
         top: Some(TopLogprobs { k: 2, ids: vec![0; n_ids], logprobs: vec![-1.0; n_logprobs] }),
+        spans: None,
     };
     assert!(scores(6, 6).check().is_ok());
     let message = |scores: TeacherScores| scores.check().unwrap_err().to_string();
@@ -190,4 +192,36 @@ fn errors_of_teachers() {
     assert_eq!(failed.to_string(), "teacher `big` failed");
     let source = std::error::Error::source(&failed).unwrap();
     assert_eq!(source.to_string(), "connection refused");
+}
+
+#[test]
+fn spans_that_do_not_fit_their_scores() {
+    use SpanToken::{End, Inside, Unaligned};
+    let scores = |spans: [SpanToken; 3], scores: [Option<f32>; 3]| TeacherScores {
+        logprobs: Ragged::from_rows([vec![Some(-0.1)], scores.to_vec()]),
+        top: None,
+        spans: Some(Ragged::from_rows([vec![End], spans.to_vec()])),
+    };
+    let (a, b) = (Some(-0.5), Some(-0.7));
+    assert!(scores([Inside, End, Unaligned], [a, a, None]).check().is_ok());
+    assert!(scores([Inside, End, End], [None, None, b]).check().is_ok());
+    let cases = [
+        ([Inside, Unaligned, End], [a, None, b], "a span has no end at row 1, token 0"),
+        ([End, End, Inside], [a, b, b], "a span has no end at row 1, token 2"),
+        (
+            [Inside, End, End],
+            [a, b, b],
+            "two tokens of one span have different scores at row 1, token 0",
+        ),
+        (
+            [End, Unaligned, End],
+            [a, a, b],
+            "a token without counterpart has a score at row 1, token 1",
+        ),
+    ];
+    for (spans, values, expected) in cases {
+        let message = scores(spans, values).check().unwrap_err().to_string();
+        let end = "a span ends with `End`, and its tokens share one score";
+        assert_eq!(message, format!("spans: {expected}; {end}"));
+    }
 }

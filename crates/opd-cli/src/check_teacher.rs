@@ -9,7 +9,7 @@ use opd_http::{ApiKey, Retry, Settings};
 use opd_models::CausalLm;
 use opd_probe::{Kind, Needs, Report, Subject, probe};
 use opd_teacher::RemoteSettings;
-use opd_train::config::{TeacherKind, TrainConfig};
+use opd_train::config::{TeacherConfig, TeacherKind, TrainConfig};
 
 use crate::{compute::Compute, failure::Failure, flags::positive, records};
 
@@ -107,7 +107,9 @@ pub(crate) fn check_servers(
     quiet: bool,
 ) -> anyhow::Result<()> {
     let teachers = config.all_teachers();
-    let mut remote = teachers.iter().filter(|teacher| teacher.kind.is_remote()).peekable();
+    // The probe asks by the student's ids, which mean nothing to another tokenizer.
+    let asked = |teacher: &&TeacherConfig| teacher.kind.is_remote() && teacher.tokenizer.is_none();
+    let mut remote = teachers.iter().filter(asked).peekable();
     if remote.peek().is_none() {
         return Ok(());
     }

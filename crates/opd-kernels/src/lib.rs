@@ -7,6 +7,7 @@ mod cpu;
 mod divergence;
 mod embedding;
 mod error;
+mod linear_cross_vocabulary;
 mod linear_divergence;
 mod linear_logprob;
 mod linear_op;
@@ -31,6 +32,7 @@ pub use self::{
     divergence::{Divergence, DivergenceOutput, divergence},
     embedding::{embedding, scatter_add_rows},
     error::{Error, Result},
+    linear_cross_vocabulary::{CrossVocabulary, linear_cross_vocabulary},
     linear_divergence::linear_divergence,
     linear_logprob::linear_token_logprobs,
     linear_rows::{RowLogprobs, RowQuery, linear_row_logprobs},

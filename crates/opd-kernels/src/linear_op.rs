@@ -35,7 +35,7 @@ pub(crate) struct Chunk<'a, T> {
     pub(crate) vocab: usize,
     /// `[n, V]`.
     pub(crate) logits: &'a mut [T],
-    /// `[n, V]`, the teacher's; empty without one.
+    /// `[n, W]`, the teacher's; empty without one. `W` is its vocabulary, most often `V`.
     pub(crate) theirs: &'a [T],
 }
 
@@ -78,7 +78,7 @@ impl<R: LinearRows> LinearOp<R> {
         let Some(Projection { hidden, head }) = self.0.teacher() else {
             return Ok(work(&ChunkedLogits { rows, student, teacher: None }));
         };
-        let width = head.dims2()?.1;
+        let (vocab, width) = head.dims2()?;
         let (hidden, head) = (cpu::view::<T>(R::OP, hidden)?, cpu::view::<T>(R::OP, head)?);
         let teacher = Some(Projected { hidden: &hidden, head: &head, width, vocab });
         Ok(work(&ChunkedLogits { rows, student, teacher }))

@@ -9,16 +9,16 @@ mod policy;
 mod reference_kl;
 mod value_loss;
 
-pub use opd_kernels::Divergence;
+pub use opd_kernels::{CrossVocabulary, Divergence};
 
 pub use self::{
     aggregation::{Aggregation, Totals},
     error::{Error, Result},
     loss_batch::LossBatch,
     objective::{
-        CrossEntropy, Direction, DivergenceObjective, Metric, MiniLlm, Needs, Objective,
-        ObjectiveInputs, ObjectiveOutput, PolicyObjective, Support, Tail, TeacherStates,
-        TopKObjective, support_kl,
+        CrossEntropy, CrossVocabularyObjective, Direction, DivergenceObjective, Metric, MiniLlm,
+        Needs, Objective, ObjectiveInputs, ObjectiveOutput, PolicyObjective, Support, Tail,
+        TeacherStates, TopKObjective, support_kl,
     },
     policy::{
         Cispo, Clip, Grain, Gspo, ImportanceSampling, Outside, PolicyInputs, PolicyLoss,

@@ -74,7 +74,10 @@ impl LossBatch {
             targets: rollouts.responses().clone(),
             old_logprobs: scored.old_logprobs().clone(),
             sampler_logprobs: rollouts.sampler_logprobs().clone(),
-            teacher_logprobs: scored.teacher().map(|scores| scores.logprobs.clone()),
+            teacher_logprobs: scored
+                .teacher()
+                .filter(|scores| scores.spans.is_none())
+                .map(|scores| scores.logprobs.clone()),
             teacher_top: TeacherTop::of(scored)?,
             reference_logprobs: scored.reference_logprobs("LossBatch").ok().cloned(),
             advantages,
@@ -203,7 +206,7 @@ impl LossBatch {
         &self.sampler_logprobs
     }
 
-    /// The teacher's log-probs (nats), if a teacher scored the batch.
+    /// The teacher's log-probs (nats), if a teacher scored the batch token by token.
     pub fn teacher_logprobs(&self) -> Option<&Ragged<Option<f32>>> {
         self.teacher_logprobs.as_ref()
     }

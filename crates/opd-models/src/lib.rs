@@ -31,6 +31,6 @@ pub use self::{
     rope::Rope,
     score::chunks,
     tape::Checkpointing,
-    tokenizer::Tokenizer,
+    tokenizer::{Spelled, Tokenizer},
     value_head::ValueHead,
 };

@@ -5,6 +5,20 @@ pub(crate) type Asset = (&'static str, &'static [u8]);
 ///
 /// `cargo run --release --example make_pocket` makes the weights.
 pub(crate) const ASSETS: &[Asset] = &[
+    ("pairs_teacher/config.json", include_bytes!("../assets/pairs_teacher/config.json")),
+    (
+        "pairs_teacher/generation_config.json",
+        include_bytes!("../assets/pairs_teacher/generation_config.json"),
+    ),
+    (
+        "pairs_teacher/model.safetensors",
+        include_bytes!("../assets/pairs_teacher/model.safetensors"),
+    ),
+    ("pairs_teacher/tokenizer.json", include_bytes!("../assets/pairs_teacher/tokenizer.json")),
+    (
+        "pairs_teacher/tokenizer_config.json",
+        include_bytes!("../assets/pairs_teacher/tokenizer_config.json"),
+    ),
     ("student/config.json", include_bytes!("../assets/student/config.json")),
     ("student/generation_config.json", include_bytes!("../assets/student/generation_config.json")),
     ("student/model.safetensors", include_bytes!("../assets/student/model.safetensors")),

@@ -39,6 +39,8 @@ pub struct Layout {
     pub student: PathBuf,
     /// Model directory of the teacher.
     pub teacher: PathBuf,
+    /// Model directory of a teacher of the same skill whose tokens are pairs of digits.
+    pub pairs_teacher: PathBuf,
     /// Prompts to train on.
     pub train: PathBuf,
     /// Prompts to choose settings on.
@@ -52,6 +54,7 @@ impl Layout {
         Self {
             student: dir.join("student"),
             teacher: dir.join("teacher"),
+            pairs_teacher: dir.join("pairs_teacher"),
             train: dir.join("train.jsonl"),
             validation: dir.join("validation.jsonl"),
             test: dir.join("test.jsonl"),
@@ -68,7 +71,7 @@ pub fn materialize(dir: &Path) -> Result<Layout> {
     materialize_with(dir, DataSizes::default())
 }
 
-/// Writes the job into `dir` as an ordinary tree: two Hugging Face model directories and three
+/// Writes the job into `dir` as an ordinary tree: three Hugging Face model directories and three
 /// JSON Lines files of `{"prompt": "83120975=", "label": "01235789", "source": "sort8"}`.
 ///
 /// The same sizes give the same bytes on every machine. Files are written aside, synced and

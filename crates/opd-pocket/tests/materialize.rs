@@ -48,12 +48,14 @@ fn default_job() {
 fn models() {
     let dir = tempfile::tempdir().unwrap();
     let layout = materialize_with(dir.path(), SMALL).unwrap();
-    for (model, layers, hidden, head, ff) in
-        [(&layout.student, 2, 64, 16, 160), (&layout.teacher, 3, 128, 32, 336)]
-    {
+    for (model, vocab, layers, hidden, head, ff) in [
+        (&layout.student, 13, 2, 64, 16, 160),
+        (&layout.teacher, 13, 3, 128, 32, 336),
+        (&layout.pairs_teacher, 113, 3, 96, 24, 256),
+    ] {
         let config = json(&model.join("config.json"));
         assert_eq!(config["architectures"][0], "Qwen3ForCausalLM");
-        assert_eq!(config["vocab_size"], 13);
+        assert_eq!(config["vocab_size"], vocab);
         assert_eq!(config["num_hidden_layers"], layers);
         assert_eq!(config["hidden_size"], hidden);
         assert_eq!(config["head_dim"], head);
@@ -79,7 +81,8 @@ fn completes_an_interrupted_tree() {
     assert_eq!(fs::read(&layout.test).unwrap(), test);
     assert!(layout.teacher.join("config.json").exists());
     let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
-    let expected = ["student", "teacher", "train.jsonl", "validation.jsonl", "test.jsonl"];
+    let expected =
+        ["pairs_teacher", "student", "teacher", "train.jsonl", "validation.jsonl", "test.jsonl"];
     assert_eq!(names.collect::<HashSet<_>>(), expected.map(Into::into).into());
 }
 

@@ -54,3 +54,19 @@ fn other_characters_are_refused() {
         }
     }
 }
+
+#[test]
+fn pairs_of_digits_are_tokens_of_the_other_teacher() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/pairs_teacher/tokenizer.json");
+    let tokenizer = Tokenizer::from_file(path).expect("an embedded file");
+    assert_eq!(tokenizer.get_vocab_size(true), 113);
+    for (text, tokens) in [
+        ("83120975=", vec!["8", "3", "12", "09", "75", "="]),
+        ("01235789", vec!["01", "23", "57", "89"]),
+        ("00112", vec!["00", "11", "2"]),
+    ] {
+        let encoding = tokenizer.encode(text, true).expect("digits");
+        assert_eq!(encoding.get_tokens(), tokens);
+        assert_eq!(tokenizer.decode(encoding.get_ids(), true).expect("known ids"), text);
+    }
+}

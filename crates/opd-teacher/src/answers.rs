@@ -66,7 +66,7 @@ impl Answers {
         }
         let logprobs = Ragged::new("teacher_logprobs", rows, logprobs)?;
         let top = (k > 0).then_some(TopLogprobs { k, ids, logprobs: tops });
-        let scores = TeacherScores { logprobs, top };
+        let scores = TeacherScores { logprobs, top, spans: None };
         scores.check()?;
         Ok(scores)
     }

@@ -1,5 +1,5 @@
 use candle_core::Tensor;
-use opd_batch::ScoredSequence;
+use opd_batch::{Ragged, ScoredSequence, SpanToken};
 
 use crate::Result;
 
@@ -20,4 +20,14 @@ pub trait DistributionTeacher: Send + Sync {
     ///
     /// If the sequences do not fit the model.
     fn states(&self, sequences: &[ScoredSequence<'_>]) -> Result<States>;
+
+    /// Where each token stands in its span, if the teacher cuts text into other tokens than the
+    /// student; only the states of spans' first tokens mean something then.
+    ///
+    /// # Errors
+    ///
+    /// If a text cannot be cut.
+    fn spans(&self, _sequences: &[ScoredSequence<'_>]) -> Result<Option<Ragged<SpanToken>>> {
+        Ok(None)
+    }
 }

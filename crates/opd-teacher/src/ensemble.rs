@@ -91,6 +91,14 @@ impl Teacher for EnsembleTeacher {
         for scores in &scores {
             scores.logprobs.check_rows(&rows, "teacher_logprobs")?;
         }
+        if scores.windows(2).any(|pair| pair[0].spans != pair[1].spans) {
+            let what = "its members cut texts into different spans; give all one tokenizer";
+            return Err(opd_batch::Error::Teacher {
+                teacher: self.name.clone(),
+                source: Box::new(Error::Teachers { what: what.into() }),
+            });
+        }
+        let spans = scores.first().and_then(|scores| scores.spans.clone());
         let at = |t: usize| self.mean(scores.iter().map(|scores| scores.logprobs.values()[t]));
         let logprobs: Vec<Option<f32>> = (0..rows.n_tokens()).map(at).collect();
         let logprobs = opd_batch::Ragged::new("teacher_logprobs", rows, logprobs)?;
@@ -103,7 +111,7 @@ impl Teacher for EnsembleTeacher {
             let logprobs = (0..n).map(|i| at(i).unwrap_or(f32::NAN)).collect();
             TopLogprobs { k: tops[0].k, ids: tops[0].ids.clone(), logprobs }
         });
-        let scores = TeacherScores { logprobs, top };
+        let scores = TeacherScores { logprobs, top, spans };
         scores.check()?;
         Ok(scores)
     }

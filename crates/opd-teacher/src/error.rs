@@ -14,6 +14,13 @@ pub enum Error {
         source: Box<opd_models::Error>,
     },
 
+    /// A directory that does not say which id ends a response.
+    #[error("{}: neither generation_config.json nor config.json has an `eos_token_id`; the end of a response would have no counterpart: copy one of them from the model's repository", dir.display())]
+    NoEnd {
+        /// The directory.
+        dir: PathBuf,
+    },
+
     /// The teacher embeds fewer tokens than the student may sample.
     #[error(
         "teacher {}: vocabulary of {teacher_vocab}, the student samples from {student_vocab}; teacher and student must share one vocabulary",

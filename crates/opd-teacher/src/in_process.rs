@@ -68,10 +68,7 @@ impl InProcessTeacher {
     /// [`Error::Tokenizer`], [`Error::Vocabulary`] or [`Error::Context`].
     pub fn check_student(&self, student: &CausalLm, longest: usize) -> Result<()> {
         let teacher = || self.model.source().to_owned();
-        let context = self.model.config().context;
-        if context < longest {
-            return Err(Error::Context { teacher: teacher(), context, needed: longest });
-        }
+        self.check_context(longest)?;
         let has_tokenizer = |model: &CausalLm| model.source().join("tokenizer.json").exists();
         let with_tokenizer = has_tokenizer(&self.model) || has_tokenizer(student);
         if with_tokenizer {
@@ -85,6 +82,22 @@ impl InProcessTeacher {
             return Err(Error::Vocabulary { teacher: teacher(), teacher_vocab, student_vocab });
         }
         Ok(())
+    }
+
+    /// Passes if the context holds `longest` tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Context`].
+    pub fn check_context(&self, longest: usize) -> Result<()> {
+        let context = self.model.config().context;
+        match context < longest {
+            true => {
+                let teacher = self.model.source().to_owned();
+                Err(Error::Context { teacher, context, needed: longest })
+            }
+            false => Ok(()),
+        }
     }
 
     fn all_scores(&self, request: &ScoreRequest<'_>) -> Result<TeacherScores> {

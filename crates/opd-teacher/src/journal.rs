@@ -254,5 +254,5 @@ fn decode(bytes: &[u8], length: usize, k: usize) -> Option<RowScores> {
         logprobs.iter().map(|&bits| Some(f32::from_bits(bits))).collect();
     let sound = logprobs.iter().flatten().all(|value| value.is_finite());
     let top = top.iter().map(|&bits| f32::from_bits(bits)).collect();
-    sound.then(|| RowScores { logprobs, ids: ids.to_vec(), top })
+    sound.then(|| RowScores { logprobs, ids: ids.to_vec(), top, spans: Vec::new() })
 }

@@ -45,6 +45,13 @@ impl<T: Teacher> Teacher for JournaledTeacher<T> {
         if !unknown.is_empty() {
             let part = Part::new(request, unknown);
             let scores = self.teacher.score(&part.request(request.temperature, request.wanted))?;
+            if scores.spans.is_some() {
+                return Err(opd_batch::Error::Unsupported {
+                    teacher: self.name().to_owned(),
+                    wanted: "scores of spans for a journal".into(),
+                    remedy: "keep those of the teacher's own tokens: journal the teacher inside CrossTokenizerTeacher".into(),
+                });
+            }
             let after = self.teacher.identity();
             if after.is_ok_and(|after| after != identity) {
                 // Scores of the old weights must not be mixed with those of the new.

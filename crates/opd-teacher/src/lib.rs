@@ -1,9 +1,12 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod alignment;
 mod answers;
 mod base_url;
 mod candidates;
+mod cross_tokenizer;
+mod cross_tokenizer_states;
 mod digest;
 mod distribution;
 mod ensemble;
@@ -21,10 +24,14 @@ mod remote_settings;
 mod replay;
 mod routed;
 mod sglang;
+mod translation;
 mod vllm;
+mod vocabulary;
 
 pub use self::{
     base_url::base_url,
+    cross_tokenizer::CrossTokenizerTeacher,
+    cross_tokenizer_states::CrossTokenizerStates,
     distribution::{DistributionTeacher, States},
     ensemble::EnsembleTeacher,
     error::{Error, Result},
@@ -37,4 +44,5 @@ pub use self::{
     routed::RoutedTeacher,
     sglang::SglangTeacher,
     vllm::VllmTeacher,
+    vocabulary::Vocabulary,
 };

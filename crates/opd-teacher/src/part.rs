@@ -1,5 +1,6 @@
 use opd_batch::{
-    Ragged, Rows, ScoreRequest, ScoredSequence, Source, TeacherScores, TopLogprobs, Wanted,
+    Ragged, Rows, ScoreRequest, ScoredSequence, Source, SpanToken, TeacherScores, TopLogprobs,
+    Wanted,
 };
 
 /// Some rows of a request, as a request of their own.
@@ -66,13 +67,17 @@ pub(crate) struct RowScores {
     pub(crate) ids: Vec<u32>,
     /// `[T * k]`.
     pub(crate) top: Vec<f32>,
+    /// `[T]`, or empty where the teacher scored tokens.
+    pub(crate) spans: Vec<SpanToken>,
 }
 
 impl RowScores {
     /// The rows of scores, in order.
     pub(crate) fn of(scores: &TeacherScores) -> Vec<Self> {
         let rows = scores.logprobs.rows();
+        let spans = scores.spans.as_ref().map(|spans| spans.values());
         let row = |(range, logprobs): (std::ops::Range<usize>, &[Option<f32>])| {
+            let spans = spans.map(|spans| spans[range.clone()].to_vec()).unwrap_or_default();
             let (ids, top) = match &scores.top {
                 None => (Vec::new(), Vec::new()),
                 Some(TopLogprobs { k, ids, logprobs }) => {
@@ -80,7 +85,7 @@ impl RowScores {
                     (ids[range.clone()].to_vec(), logprobs[range].to_vec())
                 }
             };
-            Self { logprobs: logprobs.to_vec(), ids, top }
+            Self { logprobs: logprobs.to_vec(), ids, top, spans }
         };
         rows.ranges().zip(scores.logprobs.iter()).map(row).collect()
     }
@@ -92,14 +97,22 @@ impl RowScores {
     ) -> opd_batch::Result<TeacherScores> {
         let k = k_of(request.wanted);
         let (mut logprobs, mut ids, mut top) = (Vec::new(), Vec::new(), Vec::new());
+        let has_spans = rows.iter().flatten().any(|row| !row.spans.is_empty());
+        let mut spans = Vec::new();
         for row in rows.into_iter().flatten() {
+            if has_spans {
+                let alone = row.spans.is_empty().then_some(SpanToken::End);
+                spans.extend(alone.into_iter().cycle().take(row.logprobs.len()));
+                spans.extend(row.spans);
+            }
             logprobs.extend(row.logprobs);
             ids.extend(row.ids);
             top.extend(row.top);
         }
         let logprobs = Ragged::new("teacher_logprobs", request.rows(), logprobs)?;
         let top = (k > 0).then_some(TopLogprobs { k, ids, logprobs: top });
-        let scores = TeacherScores { logprobs, top };
+        let spans = has_spans.then(|| Ragged::new("spans", request.rows(), spans)).transpose()?;
+        let scores = TeacherScores { logprobs, top, spans };
         scores.check()?;
         Ok(scores)
     }

@@ -11,6 +11,7 @@ mod mount;
 mod numbers;
 mod tensors;
 mod threads;
+mod tokenizers;
 
 pub use close::assert_close;
 pub use differences::assert_gradient;
@@ -20,3 +21,4 @@ pub use mount::{Mount, skipped};
 pub use numbers::numbers;
 pub use tensors::{host, tensor};
 pub use threads::same_on_any_number_of_threads;
+pub use tokenizers::{write_byte_fallback, write_byte_level};

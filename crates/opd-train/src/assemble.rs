@@ -9,10 +9,12 @@ use opd_advantage::{
 };
 use opd_batch::KlEstimator;
 use opd_loss::{
-    Aggregation, Cispo, Clip, CrossEntropy, Direction, Divergence, DivergenceObjective, Grain,
-    Gspo, ImportanceSampling, MiniLlm, Objective, Outside, PolicyLoss, PolicyObjective, PpoClip,
-    ReferenceKl, Reinforce, SamplerCorrection, SequenceMask, Support, Tail, TopKObjective,
+    Aggregation, Cispo, Clip, CrossEntropy, CrossVocabulary, CrossVocabularyObjective, Direction,
+    Divergence, DivergenceObjective, Grain, Gspo, ImportanceSampling, MiniLlm, Objective, Outside,
+    PolicyLoss, PolicyObjective, PpoClip, ReferenceKl, Reinforce, SamplerCorrection, SequenceMask,
+    Support, Tail, TopKObjective,
 };
+use opd_models::CausalLm;
 use opd_rollout::{ExactMatch, Reward, TokenF1};
 
 use crate::{
@@ -36,21 +38,21 @@ pub(crate) fn parts(
         Some(distillation) => Some(Teachers::new(config, distillation, demands, device)?),
     };
     let compares = config.objective.loss.compares_distributions();
-    let distribution = teachers.as_ref().filter(|_| compares).and_then(|t| t.in_process.clone());
+    let distribution = teachers.as_ref().filter(|_| compares).and_then(|t| t.distribution.clone());
     let loss = config.objective.loss;
     let asks = loss.is_policy() || (loss.is_top_k() && distribution.is_none());
     let scores = teachers.as_ref().filter(|_| asks);
     let parts = Parts {
         teacher: scores.map(|teachers| teachers.scorer.clone()),
         teacher_names: scores.map(|teachers| teachers.names.clone()).unwrap_or_default(),
-        distribution: distribution.map(|teacher| teacher as _),
+        distribution,
         writer: teachers.as_ref().and_then(|teachers| teachers.in_process.clone()),
         average: teachers.as_ref().and_then(|teachers| average(config, teachers)),
         supervised: None,
         reward: reward(config.reward.kind),
         estimator: estimator(config),
         truncation: truncation(config),
-        objective: objective(config)?,
+        objective: objective(config, teachers.as_ref(), demands.student)?,
         aggregation: aggregation(config),
     };
     Ok((parts, teachers))
@@ -158,7 +160,11 @@ fn truncation(config: &TrainConfig) -> Truncation {
     }
 }
 
-fn objective(whole: &TrainConfig) -> Result<Box<dyn Objective>> {
+fn objective(
+    whole: &TrainConfig,
+    teachers: Option<&Teachers>,
+    student: &CausalLm,
+) -> Result<Box<dyn Objective>> {
     let config = &whole.objective;
     let clip = Clip { below: config.clip.below as f32, above: config.clip.above as f32 };
     let policy: Box<dyn PolicyLoss> = match config.loss {
@@ -177,6 +183,21 @@ fn objective(whole: &TrainConfig) -> Result<Box<dyn Objective>> {
         }
         LossKind::Tvd => {
             let distance = DivergenceObjective::total_variation();
+            return Ok(Box::new(distance.with_entropy(config.entropy_coef)?));
+        }
+        LossKind::Uld | LossKind::Gold => {
+            let known = teachers.and_then(|teachers| teachers.counterparts.clone());
+            let shared = known.filter(|_| config.loss == LossKind::Gold);
+            let how = match shared {
+                None => CrossVocabulary::unmatched(student.config().vocab_size),
+                Some(counterparts) => CrossVocabulary {
+                    counterparts,
+                    beta: config.jsd_beta,
+                    matched: config.gold_matched,
+                    unmatched: config.gold_unmatched,
+                },
+            };
+            let distance = CrossVocabularyObjective::new(how);
             return Ok(Box::new(distance.with_entropy(config.entropy_coef)?));
         }
         LossKind::TopKForwardKl => return top_k(config, Direction::Forward),

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use opd_batch::{Author, ScoredBatch, Source};
+use opd_batch::{Author, ScoredBatch, Source, SpanToken};
 
 use crate::{
     Error, Result,
@@ -22,6 +22,7 @@ struct Sums {
     kl: f64,
     trained: f64,
     missing: f64,
+    unaligned: f64,
     tokens: f64,
 }
 
@@ -51,18 +52,22 @@ pub(crate) fn add(
     scored: &ScoredBatch<'_>,
     names: &TeacherNames,
     mut metrics: StepMetrics,
-) -> StepMetrics {
-    let by_row = sums(scored);
+) -> Result<StepMetrics> {
+    let by_row = sums(scored)?;
     let total = |rows: &mut dyn Iterator<Item = &Sums>| {
         rows.fold(Sums::default(), |sum, row| Sums {
             kl: sum.kl + row.kl,
             trained: sum.trained + row.trained,
             missing: sum.missing + row.missing,
+            unaligned: sum.unaligned + row.unaligned,
             tokens: sum.tokens + row.tokens,
         })
     };
     let all = total(&mut by_row.iter());
     metrics = metrics.with(key::TEACHER_MISSING, all.missing());
+    if scored.teacher().is_some_and(|scores| scores.spans.is_some()) {
+        metrics = metrics.with(key::TEACHER_UNALIGNED, all.unaligned / all.tokens.max(1.0));
+    }
     if let Some(kl) = all.kl() {
         metrics = metrics.with(key::REVERSE_KL, kl);
     }
@@ -79,29 +84,36 @@ pub(crate) fn add(
             metrics = metrics.with(&format!("teacher/{name}/reverse_kl"), kl);
         }
     }
-    metrics
+    Ok(metrics)
 }
 
 /// The sums of each row; only token counts without a teacher.
-fn sums(scored: &ScoredBatch<'_>) -> Vec<Sums> {
-    let scores = scored.teacher().map(|scores| scores.logprobs.values());
-    let (old, mask) = (scored.old_logprobs().values(), scored.mask().values());
+fn sums(scored: &ScoredBatch<'_>) -> Result<Vec<Sums>> {
+    let (old, mask) = (scored.per_span(scored.old_logprobs())?, scored.mask().values());
+    let teacher = scored.teacher();
+    let unaligned = |token: usize| {
+        let spans = teacher.and_then(|scores| scores.spans.as_ref());
+        spans.is_some_and(|spans| spans.values()[token] == SpanToken::Unaligned)
+    };
     let row = |(range, author): (std::ops::Range<usize>, &Author)| {
         let mut sums = Sums { tokens: range.len() as f64, ..Sums::default() };
-        let Some(scores) = scores else { return sums };
+        let Some(scores) = teacher.map(|scores| scores.logprobs.values()) else { return sums };
         for t in range {
             match scores[t] {
+                None if unaligned(t) => sums.unaligned += 1.0,
                 None => sums.missing += 1.0,
                 Some(score) if mask[t] && *author == Author::Student => {
-                    sums.kl += f64::from(old[t]) - f64::from(score);
                     sums.trained += 1.0;
+                    if scored.ends_span(t) {
+                        sums.kl += old[t] - f64::from(score);
+                    }
                 }
                 Some(_) => {}
             }
         }
         sums
     };
-    scored.rollouts().rows().ranges().zip(scored.rollouts().authors()).map(row).collect()
+    Ok(scored.rollouts().rows().ranges().zip(scored.rollouts().authors()).map(row).collect())
 }
 
 #[cfg(test)]
@@ -124,7 +136,7 @@ mod tests {
 
     fn scored(batch: &RolloutBatch) -> ScoredBatch<'_> {
         let rows = [vec![Some(-1.5), None], vec![Some(-3.0); 3], vec![Some(-1.25)]];
-        let scores = TeacherScores { logprobs: Ragged::from_rows(rows), top: None };
+        let scores = TeacherScores { logprobs: Ragged::from_rows(rows), top: None, spans: None };
         ScoredBatch::from_sampler(batch).with_teacher(scores).unwrap()
     }
 
@@ -137,7 +149,7 @@ mod tests {
                 .into(),
             others: Some(named("b")),
         };
-        let metrics = add(&scored(&batch), &names, StepMetrics::new(1));
+        let metrics = add(&scored(&batch), &names, StepMetrics::new(1)).unwrap();
         let expected = [
             ("reverse_kl", (0.5 + 2.0 * 3.0 + 0.25) / 5.0),
             ("teacher/a/missing", 1.0 / 3.0),

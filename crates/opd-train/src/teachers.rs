@@ -11,8 +11,9 @@ use opd_batch::{Source, Teacher};
 use opd_http::{ApiKey, Settings};
 use opd_models::CausalLm;
 use opd_teacher::{
-    EnsembleTeacher, InProcessTeacher, Journal, JournaledTeacher, Limits, RemoteSettings,
-    ReplayTeacher, RoutedTeacher, SglangTeacher, VllmTeacher,
+    CrossTokenizerStates, CrossTokenizerTeacher, DistributionTeacher, EnsembleTeacher,
+    InProcessTeacher, Journal, JournaledTeacher, Limits, RemoteSettings, ReplayTeacher,
+    RoutedTeacher, SglangTeacher, VllmTeacher, Vocabulary,
 };
 
 use crate::{
@@ -25,8 +26,12 @@ use crate::{
 pub(crate) struct Teachers {
     /// Scores the samples.
     pub(crate) scorer: Arc<dyn Teacher>,
-    /// The only teacher, if it is in this process.
+    /// The only teacher, if it is in this process and its tokens are the student's.
     pub(crate) in_process: Option<Arc<InProcessTeacher>>,
+    /// Gives whole distributions: the only teacher, if it is in this process.
+    pub(crate) distribution: Option<Arc<dyn DistributionTeacher>>,
+    /// Its id of the same text as each of the student's, if it has another tokenizer.
+    pub(crate) counterparts: Option<Vec<Option<u32>>>,
     /// Names by source, where there are several.
     pub(crate) names: TeacherNames,
 }
@@ -57,40 +62,64 @@ impl Teachers {
             Some(path) => Some(Journal::open(path, distillation.journal_max_bytes)?),
         };
         let journal = journal.map(Arc::new);
-        let mut in_process = None;
+        let mut distribution: Option<Arc<dyn DistributionTeacher>> = None;
+        let (mut in_process, mut counterparts) = (None, None);
         let mut teachers: Vec<Arc<dyn Teacher>> = Vec::with_capacity(all.len());
         for teacher in &all {
             let built: Arc<dyn Teacher> = match (teacher.kind, &journal) {
                 (TeacherKind::Replay, Some(journal)) => {
                     let identity = teacher.identity.clone();
-                    teachers.push(Arc::new(ReplayTeacher::new(journal.clone(), identity)?));
-                    continue;
+                    Arc::new(ReplayTeacher::new(journal.clone(), identity)?)
                 }
                 (kind, _) if kind.is_in_process() => {
                     let loaded = Arc::new(in_process_teacher(config, teacher, device)?);
-                    loaded.check_student(demands.student, demands.longest)?;
-                    in_process = Some(loaded.clone()).filter(|_| all.len() == 1);
+                    distribution = Some(match &teacher.tokenizer {
+                        None => {
+                            loaded.check_student(demands.student, demands.longest)?;
+                            in_process = Some(loaded.clone()).filter(|_| all.len() == 1);
+                            loaded.clone()
+                        }
+                        Some(dir) => {
+                            loaded.check_context(demands.longest)?;
+                            let (theirs, students) = vocabularies(dir, demands.student)?;
+                            let size = demands.student.config().vocab_size;
+                            counterparts = Some(students.counterparts(&theirs, size));
+                            Arc::new(CrossTokenizerStates::new(loaded.clone(), theirs, students))
+                        }
+                    });
                     loaded
                 }
                 _ => remote(config, distillation, teacher, demands)?,
             };
-            teachers.push(match &journal {
-                None => built,
-                Some(journal) => Arc::new(JournaledTeacher::new(built, journal.clone())),
+            let kept: Arc<dyn Teacher> = match &journal {
+                Some(journal) if teacher.kind != TeacherKind::Replay => {
+                    Arc::new(JournaledTeacher::new(built, journal.clone()))
+                }
+                _ => built,
+            };
+            teachers.push(match &teacher.tokenizer {
+                None => kept,
+                Some(dir) => {
+                    let (theirs, students) = vocabularies(dir, demands.student)?;
+                    Arc::new(CrossTokenizerTeacher::new(kept, theirs, students))
+                }
             });
         }
         if let [only] = all.as_slice()
             && only.tags.is_empty()
         {
             let scorer = teachers.remove(0);
-            return Ok(Self { scorer, in_process, names: TeacherNames::default() });
+            let names = TeacherNames::default();
+            return Ok(Self { scorer, in_process, distribution, counterparts, names });
         }
         let routes = routes(&all);
         let routed = RoutedTeacher::new(built_routes(&routes, &all, &teachers)?)?;
         for source in demands.sources {
             routed.route(source)?;
         }
-        Ok(Self { scorer: Arc::new(routed), in_process: None, names: names(&routes, &all) })
+        let names = names(&routes, &all);
+        let scorer = Arc::new(routed);
+        Ok(Self { scorer, in_process: None, distribution: None, counterparts: None, names })
     }
 }
 
@@ -108,6 +137,11 @@ fn in_process_teacher(
         TeacherKind::Ema => start()?.named("the student's moving average"),
         _ => InProcessTeacher::load(dir(teacher)?, DType::F32, device)?,
     })
+}
+
+/// The teacher's vocabulary, from `dir`, and the student's.
+fn vocabularies(dir: &Path, student: &CausalLm) -> Result<(Vocabulary, Vocabulary)> {
+    Ok((Vocabulary::load(dir)?, Vocabulary::load(student.source())?))
 }
 
 /// Teachers by index, and the sources that they are for together.
@@ -185,7 +219,7 @@ fn remote(
     let http = Settings { key: teacher.api_key()?, seed: config.seed, ..client.settings() };
     let settings = RemoteSettings {
         http,
-        vocab_size: Some(demands.student.config().vocab_size),
+        vocab_size: teacher.tokenizer.is_none().then(|| demands.student.config().vocab_size),
         at_temperature_one: distillation.accept_temperature_bias,
         sequences_per_request: client.sequences_per_request,
         ..RemoteSettings::default()

@@ -2,7 +2,8 @@ use std::{borrow::Cow, time::Instant};
 
 use candle_core::{DType, Tensor};
 use opd_batch::{
-    Author, Finish, Ragged, RolloutBatch, ScoreRequest, ScoredBatch, ScoredSequence, Wanted,
+    Author, Finish, Ragged, RolloutBatch, ScoreRequest, ScoredBatch, ScoredSequence, SpanToken,
+    Wanted,
 };
 use opd_loss::{LossBatch, Metric, ObjectiveInputs, ObjectiveOutput, TeacherStates};
 use opd_models::{CausalLm, Checkpointing, Gradients, Parameters, Tokenizer};
@@ -190,7 +191,7 @@ impl Trainer {
         if let Some(share) = targets.and_then(|targets| targets.explained_variance(scored.mask())) {
             metrics = metrics.with("value_explained_variance", share);
         }
-        metrics = teacher_metrics::add(&scored, &self.parts.teacher_names, metrics);
+        metrics = teacher_metrics::add(&scored, &self.parts.teacher_names, metrics)?;
         let seconds = |from: Instant, to: Instant| (to - from).as_secs_f64();
         Ok(metrics
             .with_seconds("rollout", seconds(start, rolled_out))
@@ -232,7 +233,17 @@ impl Trainer {
             let values = critic.values(&self.student, &sequences(batch, &rows), budget)?;
             scored = scored.with_values(Ragged::new("values", batch.rows().clone(), values)?)?;
         }
+        if let Some(spans) = self.spans(batch)? {
+            scored = scored.masked(&SpanToken::starts(&spans))?;
+        }
         Ok(scored)
+    }
+
+    /// Where tokens stand in their spans, if a teacher's distributions are of other tokens.
+    fn spans(&self, batch: &RolloutBatch) -> Result<Option<Ragged<SpanToken>>> {
+        let Some(teacher) = &self.parts.distribution else { return Ok(None) };
+        let rows: Vec<usize> = (0..batch.n_rows()).collect();
+        Ok(teacher.spans(&sequences(batch, &rows))?)
     }
 
     fn logprobs(&self, model: &CausalLm, batch: &RolloutBatch) -> Result<Ragged<f32>> {

@@ -52,7 +52,7 @@ pub(crate) fn with_scored<T>(rows: &[Row], f: impl FnOnce(&ScoredBatch<'_>) -> T
     let rollouts = rollouts(rows);
     let logprobs = stream(rows, |token| token.teacher);
     let scored = ScoredBatch::from_sampler(&rollouts);
-    let scored = scored.with_teacher(TeacherScores { logprobs, top: None }).unwrap();
+    let scored = scored.with_teacher(TeacherScores { logprobs, top: None, spans: None }).unwrap();
     let scored = scored.with_reference(stream(rows, |token| token.reference)).unwrap();
     f(&scored.with_values(stream(rows, |token| token.value)).unwrap())
 }

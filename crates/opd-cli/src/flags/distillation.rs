@@ -42,6 +42,10 @@ pub(super) struct DistillationFlags {
     /// Whose scores type replay takes, where --opd-journal holds those of several teachers
     #[arg(long, value_name = "TEXT")]
     opd_teacher_identity: Option<String>,
+    /// Directory of the teacher's tokenizer.json, where it is not the student's: what the student
+    /// writes is cut anew for the teacher, and scores are aligned by the text
+    #[arg(long, value_name = "DIR")]
+    opd_teacher_tokenizer: Option<PathBuf>,
     /// The teacher of type sglang or vllm: URL of a server; repeat it for several of one model
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -111,6 +115,7 @@ impl DistillationFlags {
         if self.opd_type.is_some_and(|kind| kind != config.kind) {
             // What the file says of the other kind of teacher does not hold for this one.
             (config.teacher, config.teacher_step, config.urls) = (None, None, Vec::new());
+            config.tokenizer = None;
             (config.api_key_env, config.api_key_file) = (None, None);
             config.teacher_identity = None;
         }

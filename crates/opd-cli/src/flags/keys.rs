@@ -35,6 +35,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("distillation.prefix_weight", "opd-prefix-weight"),
     ("distillation.teacher", "opd-teacher-load"),
     ("distillation.teacher_step", "opd-teacher-ckpt-step"),
+    ("distillation.tokenizer", "opd-teacher-tokenizer"),
     ("distillation.urls", "rm-url"),
     ("distillation.api_key_env", "rm-api-key-env"),
     ("distillation.api_key_file", "rm-api-key-file"),

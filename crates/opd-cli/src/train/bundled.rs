@@ -13,7 +13,8 @@ const PREFIX: &str = "bundled:";
 /// Where a run keeps its bundled inputs.
 pub(super) const INPUTS: &str = "inputs";
 
-const NAMES: [&str; 5] = ["student", "teacher", "train.jsonl", "validation.jsonl", "test.jsonl"];
+const NAMES: [&str; 6] =
+    ["student", "teacher", "pairs_teacher", "train.jsonl", "validation.jsonl", "test.jsonl"];
 
 /// The part of a path after `bundled:`, if it is one.
 pub(super) fn name(path: &Path) -> Option<&str> {
@@ -49,7 +50,7 @@ pub(super) fn place(config: &mut TrainConfig, run: &Path) -> anyhow::Result<()> 
 }
 
 fn placed<'a>(layout: &'a Layout, name: &str) -> Option<&'a Path> {
-    let Layout { student, teacher, train, validation, test } = layout;
-    let places = [student, teacher, train, validation, test];
+    let Layout { student, teacher, pairs_teacher, train, validation, test } = layout;
+    let places = [student, teacher, pairs_teacher, train, validation, test];
     NAMES.iter().zip(places).find(|(held, _)| **held == name).map(|(_, place)| place.as_path())
 }

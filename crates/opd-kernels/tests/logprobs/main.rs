@@ -2,6 +2,7 @@
 //! differences, and the bits of other thread counts.
 #![allow(clippy::unwrap_used)]
 
+mod cross_vocabulary;
 mod definition;
 mod edges;
 mod golden;

@@ -8,7 +8,7 @@ use crate::{Error, LossBatch, Result};
 pub struct TeacherStates<'a> {
     /// `[T, H']`, in the batch's order; the width may differ from the student's.
     pub hidden: &'a Tensor,
-    /// `[V, H']`, over the student's vocabulary.
+    /// `[V, H']`, over the student's vocabulary unless the objective knows another.
     pub head: &'a Tensor,
 }
 

@@ -1,6 +1,7 @@
 //! Objectives: from hidden states and head to one loss and its metrics.
 
 mod cross_entropy;
+mod cross_vocabulary;
 mod divergence;
 mod inputs;
 mod metric;
@@ -14,6 +15,7 @@ use crate::Result;
 
 pub use self::{
     cross_entropy::CrossEntropy,
+    cross_vocabulary::CrossVocabularyObjective,
     divergence::DivergenceObjective,
     inputs::{ObjectiveInputs, TeacherStates},
     metric::Metric,

@@ -325,7 +325,7 @@ fn scores_of_a_server_stand_for_hidden_states() {
         let (ids, tops) = tops.unzip();
         let top = Some(TopLogprobs { k, ids, logprobs: tops });
         let scored = ScoredBatch::from_sampler(&rollouts);
-        let scored = scored.with_teacher(TeacherScores { logprobs, top }).unwrap();
+        let scored = scored.with_teacher(TeacherScores { logprobs, top, spans: None }).unwrap();
         let zeros = Ragged::filled(rollouts.rows().clone(), 0.0);
         LossBatch::new(&scored, zeros, &Aggregation::TokenSum).unwrap()
     };

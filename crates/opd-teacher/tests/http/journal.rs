@@ -53,7 +53,7 @@ impl Teacher for Counting {
         let k = oracle::k_of(request.wanted);
         let (ids, logprobs) = top.into_iter().unzip();
         let top = (k > 0).then_some(TopLogprobs { k, ids, logprobs });
-        Ok(TeacherScores { logprobs: Ragged::from_rows(rows), top })
+        Ok(TeacherScores { logprobs: Ragged::from_rows(rows), top, spans: None })
     }
 }
 

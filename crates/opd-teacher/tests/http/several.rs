@@ -23,7 +23,7 @@ impl Teacher for Constant {
             }
             _ => None,
         };
-        Ok(TeacherScores { logprobs, top })
+        Ok(TeacherScores { logprobs, top, spans: None })
     }
 }
 

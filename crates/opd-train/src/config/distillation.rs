@@ -26,6 +26,10 @@ pub struct DistillationConfig {
     /// (`--opd-teacher-identity`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher_identity: Option<String>,
+    /// Directory of the teacher's `tokenizer.json`, where it is not the student's
+    /// (`--opd-teacher-tokenizer`): what the student writes is cut anew and aligned by its bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<PathBuf>,
     /// Servers, for `sglang` and `vllm` (`--rm-url`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
@@ -76,6 +80,7 @@ impl Default for DistillationConfig {
             teacher: None,
             teacher_step: None,
             teacher_identity: None,
+            tokenizer: None,
             urls: Vec::new(),
             api_key_env: None,
             api_key_file: None,
@@ -150,7 +155,7 @@ impl DistillationConfig {
     fn names_teacher(&self) -> bool {
         let server = !self.urls.is_empty() || self.api_key_env.is_some();
         let path = self.teacher.is_some() || self.teacher_step.is_some();
-        let path = path || self.teacher_identity.is_some();
+        let path = path || self.teacher_identity.is_some() || self.tokenizer.is_some();
         server || path || self.api_key_file.is_some() || self.kind != TeacherKind::InProcess
     }
 
@@ -161,6 +166,7 @@ impl DistillationConfig {
             path: self.teacher.clone(),
             step: self.teacher_step,
             identity: self.teacher_identity.clone(),
+            tokenizer: self.tokenizer.clone(),
             urls: self.urls.clone(),
             api_key_env: self.api_key_env.clone(),
             api_key_file: self.api_key_file.clone(),

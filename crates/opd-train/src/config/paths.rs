@@ -10,10 +10,13 @@ impl TrainConfig {
     pub fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let data = &mut self.data;
         let teacher = self.distillation.iter_mut().flat_map(|d| {
-            [d.teacher.as_mut(), d.api_key_file.as_mut(), d.journal.as_mut()].into_iter().flatten()
+            let given = [&mut d.teacher, &mut d.tokenizer, &mut d.api_key_file, &mut d.journal];
+            given.into_iter().flatten()
         });
         let teachers = self.teachers.iter_mut().flat_map(|teacher| {
-            [teacher.path.as_mut(), teacher.api_key_file.as_mut()].into_iter().flatten()
+            [&mut teacher.path, &mut teacher.tokenizer, &mut teacher.api_key_file]
+                .into_iter()
+                .flatten()
         });
         [&mut self.student.path, &mut data.train]
             .into_iter()

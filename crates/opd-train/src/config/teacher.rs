@@ -23,6 +23,9 @@ pub struct TeacherConfig {
     /// several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
+    /// Directory of its `tokenizer.json`, where that is not the student's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<PathBuf>,
     /// Its servers, for `sglang` and `vllm`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
@@ -50,6 +53,7 @@ impl Default for TeacherConfig {
             path: None,
             step: None,
             identity: None,
+            tokenizer: None,
             urls: Vec::new(),
             api_key_env: None,
             api_key_file: None,

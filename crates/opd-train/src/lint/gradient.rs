@@ -63,6 +63,11 @@ fn divergence(config: &TrainConfig) -> String {
             1.0 - objective.mixed_forward
         ),
         LossKind::Tvd => "the total variation distance".to_owned(),
+        LossKind::Uld => "the distance of sorted probabilities".to_owned(),
+        LossKind::Gold => format!(
+            "{} x the Jensen-Shannon divergence with beta {} over shared tokens + {} x the distance of the others' sorted probabilities",
+            objective.gold_matched, objective.jsd_beta, objective.gold_unmatched
+        ),
         LossKind::TopKForwardKl => format!("KL(teacher || student) {}", support(objective)),
         LossKind::TopKReverseKl => format!("KL(student || teacher) {}", support(objective)),
         _ => "KL(student || teacher)".to_owned(),

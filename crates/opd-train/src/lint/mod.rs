@@ -86,6 +86,8 @@ pub const RULES: &[Rule] = &[
     warn("k3-as-loss", reference_kl::k3_as_loss),
     warn("k2-weighted", reference_kl::k2_weighted),
     refuse("divergence-without-teacher", teacher::divergence_without_teacher),
+    refuse("divergence-across-tokenizers", teacher::divergence_across_tokenizers),
+    refuse("one-vocabulary-sorted", teacher::one_vocabulary),
     refuse("nothing-to-learn", teacher::nothing_to_learn),
     warn("teacher-temperature", teacher::other_temperature),
     warn("whitened-distillation", teacher::whitened_distillation),

@@ -12,6 +12,32 @@ pub(super) fn divergence_without_teacher(config: &TrainConfig) -> Option<Said> {
     })
 }
 
+pub(super) fn divergence_across_tokenizers(config: &TrainConfig) -> Option<Said> {
+    let loss = config.objective.loss;
+    let teachers = config.all_teachers();
+    let other = teachers.iter().find(|teacher| teacher.tokenizer.is_some())?;
+    (loss.compares_distributions() && !loss.is_cross_vocabulary()).then(|| {
+        let reason = format!(
+            "the loss {loss:?} compares distributions over one vocabulary, and teacher `{}` has a \
+             tokenizer of its own: its ids stand for other texts",
+            other.name
+        );
+        (reason, "take --loss uld or gold, or a loss of the sampled tokens")
+    })
+}
+
+pub(super) fn one_vocabulary(config: &TrainConfig) -> Option<Said> {
+    let loss = config.objective.loss;
+    let own = config.all_teachers().iter().any(|teacher| teacher.tokenizer.is_some());
+    (loss.is_cross_vocabulary() && config.distillation.is_some() && !own).then(|| {
+        let reason = format!(
+            "the loss {loss:?} sorts the probabilities of two vocabularies, and forgets which \
+             token each is of; this teacher's tokens are the student's"
+        );
+        (reason, "take --loss jsd, or name another tokenizer with --opd-teacher-tokenizer")
+    })
+}
+
 pub(super) fn nothing_to_learn(config: &TrainConfig) -> Option<Said> {
     let objective = &config.objective;
     if !objective.loss.is_policy() || objective.estimator != EstimatorKind::Zero {

@@ -27,6 +27,8 @@ pub const REWARD: &str = "reward";
 pub const LOSS: &str = "loss";
 /// Fraction of response tokens without a teacher's score.
 pub const TEACHER_MISSING: &str = "teacher/missing";
+/// Fraction of response tokens for which a teacher with another tokenizer has no counterpart.
+pub const TEACHER_UNALIGNED: &str = "teacher/unaligned";
 /// Fraction, 0 to 1, of held-out prompts answered rightly; only on steps with an evaluation.
 pub const PASS_AT_1: &str = "eval/pass_at_1";
 

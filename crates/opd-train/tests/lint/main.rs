@@ -9,6 +9,7 @@ mod groups;
 mod losses;
 mod own_teachers;
 mod signals;
+mod tokenizers;
 mod world;
 
 use opd_train::{
@@ -37,6 +38,19 @@ const CASES: &[Case] = &[
             config.objective.loss = LossKind::Jsd;
         },
         losses::a_divergence_needs_a_teacher,
+    ),
+    (
+        "divergence-across-tokenizers",
+        |config| {
+            distillation(config).tokenizer = Some("other".into());
+            config.objective.loss = LossKind::ReverseKl;
+        },
+        tokenizers::one_text_under_two_numberings_is_no_agreement,
+    ),
+    (
+        "one-vocabulary-sorted",
+        |config| config.objective.loss = LossKind::Uld,
+        tokenizers::sorting_forgets_which_token_is_likely,
     ),
     (
         "nothing-to-learn",

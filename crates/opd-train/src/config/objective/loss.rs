@@ -29,6 +29,11 @@ pub enum LossKind {
     MixedKl,
     /// Total variation distance over the whole vocabulary.
     Tvd,
+    /// Distance of the sorted probabilities of two vocabularies (ULD).
+    Uld,
+    /// Jensen-Shannon divergence of the tokens that two vocabularies share, and distance of the
+    /// sorted probabilities of all others (GOLD).
+    Gold,
     /// `KL(teacher || student)` over `top_k` ids.
     TopKForwardKl,
     /// `KL(student || teacher)` over `top_k` ids.
@@ -52,6 +57,7 @@ impl LossKind {
                 | Self::MixedKl
                 | Self::Tvd
         ) || self.is_top_k()
+            || self.is_cross_vocabulary()
     }
 
     /// Whether the loss compares `top_k` ids of the vocabulary.
@@ -62,6 +68,11 @@ impl LossKind {
     /// Whether the loss reads the teacher's whole distributions.
     pub fn compares_distributions(self) -> bool {
         self.is_divergence() || self == Self::MiniLlm
+    }
+
+    /// Whether the teacher may have a vocabulary of its own.
+    pub fn is_cross_vocabulary(self) -> bool {
+        matches!(self, Self::Uld | Self::Gold)
     }
 
     /// Whether the loss is one of the sampled tokens and their advantages.

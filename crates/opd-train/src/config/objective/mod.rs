@@ -40,12 +40,16 @@ pub struct ObjectiveConfig {
     pub truncation_penalty: f64,
     /// Tokens before the limit over which `overlong` grows.
     pub overlong_buffer: usize,
-    /// Weight of the mixture in `jsd`.
+    /// Weight of the teacher in the mixture of `jsd` and `gold`.
     pub jsd_beta: f64,
     /// Weight of the own side in the mixture of the skewed KLs.
     pub skew_alpha: f64,
     /// Weight of the forward KL in `mixed_kl`.
     pub mixed_forward: f64,
+    /// Weight in `gold` of the tokens that both vocabularies have.
+    pub gold_matched: f64,
+    /// Weight in `gold` of those that only one has.
+    pub gold_unmatched: f64,
     /// Ids per token of the top-k losses.
     pub top_k: usize,
     /// Whose likeliest ids these are.
@@ -100,6 +104,8 @@ impl Default for ObjectiveConfig {
             jsd_beta: 0.5,
             skew_alpha: 0.1,
             mixed_forward: 0.5,
+            gold_matched: 1.0,
+            gold_unmatched: 1.0,
             top_k: 64,
             top_k_support: SupportKind::default(),
             top_k_tail: TailKind::default(),
@@ -137,6 +143,8 @@ impl ObjectiveConfig {
         fraction("objective.gamma", self.gamma)?;
         fraction("objective.lambda", self.lambda)?;
         self.critic.validate()?;
+        non_negative("objective.gold_matched", self.gold_matched)?;
+        non_negative("objective.gold_unmatched", self.gold_unmatched)?;
         let alpha = self.skew_alpha;
         let expected = "at least 0 and under 1";
         check((0.0..1.0).contains(&alpha), "objective.skew_alpha", expected, alpha)?;

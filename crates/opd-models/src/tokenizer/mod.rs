@@ -1,8 +1,11 @@
+mod spelled;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
+pub use self::spelled::Spelled;
 use crate::{Error, Result};
 
 /// The `tokenizer.json` of a model directory.
@@ -66,6 +69,11 @@ impl Tokenizer {
     /// The token of an id as the vocabulary spells it.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
+    }
+
+    /// One more than the greatest id.
+    pub fn size(&self) -> usize {
+        self.inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1)
     }
 
     /// Passes if `other` gives every token of either vocabulary the same id.

@@ -1,0 +1,82 @@
+use std::{collections::HashMap, fs, path::Path};
+
+use opd_models::Tokenizer;
+
+use crate::{Error, Result};
+
+/// A tokenizer and the ids that end a response.
+#[derive(Clone, Debug)]
+pub struct Vocabulary {
+    /// Text to ids and back.
+    pub tokenizer: Tokenizer,
+    /// Ids that end a response; the first is the one that is asked for.
+    pub end: Vec<u32>,
+}
+
+impl Vocabulary {
+    /// Reads `tokenizer.json` of a model directory, and `eos_token_id` of its
+    /// `generation_config.json` or `config.json`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Model`] for the tokenizer, [`Error::NoEnd`] where neither file names an id.
+    pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
+        let dir = dir.as_ref();
+        let named = |file: &str| -> Option<OneOrMany> {
+            let text = fs::read_to_string(dir.join(file)).ok()?;
+            let mut config: serde_json::Value = serde_json::from_str(&text).ok()?;
+            serde_json::from_value(config.get_mut("eos_token_id")?.take()).ok()
+        };
+        let end = match named("generation_config.json").or_else(|| named("config.json")) {
+            Some(OneOrMany::One(id)) => vec![id],
+            Some(OneOrMany::Many(ids)) if !ids.is_empty() => ids,
+            _ => return Err(Error::NoEnd { dir: dir.to_owned() }),
+        };
+        Ok(Self { tokenizer: Tokenizer::load(dir)?, end })
+    }
+
+    /// The id of the same text in `theirs` for each id below `size`; no id of theirs twice. The
+    /// ids that end a response are counterparts.
+    ///
+    /// Parts of characters, special tokens and second spellings of a text have none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Model`].
+    pub fn counterparts(&self, theirs: &Self, size: usize) -> Result<Vec<Option<u32>>> {
+        let mut ids: HashMap<String, u32> = HashMap::new();
+        for (id, text) in theirs.texts(theirs.tokenizer.size())? {
+            ids.entry(text).or_insert(id);
+        }
+        let mut counterparts = vec![None; size];
+        for (id, text) in self.texts(size)? {
+            counterparts[id as usize] = ids.remove(&text);
+        }
+        if let (Some(&end), Some(their_end)) = (self.end.first(), theirs.end.first()) {
+            for counterpart in &mut counterparts {
+                *counterpart = counterpart.filter(|id| id != their_end);
+            }
+            if let Some(counterpart) = counterparts.get_mut(end as usize) {
+                *counterpart = Some(*their_end);
+            }
+        }
+        Ok(counterparts)
+    }
+
+    /// What each id below `size` adds to a text, if it is text.
+    fn texts(&self, size: usize) -> Result<Vec<(u32, String)>> {
+        let before = self.tokenizer.encode_continuation(".")?;
+        let text = |id: u32| {
+            let spelled = self.tokenizer.spell(&before, &[id]);
+            (!spelled.text.is_empty()).then_some((id, spelled.text))
+        };
+        Ok((0..size as u32).filter_map(text).collect())
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(u32),
+    Many(Vec<u32>),
+}
