@@ -175,9 +175,9 @@ mod tests {
             let rows = vec![row(-1.0, Author::Student), row(0.0, author)];
             let batch = RolloutBatch::from_rollouts(rows).unwrap();
             let scores = Ragged::from_rows([vec![Some(-1.5)], vec![Some(-9.0)]]);
-            let scores = TeacherScores { logprobs: scores, top: None };
+            let scores = TeacherScores { logprobs: scores, top: None, spans: None };
             let scored = ScoredBatch::from_sampler(&batch).with_teacher(scores).unwrap();
-            let metrics = add(&scored, &TeacherNames::default(), StepMetrics::new(1));
+            let metrics = add(&scored, &TeacherNames::default(), StepMetrics::new(1)).unwrap();
             metrics.get(key::REVERSE_KL).unwrap()
         };
         assert_eq!(of(Author::Student), (0.5 + 9.0) / 2.0);
