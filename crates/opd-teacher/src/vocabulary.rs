@@ -39,17 +39,13 @@ impl Vocabulary {
     /// ids that end a response are counterparts.
     ///
     /// Parts of characters, special tokens and second spellings of a text have none.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Model`].
-    pub fn counterparts(&self, theirs: &Self, size: usize) -> Result<Vec<Option<u32>>> {
+    pub fn counterparts(&self, theirs: &Self, size: usize) -> Vec<Option<u32>> {
         let mut ids: HashMap<String, u32> = HashMap::new();
-        for (id, text) in theirs.texts(theirs.tokenizer.size())? {
+        for (id, text) in theirs.texts(theirs.tokenizer.size()) {
             ids.entry(text).or_insert(id);
         }
         let mut counterparts = vec![None; size];
-        for (id, text) in self.texts(size)? {
+        for (id, text) in self.texts(size) {
             counterparts[id as usize] = ids.remove(&text);
         }
         if let (Some(&end), Some(their_end)) = (self.end.first(), theirs.end.first()) {
@@ -60,17 +56,18 @@ impl Vocabulary {
                 *counterpart = Some(*their_end);
             }
         }
-        Ok(counterparts)
+        counterparts
     }
 
-    /// What each id below `size` adds to a text, if it is text.
-    fn texts(&self, size: usize) -> Result<Vec<(u32, String)>> {
-        let before = self.tokenizer.encode_continuation(".")?;
-        let text = |id: u32| {
-            let spelled = self.tokenizer.spell(&before, &[id]);
+    /// What each id below `size` adds to a text that has begun, if it is text.
+    fn texts(&self, size: usize) -> Vec<(u32, String)> {
+        let ids = 0..size as u32;
+        let text = |before: &[u32], id: u32| {
+            let spelled = self.tokenizer.spell(before, &[id]);
             (!spelled.text.is_empty()).then_some((id, spelled.text))
         };
-        Ok((0..size as u32).filter_map(text).collect())
+        let Some((begun, _)) = ids.clone().find_map(|id| text(&[], id)) else { return Vec::new() };
+        ids.filter_map(|id| text(&[begun], id)).collect()
     }
 }
 
