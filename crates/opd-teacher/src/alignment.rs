@@ -32,10 +32,11 @@ pub(crate) fn spread(
     n: usize,
 ) -> (Vec<Option<f32>>, Vec<SpanToken>) {
     let (mut logprobs, mut places) = (Vec::with_capacity(n), Vec::with_capacity(n));
-    let mut scores = scores.iter();
+    let mut rest = scores;
     for &(students, teachers) in spans {
-        let sum: Option<f64> =
-            scores.by_ref().take(teachers).map(|score| score.map(f64::from)).sum();
+        let (own, after) = rest.split_at(teachers.min(rest.len()));
+        rest = after;
+        let sum: Option<f64> = own.iter().map(|score| score.map(f64::from)).sum();
         logprobs.resize(logprobs.len() + students, sum.map(|sum| sum as f32));
         places.resize(places.len() + students - 1, SpanToken::Inside);
         places.push(SpanToken::End);
