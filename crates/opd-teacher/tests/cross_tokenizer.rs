@@ -155,7 +155,7 @@ fn routes_keep_spans_beside_tokens() {
 #[test]
 fn a_journal_keeps_the_teachers_own_tokens() {
     let dir = tempfile::tempdir().unwrap();
-    let journal = Arc::new(Journal::open(&dir.path().join("journal"), 1 << 20).unwrap());
+    let journal = Arc::new(Journal::open(dir.path().join("journal"), 1 << 20).unwrap());
     let pairs = [(ids(&bytes(), "a"), ids(&bytes(), " the"))];
     let counting = Arc::new(Counting::default());
     let inside = JournaledTeacher::new(counting.clone(), journal.clone());

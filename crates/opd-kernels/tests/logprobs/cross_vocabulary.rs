@@ -12,7 +12,8 @@ use super::{assert_close, gradients, host, ids, matrix, numbers, weighted};
 
 /// Every `step`th id of the student is the teacher's of half its number.
 fn how(vocab: usize, their_vocab: usize, step: usize, beta: f64) -> CrossVocabulary {
-    let counterpart = |v: usize| (v % step == 0 && v / step < their_vocab).then_some(v / step);
+    let counterpart =
+        |v: usize| (v.is_multiple_of(step) && v / step < their_vocab).then_some(v / step);
     CrossVocabulary {
         counterparts: (0..vocab).map(|v| counterpart(v).map(|id| id as u32)).collect(),
         beta,
