@@ -142,19 +142,9 @@ impl Job {
             parts.supervised = Some(Supervised { coef: sft.coef, prompts: sft.prompts, data });
         }
         let critic = Critic::new(&config, &student, &tokenizer, longest, device)?;
-        let optimizer = AdamW::new(student.parameters())?;
         let dump = RolloutDump::every(config.rollout.dump_interval, dir.rollouts());
-        let trainer = Trainer {
-            student,
-            reference,
-            critic,
-            tokenizer,
-            prompts,
-            parts,
-            optimizer,
-            config,
-            dump,
-        };
+        let trainer = Trainer::new(student, tokenizer, prompts, parts, config)?;
+        let trainer = Trainer { reference, critic, dump, ..trainer };
         Ok(Self {
             dir,
             trainer,

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use opd_advantage::{AdvantageEstimator, Truncation};
 use opd_batch::Teacher;
 use opd_loss::{Aggregation, Objective};
-use opd_rollout::Reward;
+use opd_rollout::{ExactMatch, Reward};
 use opd_teacher::{DistributionTeacher, InProcessTeacher};
 
 use crate::{MovingAverage, Supervised, TeacherNames};
@@ -33,4 +33,27 @@ pub struct Parts {
     pub objective: Box<dyn Objective>,
     /// How the losses of tokens become one number.
     pub aggregation: Aggregation,
+}
+
+impl Parts {
+    /// Without a teacher: exact matches are rewarded, truncated responses kept, and losses
+    /// averaged over tokens.
+    pub fn new(
+        estimator: impl AdvantageEstimator + 'static,
+        objective: impl Objective + 'static,
+    ) -> Self {
+        Self {
+            teacher: None,
+            teacher_names: TeacherNames::default(),
+            distribution: None,
+            writer: None,
+            average: None,
+            supervised: None,
+            reward: Box::new(ExactMatch),
+            truncation: Truncation::Keep,
+            estimator: Box::new(estimator),
+            objective: Box::new(objective),
+            aggregation: Aggregation::TokenMean,
+        }
+    }
 }

@@ -96,6 +96,23 @@ impl Default for Ratio {
 }
 
 impl Trainer {
+    /// A trainer at its first step, without reference, critic or dump.
+    ///
+    /// # Errors
+    ///
+    /// If the moments cannot be allocated.
+    pub fn new(
+        student: CausalLm,
+        tokenizer: Tokenizer,
+        prompts: TokenizedPrompts,
+        parts: Parts,
+        config: TrainConfig,
+    ) -> Result<Self> {
+        let optimizer = AdamW::new(student.parameters())?;
+        let (reference, critic, dump) = (None, None, None);
+        Ok(Self { student, reference, critic, tokenizer, prompts, parts, optimizer, config, dump })
+    }
+
     /// Makes step `step` (from 0): samples, scores, and updates the student.
     ///
     /// # Errors

@@ -10,13 +10,13 @@ use std::{
 use candle_core::{DType, Device, Tensor};
 use opd_advantage::RawReward;
 use opd_loss::{
-    Aggregation, Objective, ObjectiveInputs, ObjectiveOutput, PolicyInputs, PolicyLoss,
-    PolicyObjective, PolicyTokens, Reinforce,
+    Objective, ObjectiveInputs, ObjectiveOutput, PolicyInputs, PolicyLoss, PolicyObjective,
+    PolicyTokens, Reinforce,
 };
 use opd_models::{CausalLm, Tokenizer};
 use opd_pocket::{DataSizes, materialize_with};
-use opd_rollout::{ExactMatch, Fields};
-use opd_train::{AdamW, Parts, TeacherNames, TokenizedPrompts, Trainer, config::TrainConfig};
+use opd_rollout::Fields;
+use opd_train::{Parts, TokenizedPrompts, Trainer, config::TrainConfig};
 
 /// Two prompts, three samples each, every sample a micro-batch of its own.
 fn trainer(work: &Path, objective: impl Objective + 'static) -> Trainer {
@@ -27,35 +27,12 @@ fn trainer(work: &Path, objective: impl Objective + 'static) -> Trainer {
     let fields = Fields::default();
     let prompts =
         TokenizedPrompts::load(&inputs.train, &fields, &tokenizer, student.config(), 4).unwrap();
-    let parts = Parts {
-        teacher: None,
-        teacher_names: TeacherNames::default(),
-        distribution: None,
-        writer: None,
-        average: None,
-        supervised: None,
-        reward: Box::new(ExactMatch),
-        truncation: opd_advantage::Truncation::Keep,
-        estimator: Box::new(RawReward),
-        objective: Box::new(objective),
-        aggregation: Aggregation::TokenMean,
-    };
+    let parts = Parts::new(RawReward, objective);
     let mut config = TrainConfig { steps: 1, ..TrainConfig::default() };
     (config.rollout.prompts, config.rollout.samples_per_prompt) = (2, 3);
     config.rollout.max_response_tokens = 4;
     config.optimizer.token_budget = 1;
-    let optimizer = AdamW::new(student.parameters()).unwrap();
-    Trainer {
-        student,
-        reference: None,
-        critic: None,
-        tokenizer,
-        prompts,
-        parts,
-        optimizer,
-        config,
-        dump: None,
-    }
+    Trainer::new(student, tokenizer, prompts, parts, config).unwrap()
 }
 
 fn weights(trainer: &Trainer) -> Vec<Vec<f32>> {

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 use opd_advantage::RawReward;
-use opd_loss::{Aggregation, PolicyObjective, Reinforce};
+use opd_loss::{PolicyObjective, Reinforce};
 use opd_models::{CausalLm, Tokenizer};
 use opd_pocket::{DataSizes, materialize_with};
 use opd_rollout::{Example, Fields, Reward};
 use opd_testkit::same_on_any_number_of_threads;
-use opd_train::{AdamW, Parts, TokenizedPrompts, Trainer, config::TrainConfig};
+use opd_train::{Parts, TokenizedPrompts, Trainer, config::TrainConfig};
 
 /// Judges by the number of characters, so that rewards differ.
 struct Length;
@@ -30,37 +30,15 @@ fn step(work: &Path, token_budget: usize, at_once: usize) -> (f64, f64, Vec<Vec<
     let fields = Fields::default();
     let prompts =
         TokenizedPrompts::load(&inputs.train, &fields, &tokenizer, student.config(), 8).unwrap();
-    let parts = Parts {
-        teacher: None,
-        teacher_names: opd_train::TeacherNames::default(),
-        distribution: None,
-        writer: None,
-        average: None,
-        supervised: None,
-        reward: Box::new(Length),
-        truncation: opd_advantage::Truncation::Keep,
-        estimator: Box::new(RawReward),
-        objective: Box::new(PolicyObjective::new(Reinforce)),
-        aggregation: Aggregation::TokenMean,
-    };
+    let reward = Box::new(Length);
+    let parts = Parts { reward, ..Parts::new(RawReward, PolicyObjective::new(Reinforce)) };
     let mut config = TrainConfig { steps: 1, ..TrainConfig::default() };
     (config.rollout.prompts, config.rollout.samples_per_prompt) = (4, 2);
     config.rollout.max_response_tokens = 12;
     config.optimizer.lr = 1e-3;
     config.optimizer.token_budget = token_budget;
     config.optimizer.micro_batches_at_once = at_once;
-    let optimizer = AdamW::new(student.parameters()).unwrap();
-    let mut trainer = Trainer {
-        student,
-        reference: None,
-        critic: None,
-        tokenizer,
-        prompts,
-        parts,
-        optimizer,
-        config,
-        dump: None,
-    };
+    let mut trainer = Trainer::new(student, tokenizer, prompts, parts, config).unwrap();
     let metrics = trainer.step(0).unwrap();
     let weights = trainer.student.parameters().iter().map(|p| opd_testkit::host(&p.tensor()));
     (metrics.get("loss").unwrap(), metrics.get("grad_norm").unwrap(), weights.collect())

@@ -5,14 +5,14 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
-use opd_advantage::{Truncation, ZeroAdvantage};
-use opd_loss::{Aggregation, Direction, Support, Tail, TopKObjective};
+use opd_advantage::ZeroAdvantage;
+use opd_loss::{Direction, Support, Tail, TopKObjective};
 use opd_models::{CausalLm, Tokenizer};
 use opd_pocket::{DataSizes, materialize_with};
-use opd_rollout::{ExactMatch, Fields};
+use opd_rollout::Fields;
 use opd_teacher::InProcessTeacher;
 use opd_train::{
-    AdamW, Parts, TeacherNames, TokenizedPrompts, Trainer,
+    Parts, TokenizedPrompts, Trainer,
     config::{DistillationConfig, LossKind, SupportKind, TeacherKind, TrainConfig},
 };
 
@@ -31,34 +31,15 @@ fn step(scored: bool) -> [f64; 3] {
     let objective = TopKObjective::new(3, Support::Teacher, Tail::Bucket, Direction::Forward);
     let parts = Parts {
         teacher: scored.then(|| teacher.clone() as _),
-        teacher_names: TeacherNames::default(),
         distribution: (!scored).then_some(teacher as _),
-        writer: None,
-        average: None,
-        supervised: None,
-        reward: Box::new(ExactMatch),
-        truncation: Truncation::Keep,
-        estimator: Box::new(ZeroAdvantage),
-        objective: Box::new(objective.unwrap()),
-        aggregation: Aggregation::TokenMean,
+        ..Parts::new(ZeroAdvantage, objective.unwrap())
     };
     let mut config = TrainConfig { steps: 1, ..TrainConfig::default() };
     (config.rollout.prompts, config.rollout.samples_per_prompt) = (4, 2);
     config.rollout.max_response_tokens = 12;
     config.rollout.temperature = 0.9;
     config.optimizer.token_budget = 40;
-    let optimizer = AdamW::new(student.parameters()).unwrap();
-    let mut trainer = Trainer {
-        student,
-        reference: None,
-        critic: None,
-        tokenizer,
-        prompts,
-        parts,
-        optimizer,
-        config,
-        dump: None,
-    };
+    let mut trainer = Trainer::new(student, tokenizer, prompts, parts, config).unwrap();
     let metrics = trainer.step(0).unwrap();
     ["loss", "grad_norm", "reverse_kl"].map(|name| metrics.get(name).unwrap())
 }
