@@ -1,19 +1,18 @@
-use std::{fs, num::NonZeroUsize, ops::ControlFlow, path::Path, time::Instant};
+use std::{fs, num::NonZeroUsize, path::Path, time::Instant};
 
 use candle_core::{DType, Device};
 use opd_models::{CausalLm, ChatTemplate, Tokenizer};
 use opd_rollout::Fields;
 
 use crate::{
-    AdamW, Critic, Error, Evaluator, Event, Observer, Result, RolloutDump, Supervised,
-    TokenizedPrompts, Trainer, assemble,
+    AdamW, Critic, Error, Event, Observer, Result, RolloutDump, Supervised, TokenizedPrompts,
+    Trainer, assemble,
     config::{StopAction, TrainConfig},
     finish, reference,
-    report::{Evaluation, Who},
+    report::Who,
     run::{
         CheckpointStore, MetricSink, RunDir, Sinks, StepMetrics, Summary, key, write_atomically,
     },
-    showcase::Showcase,
     state::{CRITIC, OPTIMIZER, TrainerState},
     stop_rules::StopRules,
     teachers::{Demands, Teachers},
@@ -312,84 +311,6 @@ impl Job {
         })?;
         observer.event(Event::Saved { path: &path });
         Ok(())
-    }
-
-    pub(crate) fn evaluator(&self) -> Evaluator<'_> {
-        let config = &self.trainer.config;
-        Evaluator {
-            tokenizer: &self.trainer.tokenizer,
-            reward: self.trainer.parts.reward.as_ref(),
-            samples_per_prompt: config.evaluation.samples_per_prompt,
-            temperature: config.evaluation.temperature,
-            top_k: config.evaluation.top_k,
-            top_p: config.evaluation.top_p,
-            max_response_tokens: (config.evaluation.max_response_tokens)
-                .unwrap_or(config.rollout.max_response_tokens),
-            max_sequences: config.rollout.max_sequences,
-            seed: config.seed,
-        }
-    }
-
-    /// The student before training, the teacher, and what the report shows of the start.
-    fn evaluate_before(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        let before = self.evaluate(Who::Before, observer)?;
-        let teacher = match self.trainer.config.evaluation.teacher {
-            true => self.evaluate(Who::Teacher, observer)?,
-            false => None,
-        };
-        self.state.evaluations = before.into_iter().chain(teacher).collect();
-        self.state.showcase_before = self.showcase()?;
-        Ok(())
-    }
-
-    /// pass@1 on the test prompts; `None` without prompts, or without a teacher to ask.
-    fn evaluate(&self, who: Who, observer: &mut dyn Observer) -> Result<Option<Evaluation>> {
-        let Some(prompts) = &self.test else { return Ok(None) };
-        let in_process = self.teachers.as_ref().and_then(|teachers| teachers.in_process.as_ref());
-        let model = match (who, in_process) {
-            (Who::Teacher, None) => return Ok(None),
-            (Who::Teacher, Some(teacher)) => teacher.model(),
-            _ => &self.trainer.student,
-        };
-        let n = self.trainer.config.evaluation.test_prompts.unwrap_or(prompts.len());
-        let n = n.min(prompts.len());
-        observer.event(Event::EvaluationStarted { who, prompts: n });
-        let evaluation = self
-            .evaluator()
-            .evaluate(who, model, prompts, n, |done, of| told(observer, done, of))?;
-        observer.event(Event::Evaluated { who, evaluation: &evaluation });
-        Ok(Some(evaluation))
-    }
-
-    /// pass@1 on the validation prompts, if there are any and they are asked for.
-    fn validate(&self, observer: &mut dyn Observer) -> Result<Option<f64>> {
-        let config = &self.trainer.config.evaluation;
-        let Some(prompts) = self.validation.as_ref().filter(|_| config.interval > 0) else {
-            return Ok(None);
-        };
-        let n = config.validation_prompts.min(prompts.len());
-        let student = &self.trainer.student;
-        let progress = |done, of| told(observer, done, of);
-        let evaluation = self.evaluator().evaluate(Who::After, student, prompts, n, progress)?;
-        Ok(Some(evaluation.pass_at_1))
-    }
-
-    pub(crate) fn showcase(&self) -> Result<Showcase> {
-        let Some(prompts) = self.test.as_ref().or(self.validation.as_ref()) else {
-            return Ok(Showcase::default());
-        };
-        let teacher = self.teachers.as_ref().map(|teachers| teachers.scorer.as_ref());
-        let shown = self.trainer.config.evaluation.report_samples;
-        Showcase::new(&self.evaluator(), &self.trainer.student, teacher, prompts, shown)
-    }
-}
-
-/// Tells of answers given; breaks if the observer asks to leave.
-fn told(observer: &mut dyn Observer, done: usize, of: usize) -> ControlFlow<()> {
-    observer.event(Event::EvaluationProgress { done, of });
-    match observer.interrupted() {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
     }
 }
 

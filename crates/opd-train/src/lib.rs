@@ -9,6 +9,7 @@ pub mod config;
 mod critic;
 mod error;
 mod evaluate;
+mod evaluations;
 mod finish;
 mod job;
 mod label_rollouts;
@@ -23,6 +24,7 @@ mod reference;
 pub mod report;
 mod rollout_dump;
 pub mod run;
+mod scoring;
 mod showcase;
 mod sinks;
 mod state;
@@ -32,6 +34,7 @@ mod teacher_metrics;
 mod teacher_prompts;
 mod teachers;
 mod trainer;
+mod updates;
 
 pub use self::{
     adamw::AdamW,

@@ -2,7 +2,7 @@ use opd_batch::RolloutBatch;
 use opd_loss::{CrossEntropy, LossBatch, Metric, Objective, ObjectiveInputs};
 use opd_models::{Checkpointing, Gradients};
 
-use crate::{Error, Result, TokenizedPrompts, Trainer, micro_batches, trainer::sequences};
+use crate::{Error, Result, TokenizedPrompts, Trainer, micro_batches, scoring::sequences};
 
 /// Supervised fine-tuning that is mixed into another loss.
 #[derive(Clone, Debug)]
