@@ -12,7 +12,7 @@ use crate::{
         token_rows::{for_each_row, set_rows},
     },
     divergence::check_same_dtype,
-    linear_op::{Chunk, ChunkedLogits, LinearOp, LinearRows},
+    linear_op::{self, Chunk, ChunkedLogits, Frozen, LinearRows},
     logprob::{check_temperature, token_ids},
 };
 
@@ -132,20 +132,17 @@ pub fn linear_cross_vocabulary(
         theirs_alone[*id as usize] = false;
     }
     let op = Op {
-        teacher_hidden: teacher.hidden.detach().contiguous()?,
-        teacher_head: teacher.head.detach().contiguous()?,
+        teacher: Frozen::of(teacher)?,
         ids,
         how: how.clone(),
         theirs_alone: (0..their_vocab).filter(|&id| theirs_alone[id]).collect(),
         temperature,
     };
-    let (hidden, head) = (student.hidden.contiguous()?, student.head.contiguous()?);
-    DivergenceOutput::from_columns(&hidden.apply_op2(&head, LinearOp(op))?)
+    DivergenceOutput::from_columns(&linear_op::apply(student, op)?)
 }
 
 struct Op {
-    teacher_hidden: Tensor,
-    teacher_head: Tensor,
+    teacher: Frozen,
     ids: Vec<u32>,
     how: CrossVocabulary,
     /// The teacher's ids that are nobody's counterpart.
@@ -285,7 +282,7 @@ impl LinearRows for Op {
     const OP: &'static str = OP;
 
     fn teacher(&self) -> Option<Projection<'_>> {
-        Some(Projection { hidden: &self.teacher_hidden, head: &self.teacher_head })
+        Some(self.teacher.projection())
     }
 
     fn forward<T: Gemm>(&self, logits: &ChunkedLogits<'_, T>) -> (CpuStorage, Shape) {

@@ -8,7 +8,7 @@ use crate::{
         gemm::Gemm,
     },
     divergence::{check_same_dtype, check_teacher},
-    linear_op::{Chunk, ChunkedLogits, LinearOp, LinearRows},
+    linear_op::{self, Chunk, ChunkedLogits, Frozen, LinearRows},
     logprob::{check_temperature, token_ids},
 };
 
@@ -41,20 +41,12 @@ pub fn linear_divergence(
     check_teacher(OP, (rows, vocab), teacher.check(OP)?)?;
     check_same_dtype(OP, student.hidden, teacher.hidden)?;
     let ids = token_ids(OP, ids, rows, vocab)?;
-    let op = Op {
-        teacher_hidden: teacher.hidden.detach().contiguous()?,
-        teacher_head: teacher.head.detach().contiguous()?,
-        ids,
-        kind,
-        temperature,
-    };
-    let (hidden, head) = (student.hidden.contiguous()?, student.head.contiguous()?);
-    DivergenceOutput::from_columns(&hidden.apply_op2(&head, LinearOp(op))?)
+    let op = Op { teacher: Frozen::of(teacher)?, ids, kind, temperature };
+    DivergenceOutput::from_columns(&linear_op::apply(student, op)?)
 }
 
 struct Op {
-    teacher_hidden: Tensor,
-    teacher_head: Tensor,
+    teacher: Frozen,
     ids: Vec<u32>,
     kind: Divergence,
     temperature: f64,
@@ -71,7 +63,7 @@ impl LinearRows for Op {
     const OP: &'static str = OP;
 
     fn teacher(&self) -> Option<Projection<'_>> {
-        Some(Projection { hidden: &self.teacher_hidden, head: &self.teacher_head })
+        Some(self.teacher.projection())
     }
 
     fn forward<T: Gemm>(&self, logits: &ChunkedLogits<'_, T>) -> (CpuStorage, Shape) {

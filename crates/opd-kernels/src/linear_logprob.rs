@@ -7,7 +7,7 @@ use crate::{
         gemm::Gemm,
         token_rows::{STATISTICS, TokenRows},
     },
-    linear_op::{Chunk, ChunkedLogits, LinearOp, LinearRows},
+    linear_op::{self, Chunk, ChunkedLogits, LinearRows},
     logprob::{check_temperature, token_ids},
 };
 
@@ -33,10 +33,10 @@ pub fn linear_token_logprobs(
     temperature: f64,
 ) -> Result<TokenLogprobs> {
     check_temperature(OP, temperature)?;
-    let (rows, vocab) = Projection { hidden, head }.check(OP)?;
+    let student = Projection { hidden, head };
+    let (rows, vocab) = student.check(OP)?;
     let ids = token_ids(OP, ids, rows, vocab)?;
-    let (hidden, head) = (hidden.contiguous()?, head.contiguous()?);
-    TokenLogprobs::from_columns(&hidden.apply_op2(&head, LinearOp(Op { ids, temperature }))?)
+    TokenLogprobs::from_columns(&linear_op::apply(student, Op { ids, temperature })?)
 }
 
 struct Op {

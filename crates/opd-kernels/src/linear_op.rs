@@ -62,8 +62,31 @@ impl<T: Gemm> ChunkedLogits<'_, T> {
     }
 }
 
+/// The op's output on the hidden states and head of `student`.
+pub(crate) fn apply<R: LinearRows + 'static>(student: Projection<'_>, rows: R) -> Result<Tensor> {
+    let (hidden, head) = (student.hidden.contiguous()?, student.head.contiguous()?);
+    Ok(hidden.apply_op2(&head, LinearOp(rows))?)
+}
+
+/// A frozen model's hidden states and head, contiguous and without a graph.
+pub(crate) struct Frozen {
+    hidden: Tensor,
+    head: Tensor,
+}
+
+impl Frozen {
+    pub(crate) fn of(teacher: Projection<'_>) -> Result<Self> {
+        let still = |tensor: &Tensor| tensor.detach().contiguous();
+        Ok(Self { hidden: still(teacher.hidden)?, head: still(teacher.head)? })
+    }
+
+    pub(crate) fn projection(&self) -> Projection<'_> {
+        Projection { hidden: &self.hidden, head: &self.head }
+    }
+}
+
 /// A [`LinearRows`] as an op on hidden states and head; the backward computes the logits again.
-pub(crate) struct LinearOp<R>(pub(crate) R);
+struct LinearOp<R>(R);
 
 impl<R: LinearRows> LinearOp<R> {
     /// Calls `work` with the logits of `hidden` and of the teacher.

@@ -9,7 +9,7 @@ use crate::{
         softmax::RowStats,
         token_rows::{for_each_row, rows_per_task},
     },
-    linear_op::{Chunk, ChunkedLogits, LinearOp, LinearRows},
+    linear_op::{self, Chunk, ChunkedLogits, LinearRows},
     logprob::check_temperature,
 };
 
@@ -54,7 +54,8 @@ pub fn linear_support_logprobs(
     temperature: f64,
 ) -> Result<SupportLogprobs> {
     check_temperature(OP, temperature)?;
-    let (rows, vocab) = Projection { hidden, head }.check(OP)?;
+    let student = Projection { hidden, head };
+    let (rows, vocab) = student.check(OP)?;
     let k = match ids.dims() {
         [n, k] if *n == rows => *k,
         got => {
@@ -68,8 +69,7 @@ pub fn linear_support_logprobs(
     }
     let ids = ids.flatten_all()?.to_vec1::<u32>()?;
     cpu::check_ids(OP, &ids, vocab)?;
-    let (hidden, head) = (hidden.contiguous()?, head.contiguous()?);
-    let out = hidden.apply_op2(&head, LinearOp(Op { ids, k, temperature }))?;
+    let out = linear_op::apply(student, Op { ids, k, temperature })?;
     let entropy = out.narrow(1, k, 1)?.squeeze(1)?;
     Ok(SupportLogprobs { logprobs: out.narrow(1, 0, k)?, entropy })
 }

@@ -10,7 +10,7 @@ use crate::{
         token_rows::{for_each_row, set_rows},
     },
     divergence::{check_same_dtype, check_teacher},
-    linear_op::{Chunk, ChunkedLogits, LinearOp, LinearRows},
+    linear_op::{self, Chunk, ChunkedLogits, Frozen, LinearRows},
     logprob::{check_temperature, token_ids},
 };
 
@@ -51,19 +51,12 @@ pub fn linear_total_variation(
     check_teacher(OP, (rows, vocab), teacher.check(OP)?)?;
     check_same_dtype(OP, student.hidden, teacher.hidden)?;
     let ids = token_ids(OP, ids, rows, vocab)?;
-    let op = Op {
-        teacher_hidden: teacher.hidden.detach().contiguous()?,
-        teacher_head: teacher.head.detach().contiguous()?,
-        ids,
-        temperature,
-    };
-    let (hidden, head) = (student.hidden.contiguous()?, student.head.contiguous()?);
-    DivergenceOutput::from_columns(&hidden.apply_op2(&head, LinearOp(op))?)
+    let op = Op { teacher: Frozen::of(teacher)?, ids, temperature };
+    DivergenceOutput::from_columns(&linear_op::apply(student, op)?)
 }
 
 struct Op {
-    teacher_hidden: Tensor,
-    teacher_head: Tensor,
+    teacher: Frozen,
     ids: Vec<u32>,
     temperature: f64,
 }
@@ -172,7 +165,7 @@ impl LinearRows for Op {
     const OP: &'static str = OP;
 
     fn teacher(&self) -> Option<Projection<'_>> {
-        Some(Projection { hidden: &self.teacher_hidden, head: &self.teacher_head })
+        Some(self.teacher.projection())
     }
 
     fn forward<T: Gemm>(&self, logits: &ChunkedLogits<'_, T>) -> (CpuStorage, Shape) {

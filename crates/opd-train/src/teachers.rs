@@ -66,6 +66,8 @@ impl Teachers {
         let (mut in_process, mut counterparts) = (None, None);
         let mut teachers: Vec<Arc<dyn Teacher>> = Vec::with_capacity(all.len());
         for teacher in &all {
+            let across = teacher.tokenizer.as_deref();
+            let across = across.map(|dir| vocabularies(dir, demands.student)).transpose()?;
             let built: Arc<dyn Teacher> = match (teacher.kind, &journal) {
                 (TeacherKind::Replay, Some(journal)) => {
                     let identity = teacher.identity.clone();
@@ -73,20 +75,24 @@ impl Teachers {
                 }
                 (kind, _) if kind.is_in_process() => {
                     let loaded = Arc::new(in_process_teacher(config, teacher, device)?);
-                    distribution = Some(match &teacher.tokenizer {
+                    match &across {
                         None => {
                             loaded.check_student(demands.student, demands.longest)?;
                             in_process = Some(loaded.clone()).filter(|_| all.len() == 1);
-                            loaded.clone()
+                            distribution = Some(loaded.clone());
                         }
-                        Some(dir) => {
+                        Some((theirs, students)) => {
                             loaded.check_context(demands.longest)?;
-                            let (theirs, students) = vocabularies(dir, demands.student)?;
-                            let size = demands.student.config().vocab_size;
-                            counterparts = Some(students.counterparts(&theirs, size));
-                            Arc::new(CrossTokenizerStates::new(loaded.clone(), theirs, students))
+                            if config.objective.loss.is_cross_vocabulary() {
+                                let size = demands.student.config().vocab_size;
+                                counterparts = Some(students.counterparts(theirs, size));
+                                let (theirs, students) = (theirs.clone(), students.clone());
+                                let loaded = loaded.clone();
+                                let states = CrossTokenizerStates::new(loaded, theirs, students);
+                                distribution = Some(Arc::new(states));
+                            }
                         }
-                    });
+                    }
                     loaded
                 }
                 _ => remote(config, distillation, teacher, demands)?,
@@ -97,10 +103,9 @@ impl Teachers {
                 }
                 _ => built,
             };
-            teachers.push(match &teacher.tokenizer {
+            teachers.push(match across {
                 None => kept,
-                Some(dir) => {
-                    let (theirs, students) = vocabularies(dir, demands.student)?;
+                Some((theirs, students)) => {
                     Arc::new(CrossTokenizerTeacher::new(kept, theirs, students))
                 }
             });
