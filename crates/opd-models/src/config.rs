@@ -73,6 +73,28 @@ pub struct ModelConfig {
     pub(crate) json: Map<String, Value>,
 }
 
+/// Ids that end a response, by `generation_config.json` or else `config.json` of a directory; of
+/// any architecture. None if neither file names one.
+///
+/// # Errors
+///
+/// [`Error::Io`], or [`Error::Config`] naming the field.
+pub fn eos_token_ids(dir: &Path) -> Result<Vec<u32>> {
+    let ids = match eos_of(&dir.join("generation_config.json"))? {
+        None => eos_of(&dir.join("config.json"))?,
+        ids => ids,
+    };
+    Ok(ids.unwrap_or_default())
+}
+
+/// What one file says, if it is there.
+fn eos_of(path: &Path) -> Result<Option<Vec<u32>>> {
+    match path.exists() {
+        true => Fields { path, json: read_object(path)? }.token_ids("eos_token_id"),
+        false => Ok(None),
+    }
+}
+
 impl ModelConfig {
     /// Reads `config.json` (transformers 4 or 5) and `generation_config.json` of a directory.
     ///
@@ -82,12 +104,8 @@ impl ModelConfig {
     pub fn load(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
         let mut config = Self::parse(&path, read_object(&path)?)?;
-        let generation = dir.join("generation_config.json");
-        if generation.exists() {
-            let fields = Fields { path: &generation, json: read_object(&generation)? };
-            if let Some(ids) = fields.token_ids("eos_token_id")? {
-                config.eos_token_ids = ids;
-            }
+        if let Some(ids) = eos_of(&dir.join("generation_config.json"))? {
+            config.eos_token_ids = ids;
         }
         Ok(config)
     }

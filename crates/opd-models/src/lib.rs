@@ -21,7 +21,7 @@ mod weights;
 
 pub use self::{
     chat_template::{ChatTemplate, Message},
-    config::{Architecture, ModelConfig},
+    config::{Architecture, ModelConfig, eos_token_ids},
     error::{Error, Result},
     gradients::Gradients,
     kv_cache::KvCache,

@@ -1,6 +1,6 @@
-use std::{collections::HashMap, fs, path::Path};
+use std::{collections::HashMap, path::Path};
 
-use opd_models::Tokenizer;
+use opd_models::{Tokenizer, eos_token_ids};
 
 use crate::{Error, Result};
 
@@ -19,19 +19,13 @@ impl Vocabulary {
     ///
     /// # Errors
     ///
-    /// [`Error::Model`] for the tokenizer, [`Error::NoEnd`] where neither file names an id.
+    /// [`Error::Model`] for a file that cannot be read, [`Error::NoEnd`] where neither file names an id.
     pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
-        let named = |file: &str| -> Option<OneOrMany> {
-            let text = fs::read_to_string(dir.join(file)).ok()?;
-            let mut config: serde_json::Value = serde_json::from_str(&text).ok()?;
-            serde_json::from_value(config.get_mut("eos_token_id")?.take()).ok()
-        };
-        let end = match named("generation_config.json").or_else(|| named("config.json")) {
-            Some(OneOrMany::One(id)) => vec![id],
-            Some(OneOrMany::Many(ids)) if !ids.is_empty() => ids,
-            _ => return Err(Error::NoEnd { dir: dir.to_owned() }),
-        };
+        let end = eos_token_ids(dir)?;
+        if end.is_empty() {
+            return Err(Error::NoEnd { dir: dir.to_owned() });
+        }
         Ok(Self { tokenizer: Tokenizer::load(dir)?, end })
     }
 
@@ -69,11 +63,4 @@ impl Vocabulary {
         let Some((begun, _)) = ids.clone().find_map(|id| text(&[], id)) else { return Vec::new() };
         ids.filter_map(|id| text(&[begun], id)).collect()
     }
-}
-
-#[derive(serde::Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(u32),
-    Many(Vec<u32>),
 }
