@@ -13,6 +13,7 @@ mod names;
 mod objective;
 mod optimizer;
 mod rewards;
+mod rule;
 mod table;
 mod translation;
 
@@ -20,11 +21,7 @@ use std::{collections::BTreeSet, ffi::OsString};
 
 use clap::Command;
 
-use self::{
-    line::Line,
-    table::{Answer, answer},
-    translation::Translation,
-};
+use self::{line::Line, rule::Answer, table::answer, translation::Translation};
 use crate::{config::nearest, failure::Failure};
 
 /// Words that clap understands, and what is to be said of those that were replaced.

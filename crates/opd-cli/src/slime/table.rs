@@ -1,47 +1,9 @@
-//! Flags without a counterpart here, and what is said of them.
+//! Flags without a counterpart here.
 
-use crate::slime::line::Given;
-
-/// What a flag without a counterpart comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// Leaving it out changes nothing that is trained; why.
-    NotNeeded(&'static str),
-    /// Leaving it out would train something else; why, and what to do.
-    Refused(&'static str),
-}
-
-/// Names, a prefix where they end in `*`, that share an answer.
-struct Rule {
-    names: &'static [&'static str],
-    when: When,
-    why: &'static str,
-}
-
-enum When {
-    /// Not needed, whatever its values are.
-    NotNeeded,
-    /// Not needed if it has one of these values.
-    Only(&'static [&'static str]),
-    /// Refused.
-    Refused,
-}
-
-const fn not_needed(names: &'static [&'static str], why: &'static str) -> Rule {
-    Rule { names, when: When::NotNeeded, why }
-}
-
-const fn only(
-    names: &'static [&'static str],
-    values: &'static [&'static str],
-    why: &'static str,
-) -> Rule {
-    Rule { names, when: When::Only(values), why }
-}
-
-const fn refused(names: &'static [&'static str], why: &'static str) -> Rule {
-    Rule { names, when: When::Refused, why }
-}
+use crate::slime::{
+    line::Given,
+    rule::{Answer, Rule, not_needed, only, refused},
+};
 
 /// The first rule of a name counts.
 const RULES: &[Rule] = &[
@@ -391,19 +353,7 @@ const RULES: &[Rule] = &[
 
 /// What is to be said of a flag; `None` if it is unknown.
 pub(super) fn answer(given: &Given) -> Option<Answer> {
-    let of = |name: &&str| match name.split_once('*') {
-        Some((before, after)) => given.name.starts_with(before) && given.name.ends_with(after),
-        None => given.name == **name,
-    };
-    let rule = RULES.iter().find(|rule| rule.names.iter().any(of))?;
-    let fits = match rule.when {
-        When::NotNeeded => true,
-        When::Only(values) => {
-            matches!(given.values.as_slice(), [value] if values.contains(&value.as_str()))
-        }
-        When::Refused => false,
-    };
-    Some(if fits { Answer::NotNeeded(rule.why) } else { Answer::Refused(rule.why) })
+    Some(RULES.iter().find(|rule| rule.covers(given))?.answer(given))
 }
 
 /// All names but for those of a prefix.
