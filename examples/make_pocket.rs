@@ -17,7 +17,7 @@ use opd_models::{CausalLm, Checkpointing, Gradients, Tokenizer};
 use opd_pocket::sort8::{self, Example, Split};
 use opd_rollout::{ExactMatch, Fields};
 use opd_train::{
-    AdamW, Evaluator, LearningRate, TokenizedPrompts,
+    AdamW, Endings, Evaluator, LearningRate, TokenizedPrompts,
     config::{OptimizerConfig, Schedule},
     report::Who,
 };
@@ -51,6 +51,7 @@ fn main() -> Result<()> {
             TokenizedPrompts::load(&layout.validation, &fields, &tokenizer, model.config(), 10)?;
         let evaluator = Evaluator {
             tokenizer: &tokenizer,
+            endings: Endings::default(),
             reward: &ExactMatch,
             samples_per_prompt: 1,
             temperature: 1.0,

@@ -18,7 +18,7 @@ use opd_models::{CausalLm, Checkpointing, Gradients, Tokenizer};
 use opd_rollout::{ExactMatch, Fields, InProcess, Request, RolloutEngine, Sampling};
 use opd_teacher::InProcessTeacher;
 use opd_train::{
-    AdamW, Evaluator, LearningRate, TokenizedPrompts,
+    AdamW, Endings, Evaluator, LearningRate, TokenizedPrompts,
     config::{OptimizerConfig, Schedule},
     report::Who,
 };
@@ -117,6 +117,7 @@ fn gradients(student: &CausalLm, rollouts: &RolloutBatch, batch: &LossBatch) -> 
 fn pass_at_1(model: &CausalLm, tokenizer: &Tokenizer, prompts: &TokenizedPrompts) -> Result<f64> {
     let evaluator = Evaluator {
         tokenizer,
+        endings: Endings::default(),
         reward: &ExactMatch,
         samples_per_prompt: 1,
         temperature: 1.0,

@@ -34,6 +34,8 @@ pub enum Finish {
     /// An end-of-sequence token was sampled; it is the response's last token.
     #[default]
     Eos,
+    /// A text that ends responses was completed by the last token.
+    Stop,
     /// The token limit was reached: the response is truncated.
     Length,
 }

@@ -17,10 +17,11 @@ use crate::{
 /// Continue prompts with a model
 ///
 /// Each line of the input is {"tokens": [ids]} or {"prompt": ".."}. Each line of the output, in
-/// the same order, is {"tokens": [new ids], "log_probs": [..], "finish_reason": "eos" or
-/// "length"}; the end-of-sequence token is included. Log-probs are nats, of the softmax over
-/// the whole vocabulary at the temperature (at 1 with --greedy). The output of a text has
-/// `text`, too. A key `id` is copied through.
+/// the same order, is {"tokens": [new ids], "log_probs": [..], "finish_reason": "eos", "stop" or
+/// "length"}; the end-of-sequence token is included, and so are the tokens of a text of --stop.
+/// Log-probs are nats, of the softmax over the whole vocabulary at the temperature (at 1 with
+/// --greedy), whatever --top-k, --top-p, --min-p and --repetition-penalty leave of it. The output
+/// of a text has `text`, too, without the text that stopped it. A key `id` is copied through.
 ///
 /// A line that cannot be continued ends the command with exit code 1 and its number; no output
 /// file is left then.
@@ -77,15 +78,25 @@ pub(crate) fn generate(args: &GenerateArgs) -> anyhow::Result<()> {
         sources.push(source);
     }
     let eos = if args.ignore_eos { &[][..] } else { &model.lm.config().eos_token_ids };
-    let sampling = args.sampling.sampling(args.max_new_tokens as usize, eos);
+    let sampling = args.sampling.sampling(&model, args.max_new_tokens as usize, eos)?;
     args.sampling.generate(&model, &requests, &sampling, args.compute.quiet, |i, generation| {
         let Source { is_text, id } = &sources[i];
         let text = match is_text {
-            true => Some(model.tokenizer()?.decode(&generation.tokens)?),
+            true => {
+                let text = model.tokenizer()?.decode(&generation.tokens)?;
+                Some(
+                    sampling
+                        .stop
+                        .as_ref()
+                        .map_or(text.as_str(), |stop| stop.trim(&text))
+                        .to_owned(),
+                )
+            }
             false => None,
         };
         let finish_reason = match generation.finish {
             Finish::Eos => "eos",
+            Finish::Stop => "stop",
             Finish::Length => "length",
         };
         let (tokens, log_probs) = (&generation.tokens, &generation.logprobs);

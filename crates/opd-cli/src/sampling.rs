@@ -1,8 +1,12 @@
 //! What `opd generate` and `opd eval` share: how tokens are drawn, and in what portions.
 
+use std::sync::Arc;
+
 use clap::{Args, value_parser};
 use opd_models::ModelConfig;
-use opd_rollout::{Generation, InProcess, Request, RolloutEngine, Sampling, Strategy};
+use opd_rollout::{
+    Generation, InProcess, Request, RolloutEngine, Sampling, StopStrings, Strategy, Truncation,
+};
 
 use crate::{failure::Failure, flags::positive, interrupt, log, model::Model, progress::bar};
 
@@ -24,6 +28,21 @@ pub(crate) struct SamplingFlags {
     /// Draw from softmax(logits / T); above 0 [default: 1]
     #[arg(long, value_name = "T", value_parser = positive)]
     temperature: Option<f64>,
+    /// Draw only from the K likeliest tokens
+    #[arg(long, value_name = "K", conflicts_with = "greedy", value_parser = value_parser!(u32).range(1..))]
+    top_k: Option<u32>,
+    /// Draw only from the likeliest tokens that together have this probability
+    #[arg(long, value_name = "P", conflicts_with = "greedy")]
+    top_p: Option<f64>,
+    /// Draw only from tokens at least P times as likely as the likeliest
+    #[arg(long, value_name = "P", conflicts_with = "greedy")]
+    min_p: Option<f64>,
+    /// Divide positive logits of tokens that were there before by X, and multiply negative ones
+    #[arg(long, value_name = "X", value_parser = positive)]
+    repetition_penalty: Option<f64>,
+    /// Text that ends an answer; may be given again
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
     /// Fixes the draws: those of a line depend on the seed and its number alone
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u64))]
     seed: u64,
@@ -34,25 +53,53 @@ pub(crate) struct SamplingFlags {
 }
 
 impl SamplingFlags {
-    pub(crate) fn sampling(&self, max_new_tokens: usize, eos_token_ids: &[u32]) -> Sampling {
+    pub(crate) fn sampling(
+        &self,
+        model: &Model,
+        max_new_tokens: usize,
+        eos_token_ids: &[u32],
+    ) -> anyhow::Result<Sampling> {
         let strategy = match self.greedy {
             true => Strategy::Greedy,
             false => Strategy::Random {
                 temperature: self.temperature.unwrap_or(1.0),
-                top_k: None,
-                top_p: None,
+                kept: Truncation {
+                    top_k: self.top_k.map(|k| k as usize),
+                    top_p: self.top_p,
+                    min_p: self.min_p,
+                },
             },
         };
-        let eos_token_ids = eos_token_ids.to_vec();
-        Sampling { strategy, max_new_tokens, eos_token_ids, seed: self.seed }
+        let stop = match self.stop.is_empty() {
+            true => None,
+            false => {
+                let tokenizer = Arc::new(model.tokenizer()?.clone());
+                Some(StopStrings::new(self.stop.clone(), tokenizer)?)
+            }
+        };
+        let repetition_penalty = self.repetition_penalty.unwrap_or(1.0);
+        let sampling = Sampling::new(strategy, max_new_tokens, eos_token_ids);
+        Ok(Sampling { seed: self.seed, stop, repetition_penalty, ..sampling })
     }
 
-    /// `greedy` or `temperature 0.7`.
+    /// `greedy`, or `temperature 0.7, top_p 0.9`.
     pub(crate) fn describe(&self) -> String {
-        match self.greedy {
+        let mut said = match self.greedy {
             true => "greedy".to_owned(),
             false => format!("temperature {}", self.temperature.unwrap_or(1.0)),
+        };
+        let top_k = self.top_k.map(f64::from);
+        for (name, value) in [
+            ("top_k", top_k),
+            ("top_p", self.top_p),
+            ("min_p", self.min_p),
+            ("repetition_penalty", self.repetition_penalty),
+        ] {
+            if let Some(value) = value {
+                said.push_str(&format!(", {name} {value}"));
+            }
         }
+        said
     }
 
     /// Generates portion by portion; `take` gets each request's index and generation, in order.

@@ -19,7 +19,8 @@ pub struct Generation {
     pub tokens: Vec<u32>,
     /// Log-prob (nats) of each token under the full softmax at the sampling temperature.
     pub logprobs: Vec<f32>,
-    /// Log-prob (nats) under what top-k and top-p left, if either was on.
+    /// Log-prob (nats) under what was drawn from, where a [`Truncation`](crate::Truncation) or a
+    /// penalty made that something else.
     pub truncated_logprobs: Option<Vec<f32>>,
     /// Why it ended.
     pub finish: Finish,

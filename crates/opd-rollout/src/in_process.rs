@@ -3,7 +3,7 @@ use std::ops::Range;
 use opd_models::CausalLm;
 use rayon::prelude::*;
 
-use crate::{Error, Generation, Request, Result, RolloutEngine, Sampling, Strategy, run::Run};
+use crate::{Error, Generation, Request, Result, RolloutEngine, Sampling, run::Run};
 
 /// Fewest sequences side by side for which a thread runs sequences of its own: with less, it
 /// would read all weights for few rows, and all threads share the work of each kernel instead.
@@ -66,14 +66,12 @@ impl<'a> InProcess<'a> {
             let got = format!("{its} for a model of {own}");
             return bad("the guide's vocabulary", "at least that of the model", got);
         }
-        match sampling.strategy {
-            Strategy::Random { top_k: None, top_p: None, .. } => Ok(()),
-            strategy => bad(
-                "the strategy of a guided engine",
-                "a draw from the full softmax",
-                format!("{strategy:?}"),
-            ),
+        if sampling.draws_from_all() {
+            return Ok(());
         }
+        let (strategy, penalty) = (sampling.strategy, sampling.repetition_penalty);
+        let got = format!("{strategy:?} with repetition_penalty {penalty}");
+        bad("the strategy of a guided engine", "a draw from the full softmax", got)
     }
 
     fn check(&self, requests: &[Request], sampling: &Sampling) -> Result<()> {

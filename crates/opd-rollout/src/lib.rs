@@ -10,7 +10,9 @@ mod reward;
 mod run;
 mod sampling;
 mod schedule;
+mod stop;
 mod token_f1;
+mod truncation;
 
 pub use self::{
     engine::{Generation, Request, RolloutEngine},
@@ -19,5 +21,7 @@ pub use self::{
     prompts::{Example, Fields, PromptSet},
     reward::{ExactMatch, Reward},
     sampling::{Sampling, Strategy},
+    stop::StopStrings,
     token_f1::TokenF1,
+    truncation::Truncation,
 };

@@ -61,11 +61,10 @@ impl<'a> Run<'a> {
             Ok(Lane { model, cache, prompt_hidden: Vec::new() })
         };
         let lanes = models.map(lane).collect::<Result<_>>()?;
-        let truncates = sampling.strategy.truncates();
         let empty = Generation {
             tokens: Vec::new(),
             logprobs: Vec::new(),
-            truncated_logprobs: truncates.then(Vec::new),
+            truncated_logprobs: sampling.alters().then(Vec::new),
             finish: Finish::Length,
         };
         let generations = vec![empty; requests.len()];
@@ -96,7 +95,7 @@ impl<'a> Run<'a> {
         }
         let hidden = hidden.iter().map(|parts| Tensor::cat(parts, 0));
         self.sample(&hidden.collect::<candle_core::Result<Vec<_>>>()?)?;
-        self.retire();
+        self.retire()?;
         Ok(true)
     }
 
@@ -188,26 +187,31 @@ impl<'a> Run<'a> {
 
     /// Tokens for the running sequences `rows` from the model's logits.
     fn choose(&mut self, rows: Range<usize>, logits: &Tensor) -> Result<()> {
-        let (strategy, temperature) = (self.sampling.strategy, self.sampling.temperature());
-        let (vocab, values) = host(logits)?;
+        let (sampling, requests, generations) = (self.sampling, self.requests, &self.generations);
+        let (vocab, mut values) = host(logits)?;
         let choices: Vec<Option<Choice>> = self.running[rows.clone()]
             .par_iter_mut()
-            .zip(values.par_chunks(vocab))
-            .map(|(sequence, logits)| strategy.choose(logits, &mut sequence.rng))
+            .zip(values.par_chunks_mut(vocab))
+            .map(|(sequence, logits)| {
+                let prompt = &requests[sequence.request].prompt;
+                let seen = prompt.iter().chain(&generations[sequence.request].tokens);
+                sampling.penalise(logits, seen);
+                sampling.strategy.choose(logits, &mut sequence.rng)
+            })
             .collect();
         let mut ids = Vec::with_capacity(rows.len());
         for (choice, sequence) in choices.iter().zip(&self.running[rows.clone()]) {
             ids.push(choice.ok_or_else(|| self.not_finite(sequence))?.id);
         }
         let ids_tensor = Tensor::from_slice(&ids, rows.len(), logits.device())?;
-        let logprobs = token_logprobs(logits, &ids_tensor, temperature)?.logprobs;
+        let logprobs = token_logprobs(logits, &ids_tensor, sampling.temperature())?.logprobs;
         let logprobs = logprobs.to_dtype(DType::F32)?.to_vec1::<f32>()?;
         for (i, choice) in choices.into_iter().flatten().enumerate() {
             let generation = &mut self.generations[self.running[rows.start + i].request];
             generation.tokens.push(choice.id);
             generation.logprobs.push(logprobs[i]);
             if let Some(truncated) = &mut generation.truncated_logprobs {
-                truncated.push((f64::from(logprobs[i]) - choice.log_kept).min(0.0) as f32);
+                truncated.push(choice.log_drawn as f32);
             }
         }
         Ok(())
@@ -245,30 +249,38 @@ impl<'a> Run<'a> {
         Error::NotFinite { index, token: self.generations[index].tokens.len() }
     }
 
-    /// Ends sequences that sampled an end token or reached their limit.
-    fn retire(&mut self) {
-        let context = self.engine.context();
-        let (sampling, requests) = (self.sampling, self.requests);
-        let (generations, schedule) = (&mut self.generations, &mut self.schedule);
-        self.running.retain(|sequence| {
-            let generation = &mut generations[sequence.request];
-            let eos =
-                generation.tokens.last().is_some_and(|id| sampling.eos_token_ids.contains(id));
-            let length = generation.tokens.len();
-            let full = length >= sampling.max_new_tokens
-                || requests[sequence.request].prompt.len() + length >= context;
-            if eos {
-                generation.finish = Finish::Eos;
+    /// Ends sequences that sampled an end token, completed a stop string or reached their limit.
+    fn retire(&mut self) -> Result<()> {
+        for sequence in std::mem::take(&mut self.running) {
+            match self.finish(sequence.request)? {
+                None => self.running.push(sequence),
+                Some(finish) => {
+                    self.generations[sequence.request].finish = finish;
+                    self.schedule.release(sequence.request, sequence.slot);
+                }
             }
-            if eos || full {
-                schedule.release(sequence.request, sequence.slot);
-            }
-            !(eos || full)
-        });
+        }
         let schedule = &self.schedule;
         for lane in &mut self.lanes {
             lane.prompt_hidden.retain(|(prompt, _)| schedule.is_resident(prompt));
         }
+        Ok(())
+    }
+
+    /// Why a request's sequence ends with its newest token, if it does.
+    fn finish(&self, request: usize) -> Result<Option<Finish>> {
+        let (sampling, response) = (self.sampling, &self.generations[request].tokens);
+        if response.last().is_some_and(|id| sampling.eos_token_ids.contains(id)) {
+            return Ok(Some(Finish::Eos));
+        }
+        if let Some(stop) = &sampling.stop
+            && stop.completed(response)?
+        {
+            return Ok(Some(Finish::Stop));
+        }
+        let length = self.requests[request].prompt.len() + response.len();
+        let full = response.len() >= sampling.max_new_tokens || length >= self.engine.context();
+        Ok(full.then_some(Finish::Length))
     }
 }
 

@@ -1,6 +1,8 @@
+use std::collections::BTreeSet;
+
 use rand_chacha::rand_core::RngCore;
 
-use crate::{Error, Result};
+use crate::{Error, Result, StopStrings, Truncation};
 
 /// How the next token is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -11,16 +13,13 @@ pub enum Strategy {
     Random {
         /// Logits are divided by this; above 0.
         temperature: f64,
-        /// Only the `k` likeliest tokens are drawn.
-        top_k: Option<usize>,
-        /// Only the likeliest tokens that together reach this probability are drawn; applied
-        /// after `top_k`; in `(0, 1]`.
-        top_p: Option<f64>,
+        /// Which tokens can be drawn.
+        kept: Truncation,
     },
 }
 
 /// Everything that decides what an engine samples, but for the prompts.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Sampling {
     /// How tokens are chosen.
     pub strategy: Strategy,
@@ -28,19 +27,35 @@ pub struct Sampling {
     pub max_new_tokens: usize,
     /// Ids that end a response.
     pub eos_token_ids: Vec<u32>,
+    /// Texts that end a response.
+    pub stop: Option<StopStrings>,
+    /// Divides the positive logits, and multiplies the negative ones, of every token of the
+    /// prompt and of the response so far; above 0, 1 for none.
+    ///
+    /// Source: Keskar et al. 2019 (CTRL), <https://arxiv.org/abs/1909.05858>, section 4.1, in the
+    /// form of transformers and SGLang.
+    pub repetition_penalty: f64,
     /// Fixes the random choices, together with each request's stream.
     pub seed: u64,
 }
 
 impl Sampling {
-    /// Draws from the full softmax at this temperature.
-    pub fn at_temperature(temperature: f64, max_new_tokens: usize, eos_token_ids: &[u32]) -> Self {
+    /// Chooses up to `max_new_tokens` tokens by `strategy`, with seed 0 and nothing else set.
+    pub fn new(strategy: Strategy, max_new_tokens: usize, eos_token_ids: &[u32]) -> Self {
         Self {
-            strategy: Strategy::Random { temperature, top_k: None, top_p: None },
+            strategy,
             max_new_tokens,
             eos_token_ids: eos_token_ids.to_vec(),
+            stop: None,
+            repetition_penalty: 1.0,
             seed: 0,
         }
+    }
+
+    /// Draws from the full softmax at this temperature.
+    pub fn at_temperature(temperature: f64, max_new_tokens: usize, eos_token_ids: &[u32]) -> Self {
+        let strategy = Strategy::Random { temperature, kept: Truncation::default() };
+        Self::new(strategy, max_new_tokens, eos_token_ids)
     }
 
     /// Passes if every setting is in its range.
@@ -50,21 +65,44 @@ impl Sampling {
     /// [`Error::Setting`].
     pub fn validate(&self) -> Result<()> {
         let bad = |what, expected, got: String| Err(Error::Setting { what, expected, got });
+        let above_0 = |value: f64| value > 0.0 && value.is_finite();
         if self.max_new_tokens == 0 {
             return bad("max_new_tokens", "at least 1", "0".into());
         }
-        let Strategy::Random { temperature, top_k, top_p } = self.strategy else { return Ok(()) };
-        if !(temperature > 0.0 && temperature.is_finite()) {
-            return bad("temperature", "finite and above 0", temperature.to_string());
+        if !above_0(self.repetition_penalty) {
+            let got = self.repetition_penalty.to_string();
+            return bad("repetition_penalty", "finite and above 0", got);
         }
-        if top_k == Some(0) {
-            return bad("top_k", "at least 1", "0".into());
-        }
-        match top_p {
-            Some(p) if !(p > 0.0 && p <= 1.0) => {
-                bad("top_p", "above 0 and at most 1", p.to_string())
+        match self.strategy {
+            Strategy::Greedy => Ok(()),
+            Strategy::Random { temperature, .. } if !above_0(temperature) => {
+                bad("temperature", "finite and above 0", temperature.to_string())
             }
-            _ => Ok(()),
+            Strategy::Random { kept, .. } => kept.validate(),
+        }
+    }
+
+    /// Whether draws are from the full softmax of the model's logits.
+    pub(crate) fn draws_from_all(&self) -> bool {
+        let whole = matches!(self.strategy, Strategy::Random { kept, .. } if kept.is_none());
+        whole && self.repetition_penalty == 1.0
+    }
+
+    /// Whether draws are from something else than that softmax.
+    pub(crate) fn alters(&self) -> bool {
+        matches!(self.strategy, Strategy::Random { .. }) && !self.draws_from_all()
+    }
+
+    /// Applies the penalty to the logits of `seen`.
+    pub(crate) fn penalise<'a>(&self, logits: &mut [f32], seen: impl Iterator<Item = &'a u32>) {
+        if self.repetition_penalty == 1.0 {
+            return;
+        }
+        let penalty = self.repetition_penalty as f32;
+        for id in seen.collect::<BTreeSet<_>>() {
+            if let Some(logit) = logits.get_mut(*id as usize) {
+                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+            }
         }
     }
 
@@ -77,51 +115,35 @@ impl Sampling {
     }
 }
 
-/// A chosen token, and the share of probability that it was drawn from.
+/// A chosen token, and how likely it was to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Choice {
     pub(crate) id: u32,
-    /// Natural logarithm of the probability that top-k and top-p kept; 0 for all of it.
-    pub(crate) log_kept: f64,
+    /// Natural logarithm of the probability with which it was drawn; 0 for the likeliest.
+    pub(crate) log_drawn: f64,
 }
 
 impl Strategy {
-    /// Whether draws are from less than the full softmax.
-    pub(crate) fn truncates(&self) -> bool {
-        matches!(self, Self::Random { top_k, top_p, .. } if top_k.is_some() || top_p.is_some())
-    }
-
     /// Chooses from logits; `None` if they hold NaN, infinity or nothing but `-inf`.
     pub(crate) fn choose(&self, logits: &[f32], rng: &mut impl RngCore) -> Option<Choice> {
         let (best, max) = likeliest(logits)?;
-        let Self::Random { temperature, top_k, top_p } = *self else {
-            return Some(Choice { id: best, log_kept: 0.0 });
+        let Self::Random { temperature, kept } = *self else {
+            return Some(Choice { id: best, log_drawn: 0.0 });
         };
-        let weight = |logit: f32| ((f64::from(logit) - f64::from(max)) / temperature).exp();
+        let weight = |logit: &f32| ((f64::from(*logit) - f64::from(max)) / temperature).exp();
+        let weights: Vec<f64> = logits.iter().map(weight).collect();
         let uniform = uniform(rng);
-        if top_k.is_none() && top_p.is_none() {
-            let weights: Vec<f64> = logits.iter().map(|&logit| weight(logit)).collect();
-            let total: f64 = weights.iter().sum();
-            let id = draw(weights.into_iter().enumerate(), uniform * total)?;
-            return Some(Choice { id: id as u32, log_kept: 0.0 });
+        let choice = |candidates: &mut dyn Iterator<Item = (usize, f64)>, total: f64| {
+            let id = draw(candidates, uniform * total)?;
+            Some(Choice { id: id as u32, log_drawn: (weights[id] / total).ln().min(0.0) })
+        };
+        if kept.is_none() {
+            let total = weights.iter().sum();
+            return choice(&mut weights.iter().copied().enumerate(), total);
         }
-        let mut ranked: Vec<(usize, f64)> =
-            logits.iter().map(|&logit| weight(logit)).enumerate().collect();
-        let total: f64 = ranked.iter().map(|(_, weight)| weight).sum();
-        ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        ranked.truncate(top_k.unwrap_or(ranked.len()));
-        if let Some(p) = top_p {
-            let kept: f64 = ranked.iter().map(|(_, weight)| weight).sum();
-            let mut sum = 0.0;
-            let reached = ranked.iter().position(|(_, weight)| {
-                sum += weight;
-                sum >= p * kept
-            });
-            ranked.truncate(reached.map_or(ranked.len(), |last| last + 1));
-        }
-        let kept: f64 = ranked.iter().map(|(_, weight)| weight).sum();
-        let id = draw(ranked.into_iter(), uniform * kept)?;
-        Some(Choice { id: id as u32, log_kept: (kept / total).ln() })
+        let kept = kept.keep(&weights);
+        let total = kept.iter().map(|(_, weight)| weight).sum();
+        choice(&mut kept.into_iter(), total)
     }
 }
 

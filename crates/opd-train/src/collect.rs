@@ -2,7 +2,7 @@
 
 use opd_batch::{Author, Rollout, RolloutBatch};
 use opd_models::CausalLm;
-use opd_rollout::{Example, InProcess, Request, RolloutEngine, Sampling, Strategy};
+use opd_rollout::{Example, InProcess, Request, RolloutEngine, Sampling, Strategy, Truncation};
 
 use crate::{
     Error, Result, TokenizedPrompts, Trainer, authors::authors, config::ConfigError,
@@ -119,7 +119,7 @@ impl Trainer {
         let mut rollouts = Vec::with_capacity(generations.len());
         for (i, generation) in generations.into_iter().enumerate() {
             let Asked { place, example, prompt, teacher_prompt } = asked[i / per_prompt];
-            let response = self.tokenizer.decode(&generation.tokens)?;
+            let response = self.endings.read(&self.tokenizer, &generation.tokens)?;
             rollouts.push(Rollout {
                 prompt: prompt.to_vec(),
                 teacher_prompt: teacher_prompt.map(<[u32]>::to_vec),
@@ -148,20 +148,15 @@ impl Trainer {
     /// Both end where the student's responses end.
     fn sampling(&self, author: Author) -> Sampling {
         let rollout = &self.config.rollout;
-        let (temperature, top_k, top_p) = (rollout.temperature, rollout.top_k, rollout.top_p);
         let strategy = match (author, rollout.teacher_temperature) {
             (Author::Teacher, 0.0) => Strategy::Greedy,
             (Author::Teacher, temperature) => {
-                Strategy::Random { temperature, top_k: None, top_p: None }
+                Strategy::Random { temperature, kept: Truncation::default() }
             }
-            _ => Strategy::Random { temperature, top_k, top_p },
+            _ => Strategy::Random { temperature: rollout.temperature, kept: rollout.truncation() },
         };
-        Sampling {
-            strategy,
-            max_new_tokens: rollout.max_response_tokens,
-            eos_token_ids: self.student.config().eos_token_ids.clone(),
-            seed: self.config.seed,
-        }
+        let eos = &self.student.config().eos_token_ids;
+        self.endings.sampling(strategy, rollout.max_response_tokens, eos, self.config.seed)
     }
 }
 

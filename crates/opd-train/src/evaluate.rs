@@ -4,10 +4,10 @@ use std::{
 };
 
 use opd_models::{CausalLm, Tokenizer};
-use opd_rollout::{InProcess, Request, Reward, RolloutEngine, Sampling, Strategy};
+use opd_rollout::{InProcess, Request, Reward, RolloutEngine, Sampling, Strategy, Truncation};
 
 use crate::{
-    Error, Result, TokenizedPrompts,
+    Endings, Error, Result, TokenizedPrompts,
     report::{Evaluation, Who},
 };
 
@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_millis(400);
 pub struct Evaluator<'a> {
     /// Turns responses into text.
     pub tokenizer: &'a Tokenizer,
+    /// What ends them, beside the end tokens of the model.
+    pub endings: Endings,
     /// Judges them.
     pub reward: &'a dyn Reward,
     /// Answers per prompt.
@@ -81,7 +83,7 @@ impl Evaluator<'_> {
             for (i, generation) in answers.clone().zip(generations) {
                 let index = i / self.samples_per_prompt;
                 let Some((example, _)) = prompts.get(index) else { continue };
-                let response = self.tokenizer.decode(&generation.tokens)?;
+                let response = self.endings.read(self.tokenizer, &generation.tokens)?;
                 if self.reward.reward(example, &response) > 0.5 {
                     right[index] += 1.0 / self.samples_per_prompt as f64;
                 }
@@ -103,14 +105,13 @@ impl Evaluator<'_> {
     pub(crate) fn sampling(&self, model: &CausalLm) -> Sampling {
         let strategy = match self.temperature {
             0.0 => Strategy::Greedy,
-            temperature => Strategy::Random { temperature, top_k: self.top_k, top_p: self.top_p },
+            temperature => {
+                let kept = Truncation { top_k: self.top_k, top_p: self.top_p, min_p: None };
+                Strategy::Random { temperature, kept }
+            }
         };
-        Sampling {
-            strategy,
-            max_new_tokens: self.max_response_tokens,
-            eos_token_ids: model.config().eos_token_ids.clone(),
-            seed: self.seed,
-        }
+        let (longest, eos) = (self.max_response_tokens, &model.config().eos_token_ids);
+        self.endings.sampling(strategy, longest, eos, self.seed)
     }
 }
 

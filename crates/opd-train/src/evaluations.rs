@@ -13,6 +13,7 @@ impl Job {
         let config = &self.trainer.config;
         Evaluator {
             tokenizer: &self.trainer.tokenizer,
+            endings: self.trainer.endings.clone(),
             reward: self.trainer.parts.reward.as_ref(),
             samples_per_prompt: config.evaluation.samples_per_prompt,
             temperature: config.evaluation.temperature,

@@ -7,6 +7,7 @@ mod authors;
 mod collect;
 pub mod config;
 mod critic;
+mod endings;
 mod error;
 mod evaluate;
 mod evaluations;
@@ -39,6 +40,7 @@ mod updates;
 pub use self::{
     adamw::AdamW,
     critic::{Critic, ValueTargets},
+    endings::Endings,
     error::{Error, Result},
     evaluate::{Evaluator, wilson_interval},
     job::{Job, Outcome},

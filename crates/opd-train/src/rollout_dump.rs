@@ -152,6 +152,7 @@ fn dumped(
     };
     let finish = match batch.finishes()[row] {
         Finish::Eos => "eos",
+        Finish::Stop => "stop",
         Finish::Length => "length",
     };
     Ok(DumpedRollout {

@@ -76,7 +76,7 @@ impl Showcase {
                 .collect();
             kl_rows.push(tokens.iter().map(|t| t.kl().unwrap_or(f32::NAN)).collect::<Vec<_>>());
             if samples.len() < shown {
-                let response = evaluator.tokenizer.decode(&generation.tokens)?;
+                let response = evaluator.endings.read(evaluator.tokenizer, &generation.tokens)?;
                 let correct = example
                     .label
                     .is_some()

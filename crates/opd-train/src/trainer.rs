@@ -6,7 +6,7 @@ use opd_loss::LossBatch;
 use opd_models::{CausalLm, Parameters, Tokenizer};
 
 use crate::{
-    AdamW, Critic, Error, Parts, Result, RolloutDump, TokenizedPrompts,
+    AdamW, Critic, Endings, Error, Parts, Result, RolloutDump, TokenizedPrompts,
     collect::Collected,
     config::{ResponseSource, TrainConfig},
     run::{StepMetrics, key},
@@ -27,6 +27,8 @@ pub struct Trainer {
     pub critic: Option<Critic>,
     /// The student's tokenizer.
     pub tokenizer: Tokenizer,
+    /// What ends responses, beside end tokens.
+    pub endings: Endings,
     /// What it is asked.
     pub prompts: TokenizedPrompts,
     /// The algorithm.
@@ -44,7 +46,7 @@ impl Trainer {
     ///
     /// # Errors
     ///
-    /// If the moments cannot be allocated.
+    /// If a stop string is empty; if the moments cannot be allocated.
     pub fn new(
         student: CausalLm,
         tokenizer: Tokenizer,
@@ -53,8 +55,20 @@ impl Trainer {
         config: TrainConfig,
     ) -> Result<Self> {
         let optimizer = AdamW::new(student.parameters())?;
+        let endings = Endings::new(&config.rollout, &tokenizer)?;
         let (reference, critic, dump) = (None, None, None);
-        Ok(Self { student, reference, critic, tokenizer, prompts, parts, optimizer, config, dump })
+        Ok(Self {
+            student,
+            reference,
+            critic,
+            tokenizer,
+            endings,
+            prompts,
+            parts,
+            optimizer,
+            config,
+            dump,
+        })
     }
 
     /// Makes step `step` (from 0): samples, scores, and updates the student.

@@ -139,6 +139,7 @@ impl Pages<'_> {
             let whole = join(path, key);
             let (what, list) = inner(kind);
             let is = match what {
+                "u64" | "u32" | "usize" if list => "list of whole numbers",
                 "u64" | "u32" | "usize" => "whole number",
                 "f64" => "number",
                 "bool" => "true or false",

@@ -101,11 +101,12 @@ fn ask(model: &Model, questions: &[Question], args: &EvalArgs) -> anyhow::Result
     });
     let requests: Vec<Request> = requests.collect();
     let eos = &model.lm.config().eos_token_ids;
-    let sampling = args.sampling.sampling(args.max_new_tokens as usize, eos);
+    let sampling = args.sampling.sampling(model, args.max_new_tokens as usize, eos)?;
     let mut right = vec![0_usize; questions.len()];
     args.sampling.generate(model, &requests, &sampling, args.compute.quiet, |i, generation| {
         let index = i / samples;
-        right[index] += usize::from(questions[index].is_right(&generation.tokens, model)?);
+        right[index] +=
+            usize::from(questions[index].is_right(&generation.tokens, model, &sampling)?);
         Ok(())
     })?;
     let rates: Vec<f64> = right.into_iter().map(|n| n as f64 / samples as f64).collect();

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use anyhow::anyhow;
-use opd_rollout::{ExactMatch, Example, Reward};
+use opd_rollout::{ExactMatch, Example, Reward, Sampling};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -29,11 +29,17 @@ enum Answer {
 }
 
 impl Question {
-    pub(super) fn is_right(&self, response: &[u32], model: &Model) -> anyhow::Result<bool> {
+    pub(super) fn is_right(
+        &self,
+        response: &[u32],
+        model: &Model,
+        sampling: &Sampling,
+    ) -> anyhow::Result<bool> {
         Ok(match &self.answer {
             Answer::Text(example) => {
                 let response = model.tokenizer()?.decode(response)?;
-                ExactMatch.reward(example, &response) > 0.5
+                let read = sampling.stop.as_ref().map_or(&*response, |stop| stop.trim(&response));
+                ExactMatch.reward(example, read) > 0.5
             }
             Answer::Ids(ids) => without_end(response, model) == without_end(ids, model),
         })

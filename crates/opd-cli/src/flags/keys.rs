@@ -25,6 +25,9 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("rollout.temperature", "rollout-temperature"),
     ("rollout.top_p", "rollout-top-p"),
     ("rollout.top_k", "rollout-top-k"),
+    ("rollout.min_p", "rollout-min-p"),
+    ("rollout.stop", "rollout-stop"),
+    ("rollout.stop_token_ids", "rollout-stop-token-ids"),
     ("rollout.max_sequences", "rollout-max-sequences"),
     ("rollout.shuffle", "rollout-shuffle"),
     ("rollout.dump_interval", "dump-rollouts"),
@@ -132,7 +135,7 @@ mod tests {
     use crate::{Cli, Command, config::Shape};
 
     /// A value of each flag that is not its default, as flag and as TOML.
-    fn sample(shape: &Shape, default: Option<&Value>) -> (String, Value) {
+    fn sample(key: &str, shape: &Shape, default: Option<&Value>) -> (String, Value) {
         match shape {
             Shape::Integer => ("37".into(), Value::Integer(37)),
             Shape::Number => ("0.375".into(), Value::Float(0.375)),
@@ -142,6 +145,7 @@ mod tests {
                 let name = names.iter().filter(|name| **name != "megatron").find(other).unwrap();
                 ((*name).to_owned(), Value::from(*name))
             }
+            Shape::List if key.ends_with("_ids") => ("37".into(), Value::Array(vec![37.into()])),
             Shape::List => ("http://h".into(), Value::Array(vec!["http://h".into()])),
             _ => ("text".into(), Value::from("text")),
         }
@@ -176,7 +180,7 @@ mod tests {
         start.optimizer.activation_checkpointing = true;
         let before = Value::try_from(&start).unwrap();
         for (key, flag) in KEYS {
-            let (text, expected) = sample(shape_at(&shape, key), at(&before, key));
+            let (text, expected) = sample(key, shape_at(&shape, key), at(&before, key));
             assert_ne!(at(&before, key), Some(&expected), "{key}");
             let line = ["opd", "train", &format!("--{flag}={text}")];
             let matches = Cli::command().try_get_matches_from(line).unwrap();

@@ -49,6 +49,15 @@ pub(super) struct RolloutFlags {
     /// Draw only from the K likeliest tokens; -1 draws from all
     #[arg(long, value_name = "K", value_parser = value_parser!(i64).range(-1..))]
     rollout_top_k: Option<i64>,
+    /// Draw only from tokens at least P times as likely as the likeliest
+    #[arg(long, value_name = "P")]
+    rollout_min_p: Option<f64>,
+    /// Texts that end an answer; its reward is of what stands before
+    #[arg(long, value_name = "TEXT", num_args = 1..)]
+    rollout_stop: Vec<String>,
+    /// Token ids that end an answer, beside those of generation_config.json
+    #[arg(long, value_name = "ID", num_args = 1..)]
+    rollout_stop_token_ids: Vec<u32>,
     /// Answers written side by side; bounds the memory of keys and values
     #[arg(long, value_name = "N")]
     rollout_max_sequences: Option<usize>,

@@ -255,11 +255,7 @@ const RULES: &[Rule] = &[
         "prompts are not filtered by length: one that does not fit is named before the first \
          step; use --rollout-max-response-len, and filter the file",
     ),
-    refused(
-        &["rollout-stop", "rollout-stop-token-ids", "rollout-skip-special-tokens"],
-        "a response ends with the model's own end-of-sequence tokens, which \
-         generation_config.json lists; drop it",
-    ),
+    not_needed(&["rollout-skip-special-tokens"], "answers are read without special tokens"),
     refused(
         &["eval-config", "eval-input-key", "eval-label-key", "eval-reward-key", "eval-custom-*"],
         "held-out prompts are read and judged as those of training; use --eval-prompt-data NAME \

@@ -56,6 +56,53 @@ fn log_probs_are_those_that_score_gives() {
     }
 }
 
+/// With one token to draw from, a draw is no draw.
+#[test]
+fn draws_can_be_narrowed() {
+    let golden = GoldenModel::load("qwen3_tied");
+    let rows = [json!({ "tokens": golden.sequences[0] })];
+    let with = |flags: &str| {
+        let flags = format!("--max-new-tokens 12 --ignore-eos {flags}");
+        generate(&Workplace::new(), &golden, &rows, &flags)[0]["tokens"].clone()
+    };
+    let greedy = with("--greedy");
+    for flags in ["--top-k 1", "--top-p 0.0001", "--min-p 1"] {
+        assert_eq!(with(flags), greedy, "{flags}");
+    }
+    assert_ne!(with("--seed 3"), greedy);
+    // A penalty that nothing which was there before survives.
+    let tokens = with("--greedy --repetition-penalty 1e30");
+    let tokens: Vec<u64> = tokens.as_array().unwrap().iter().flat_map(Value::as_u64).collect();
+    let distinct: std::collections::BTreeSet<u64> = tokens.iter().copied().collect();
+    let prompt = |id: &u64| golden.sequences[0].contains(&(*id as u32));
+    assert!(distinct.len() == tokens.len() && !tokens.iter().any(prompt), "{tokens:?}");
+}
+
+#[test]
+fn a_text_ends_before_its_stop_string() {
+    let work = Workplace::new();
+    let model = models::student(&work).display().to_string();
+    work.write("in.jsonl", "{\"prompt\": \"83120975=\"}\n");
+    let run = |flags: &str| {
+        let line = format!(
+            "generate --model {model} --input in.jsonl --output out.jsonl --max-new-tokens 8 {flags}"
+        );
+        work.line(&line).succeeds();
+        records(&work.path("out.jsonl")).remove(0)
+    };
+    let free = run("--greedy --ignore-eos");
+    let text = free["text"].as_str().unwrap();
+    assert!(text.starts_with("0123"), "{text}");
+    let (stop, first) = ("23", 2);
+    let cut = run(&format!("--greedy --ignore-eos --stop {stop}"));
+    assert_eq!(
+        (cut["text"].as_str(), &cut["finish_reason"]),
+        (Some(&text[..first]), &json!("stop"))
+    );
+    let n = first + 2;
+    assert_eq!(cut["tokens"].as_array().unwrap()[..], free["tokens"].as_array().unwrap()[..n]);
+}
+
 #[test]
 fn a_line_depends_on_seed_and_place_alone() {
     let work = Workplace::new();

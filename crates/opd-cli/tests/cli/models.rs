@@ -17,6 +17,11 @@ pub(crate) fn digits(work: &Workplace, name: &str, seed: u64) -> PathBuf {
     dir
 }
 
+/// The bundled student.
+pub(crate) fn student(work: &Workplace) -> PathBuf {
+    opd_pocket::materialize_with(&work.path("bundle"), SIZES).unwrap().student
+}
+
 /// Prompts of the bundled task.
 pub(crate) fn prompts(work: &Workplace) -> PathBuf {
     opd_pocket::materialize_with(&work.path("bundle"), SIZES).unwrap().train

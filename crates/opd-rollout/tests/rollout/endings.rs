@@ -7,12 +7,7 @@ use opd_rollout::{InProcess, Request, RolloutEngine, Sampling, Strategy};
 use super::{generate, load, tokens};
 
 fn greedy(max_new_tokens: usize, eos_token_ids: &[u32]) -> Sampling {
-    Sampling {
-        strategy: Strategy::Greedy,
-        max_new_tokens,
-        eos_token_ids: eos_token_ids.to_vec(),
-        seed: 0,
-    }
+    Sampling::new(Strategy::Greedy, max_new_tokens, eos_token_ids)
 }
 
 #[test]

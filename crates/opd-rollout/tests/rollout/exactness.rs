@@ -1,7 +1,7 @@
 use opd_batch::ScoredSequence;
 use opd_kernels::linear;
 use opd_models::CausalLm;
-use opd_rollout::{Request, Sampling, Strategy};
+use opd_rollout::{Request, Sampling, Strategy, Truncation};
 use opd_testkit::{GoldenModel, host};
 
 use super::{generate, load, requests, sampling, tokens};
@@ -40,12 +40,8 @@ fn sampler_log_probs_are_the_training_forwards() {
 fn greedy_tokens_are_those_of_transformers() {
     for golden in GoldenModel::all() {
         let model = CausalLm::load(&golden.dir, candle_core::DType::F32, &candle_core::Device::Cpu);
-        let sampling = Sampling {
-            strategy: Strategy::Greedy,
-            max_new_tokens: golden.greedy_from_sequence_0.len(),
-            eos_token_ids: vec![],
-            seed: 0,
-        };
+        let n = golden.greedy_from_sequence_0.len();
+        let sampling = Sampling::new(Strategy::Greedy, n, &[]);
         let request = Request { prompt: golden.sequences[0].clone(), stream: 0 };
         let generations = generate(&model.unwrap(), 1, &[request], &sampling);
         assert_eq!(generations[0].tokens, golden.greedy_from_sequence_0);
@@ -71,18 +67,23 @@ fn tokens_are_drawn_as_often_as_their_probability_says() {
     let prompt = tokens(5, 1);
     let requests: Vec<Request> =
         (0..DRAWS).map(|i| Request { prompt: prompt.clone(), stream: i as u64 }).collect();
-    for (temperature, top_k, top_p) in
-        [(1.0, None, None), (0.1, None, None), (0.3, Some(12), None), (0.3, None, Some(0.6))]
-    {
+    for (temperature, top_k, top_p, min_p) in [
+        (1.0, None, None, None),
+        (0.1, None, None, None),
+        (0.3, Some(12), None, None),
+        (0.3, None, Some(0.6), None),
+        (0.3, None, None, Some(0.2)),
+    ] {
+        let kept = Truncation { top_k, top_p, min_p };
         let sampling = Sampling {
-            strategy: Strategy::Random { temperature, top_k, top_p },
+            strategy: Strategy::Random { temperature, kept },
             ..Sampling::at_temperature(1.0, 1, &[])
         };
         let mut counts = vec![0usize; 320];
         for generation in generate(&model, 512, &requests, &sampling) {
             counts[generation.tokens[0] as usize] += 1;
         }
-        let p = super::truncation::kept(&probabilities(&model, &prompt, temperature), top_k, top_p);
+        let p = super::truncation::kept(&probabilities(&model, &prompt, temperature), kept);
         // Tokens expected less than 8 times are counted together.
         let (mut statistic, mut cells, mut rare) = (0.0, 0.0, (0.0, 0.0));
         for (count, p) in counts.into_iter().zip(p) {

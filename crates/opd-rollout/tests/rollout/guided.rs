@@ -2,7 +2,7 @@
 
 use opd_batch::ScoredSequence;
 use opd_models::CausalLm;
-use opd_rollout::{Generation, InProcess, Request, RolloutEngine, Sampling, Strategy};
+use opd_rollout::{Generation, InProcess, Request, RolloutEngine, Sampling, Strategy, Truncation};
 use opd_testkit::host;
 
 use super::{generate, load, requests, sampling};
@@ -84,12 +84,14 @@ fn settings_that_cannot_be_mixed_are_named() {
         let request = Request { prompt: vec![1], stream: 0 };
         engine.generate(&[request], &sampling).unwrap_err().to_string()
     };
-    let plain = Strategy::Random { temperature: 1.0, top_k: None, top_p: None };
+    let draw = |top_k| {
+        let kept = Truncation { top_k, ..Truncation::default() };
+        Strategy::Random { temperature: 1.0, kept }
+    };
+    let plain = draw(None);
     assert_eq!(refused(1.5, plain), "the guide's share must be from 0 to 1, got 1.5");
     assert_eq!(refused(f64::NAN, plain), "the guide's share must be from 0 to 1, got NaN");
-    for strategy in
-        [Strategy::Greedy, Strategy::Random { temperature: 1.0, top_k: Some(4), top_p: None }]
-    {
+    for strategy in [Strategy::Greedy, draw(Some(4))] {
         let message = refused(0.5, strategy);
         let start = "the strategy of a guided engine must be a draw from the full softmax, got ";
         assert!(message.starts_with(start), "{message}");

@@ -1,6 +1,6 @@
 //! A sequence is a function of the seed, its prompt and its stream.
 
-use opd_rollout::{Generation, Request, Sampling, Strategy};
+use opd_rollout::{Generation, Request, Sampling, Strategy, Truncation};
 use opd_testkit::same_on_any_number_of_threads;
 
 use super::{generate, load, requests, sampling, tokens};
@@ -10,8 +10,11 @@ fn a_sequence_has_the_same_bits_alone_and_in_any_batch() {
     for name in ["qwen3_tied", "qwen2_tied", "llama3_rope_untied"] {
         let model = load(name);
         for strategy in [
-            Strategy::Random { temperature: 0.9, top_k: None, top_p: None },
-            Strategy::Random { temperature: 0.9, top_k: Some(40), top_p: Some(0.9) },
+            Strategy::Random { temperature: 0.9, kept: Truncation::default() },
+            Strategy::Random {
+                temperature: 0.9,
+                kept: Truncation { top_k: Some(40), top_p: Some(0.9), min_p: Some(0.01) },
+            },
             Strategy::Greedy,
         ] {
             let sampling = Sampling { strategy, seed: 5, ..sampling(1.0) };

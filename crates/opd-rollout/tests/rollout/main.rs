@@ -8,6 +8,7 @@ mod guided;
 mod independence;
 mod prompts;
 mod refusal;
+mod stops;
 mod truncation;
 
 use candle_core::{DType, Device};

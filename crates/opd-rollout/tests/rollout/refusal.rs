@@ -1,5 +1,5 @@
 use candle_core::Tensor;
-use opd_rollout::{InProcess, Request, RolloutEngine, Sampling, Strategy};
+use opd_rollout::{InProcess, Request, RolloutEngine, Sampling, Strategy, Truncation};
 
 use super::{load, tokens};
 
@@ -22,7 +22,14 @@ fn prompts_that_cannot_be_continued_are_named() {
 #[test]
 fn settings_outside_their_range_are_named() {
     let model = load("qwen3_tied");
-    let random = |temperature, top_k, top_p| Strategy::Random { temperature, top_k, top_p };
+    let random = |temperature, top_k, top_p| {
+        let kept = Truncation { top_k, top_p, min_p: None };
+        Strategy::Random { temperature, kept }
+    };
+    let min_p = |p| {
+        let kept = Truncation { min_p: Some(p), ..Truncation::default() };
+        Strategy::Random { temperature: 1.0, kept }
+    };
     for (strategy, max_new_tokens, message) in [
         (Strategy::Greedy, 0, "max_new_tokens must be at least 1, got 0"),
         (random(0.0, None, None), 1, "temperature must be finite and above 0, got 0"),
@@ -33,12 +40,17 @@ fn settings_outside_their_range_are_named() {
         (random(1.0, None, Some(0.0)), 1, "top_p must be above 0 and at most 1, got 0"),
         (random(1.0, None, Some(1.5)), 1, "top_p must be above 0 and at most 1, got 1.5"),
         (random(1.0, None, Some(f64::NAN)), 1, "top_p must be above 0 and at most 1, got NaN"),
+        (min_p(-0.1), 1, "min_p must be from 0 to 1, got -0.1"),
+        (min_p(f64::NAN), 1, "min_p must be from 0 to 1, got NaN"),
     ] {
-        let sampling = Sampling { strategy, max_new_tokens, eos_token_ids: vec![], seed: 0 };
+        let sampling = Sampling::new(strategy, max_new_tokens, &[]);
         let request = Request { prompt: vec![1], stream: 0 };
         let error = InProcess::new(&model, 1).generate(&[request], &sampling).unwrap_err();
         assert_eq!(error.to_string(), message);
     }
+    let sampling = Sampling { repetition_penalty: 0.0, ..Sampling::new(Strategy::Greedy, 1, &[]) };
+    let message = "repetition_penalty must be finite and above 0, got 0";
+    assert_eq!(sampling.validate().unwrap_err().to_string(), message);
 }
 
 #[test]
@@ -51,10 +63,9 @@ fn logits_that_are_not_finite_name_the_sequence_and_token() {
     values[9][3] = f32::NAN;
     let values = Tensor::new(values, &candle_core::Device::Cpu).unwrap();
     table.var().set(&values).unwrap();
-    for strategy in
-        [Strategy::Greedy, Strategy::Random { temperature: 1.0, top_k: Some(3), top_p: None }]
-    {
-        let sampling = Sampling { strategy, max_new_tokens: 3, eos_token_ids: vec![], seed: 0 };
+    let kept = Truncation { top_k: Some(3), ..Truncation::default() };
+    for strategy in [Strategy::Greedy, Strategy::Random { temperature: 1.0, kept }] {
+        let sampling = Sampling::new(strategy, 3, &[]);
         let requests = [vec![1, 9]].map(|prompt| Request { prompt, stream: 0 });
         let error = InProcess::new(&model, 8).generate(&requests, &sampling).unwrap_err();
         assert_eq!(

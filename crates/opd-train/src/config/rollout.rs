@@ -1,3 +1,4 @@
+use opd_rollout::Truncation;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -47,6 +48,13 @@ pub struct RolloutConfig {
     /// Draw only from the likeliest that together reach this probability.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_p: Option<f64>,
+    /// Draw only from tokens at least this times as likely as the likeliest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_p: Option<f64>,
+    /// Texts that end a response; its reward is of what stands before.
+    pub stop: Vec<String>,
+    /// Token ids that end a response, beside those of `generation_config.json`.
+    pub stop_token_ids: Vec<u32>,
     /// Sequences sampled side by side.
     pub max_sequences: usize,
     /// Whether each pass over the prompts has a random order of its own; else it is the file's.
@@ -68,6 +76,9 @@ impl Default for RolloutConfig {
             temperature: 1.0,
             top_k: None,
             top_p: None,
+            min_p: None,
+            stop: Vec::new(),
+            stop_token_ids: Vec::new(),
             max_sequences: 256,
             shuffle: true,
             dump_interval: 0,
@@ -102,6 +113,11 @@ impl RolloutConfig {
         }
     }
 
+    /// What the student's draws are left with.
+    pub fn truncation(&self) -> Truncation {
+        Truncation { top_k: self.top_k, top_p: self.top_p, min_p: self.min_p }
+    }
+
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         at_least_one("rollout.prompts", self.prompts as u64)?;
         at_least_one("rollout.samples_per_prompt", self.samples_per_prompt as u64)?;
@@ -113,10 +129,10 @@ impl RolloutConfig {
         let alpha = self.teacher_mixed_alpha;
         let expected = "at least 0 and under 1";
         check((0.0..1.0).contains(&alpha), "rollout.teacher_mixed_alpha", expected, alpha)?;
-        if alpha > 0.0 && (self.top_k.is_some() || self.top_p.is_some()) {
+        if alpha > 0.0 && !self.truncation().is_none() {
             return Err(ConfigError::Conflict {
-                what: "rollout.teacher_mixed_alpha with rollout.top_k or rollout.top_p: importance weights need the whole distributions of both sides".into(),
-                remedy: "drop --rollout-top-k and --rollout-top-p, or --teacher-mixed-alpha",
+                what: "rollout.teacher_mixed_alpha with rollout.top_k, rollout.top_p or rollout.min_p: importance weights need the whole distributions of both sides".into(),
+                remedy: "drop --rollout-top-k, --rollout-top-p and --rollout-min-p, or --teacher-mixed-alpha",
             });
         }
         self.mix.validate()?;
@@ -125,6 +141,13 @@ impl RolloutConfig {
         }
         if let Some(p) = self.top_p {
             check(p > 0.0 && p <= 1.0, "rollout.top_p", "above 0 and at most 1", p)?;
+        }
+        if let Some(p) = self.min_p {
+            check((0.0..=1.0).contains(&p), "rollout.min_p", "from 0 to 1", p)?;
+        }
+        if self.stop.iter().any(String::is_empty) {
+            let what = "rollout.stop holds an empty text, which would end every response".into();
+            return Err(ConfigError::Conflict { what, remedy: "drop it" });
         }
         Ok(())
     }

@@ -5,14 +5,16 @@ use crate::config::{CorrectionKind, LossKind, OldLogprobs, TrainConfig};
 
 pub(super) fn truncated_sampling(config: &TrainConfig) -> Option<Said> {
     let (rollout, loss) = (&config.rollout, config.objective.loss);
-    let cut = rollout.top_k.is_some() || rollout.top_p.is_some_and(|p| p < 1.0);
+    let cut = rollout.top_k.is_some()
+        || rollout.top_p.is_some_and(|p| p < 1.0)
+        || rollout.min_p.is_some_and(|p| p > 0.0);
     let samples = rollout.student_writes();
     (cut && samples && loss.is_policy()).then(|| {
-        let reason = "top_k or top_p cut the distribution that is sampled from, and log-probs are \
+        let reason = "top_k, top_p or min_p cut the distribution that is sampled from, and log-probs are \
                       those of the whole: tokens that are never drawn are pushed neither up nor \
                       down, and the expected gradient is not that of the student's own KL or \
                       reward";
-        (reason.into(), "drop --rollout-top-k and --rollout-top-p while training")
+        (reason.into(), "drop --rollout-top-k, --rollout-top-p and --rollout-min-p while training")
     })
 }
 
