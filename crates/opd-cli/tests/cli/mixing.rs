@@ -197,3 +197,38 @@ fn a_teacher_that_cannot_write_is_refused() {
     refused(&format!("{TEACHER} --sft-coef -1"), &["sft.coef", "got -1", "--sft-coef"]);
     refused(&format!("{TEACHER} --sft-batch-size 0"), &["sft.prompts must be at least 1"]);
 }
+
+#[test]
+fn a_stop_string_ends_answers_and_is_not_judged() {
+    let work = Workplace::new();
+    let dumped = |name: &str, flags: &str| {
+        run(&work, name, &format!("--dump-rollouts {flags}"));
+        records(&work.path(name).join("rollouts/step-1.jsonl"))
+    };
+    let (free, cut) = (dumped("free", ""), dumped("cut", "--rollout-stop 9 77"));
+    let by_id = dumped("by_id", "--rollout-stop-token-ids 5");
+    let text = |row: &Value| row["response"].as_str().unwrap().to_owned();
+    // Right where the 9 is read, and not where it only ends the answer.
+    assert!(free.iter().any(|row| text(row).ends_with('9') && row["reward"] == 1.0));
+    assert_eq!(free.len(), cut.len());
+    for (free, cut) in free.iter().zip(&cut) {
+        let (free, cut_text) = (text(free), text(cut));
+        let end = ["9", "77"].iter().filter_map(|stop| free.find(stop).map(|at| at + stop.len()));
+        match end.min() {
+            Some(end) => {
+                assert_eq!(
+                    (cut_text.as_str(), cut["finish"].as_str()),
+                    (&free[..end], Some("stop"))
+                );
+                assert_eq!(cut["reward"], 0.0, "{cut}");
+            }
+            None => assert_eq!(cut_text, free),
+        }
+    }
+    for (free, row) in free.iter().zip(&by_id) {
+        let ids = |row: &Value| row["response_ids"].as_array().cloned().unwrap_or_default();
+        let free = ids(free);
+        let n = free.iter().position(|id| id == 5).map_or(free.len(), |at| at + 1);
+        assert_eq!(ids(row), free[..n]);
+    }
+}
