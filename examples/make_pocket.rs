@@ -15,7 +15,8 @@ use opd_core::{
 };
 use opd_models::{CausalLm, Checkpointing, Gradients, Tokenizer};
 use opd_pocket::sort8::{self, Example, Split};
-use opd_rollout::{ExactMatch, Fields};
+use opd_reward::ExactMatch;
+use opd_rollout::Fields;
 use opd_train::{
     AdamW, Endings, Evaluator, LearningRate, TokenizedPrompts,
     config::{OptimizerConfig, Schedule},

@@ -15,7 +15,8 @@ use opd_core::{
     },
 };
 use opd_models::{CausalLm, Checkpointing, Gradients, Tokenizer};
-use opd_rollout::{ExactMatch, Fields, InProcess, Request, RolloutEngine, Sampling};
+use opd_reward::ExactMatch;
+use opd_rollout::{Fields, InProcess, Request, RolloutEngine, Sampling};
 use opd_teacher::InProcessTeacher;
 use opd_train::{
     AdamW, Endings, Evaluator, LearningRate, TokenizedPrompts,

@@ -53,6 +53,10 @@ pub(crate) struct SamplingFlags {
 }
 
 impl SamplingFlags {
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+
     pub(crate) fn sampling(
         &self,
         model: &Model,

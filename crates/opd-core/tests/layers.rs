@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, process::Command};
 use serde_json::Value;
 
 /// A crate may depend on crates of lower rank.
-const RANKS: [(&str, u32); 14] = [
+const RANKS: [(&str, u32); 15] = [
     ("opd-batch", 0),
     ("opd-http", 0),
     ("opd-advantage", 1),
@@ -15,6 +15,7 @@ const RANKS: [(&str, u32); 14] = [
     ("opd-core", 3),
     ("opd-models", 3),
     ("opd-pocket", 3),
+    ("opd-reward", 1),
     ("opd-rollout", 4),
     ("opd-serve", 4),
     ("opd-teacher", 4),
@@ -24,7 +25,7 @@ const RANKS: [(&str, u32); 14] = [
 ];
 
 /// Crates without a tensor library below the tensor layer.
-const PLAIN: [&str; 4] = ["opd-batch", "opd-advantage", "opd-http", "opd-pocket"];
+const PLAIN: [&str; 5] = ["opd-batch", "opd-advantage", "opd-http", "opd-pocket", "opd-reward"];
 
 #[test]
 fn crates_depend_downwards_only() {

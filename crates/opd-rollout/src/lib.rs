@@ -6,12 +6,10 @@ mod error;
 mod in_process;
 mod mixture;
 mod prompts;
-mod reward;
 mod run;
 mod sampling;
 mod schedule;
 mod stop;
-mod token_f1;
 mod truncation;
 
 pub use self::{
@@ -19,9 +17,7 @@ pub use self::{
     error::{Error, Result},
     in_process::InProcess,
     prompts::{Example, Fields, PromptSet},
-    reward::{ExactMatch, Reward},
     sampling::{Sampling, Strategy},
     stop::StopStrings,
-    token_f1::TokenF1,
     truncation::Truncation,
 };

@@ -15,14 +15,13 @@ use opd_loss::{
     Support, Tail, TopKObjective,
 };
 use opd_models::CausalLm;
-use opd_rollout::{ExactMatch, Reward, TokenF1};
 
 use crate::{
     MovingAverage, Parts, Result,
     config::{
         AggregationKind, BaselineKind, CorrectionGrain, CorrectionKind, DistillationConfig,
-        EstimatorKind, KlKind, LossKind, ObjectiveConfig, RewardKind, SupportKind, TailKind,
-        TeacherKind, TrainConfig, TruncatedKind,
+        EstimatorKind, KlKind, LossKind, ObjectiveConfig, SupportKind, TailKind, TeacherKind,
+        TrainConfig, TruncatedKind,
     },
     teachers::{self, Demands, Teachers},
 };
@@ -49,20 +48,13 @@ pub(crate) fn parts(
         writer: teachers.as_ref().and_then(|teachers| teachers.in_process.clone()),
         average: teachers.as_ref().and_then(|teachers| average(config, teachers)),
         supervised: None,
-        reward: reward(config.reward.kind),
+        reward: config.reward.build(config.seed)?,
         estimator: estimator(config),
         truncation: truncation(config),
         objective: objective(config, teachers.as_ref(), demands.student)?,
         aggregation: aggregation(config),
     };
     Ok((parts, teachers))
-}
-
-fn reward(kind: RewardKind) -> Box<dyn Reward> {
-    match kind {
-        RewardKind::ExactMatch => Box::new(ExactMatch),
-        RewardKind::F1 => Box::new(TokenF1),
-    }
 }
 
 /// The teacher as one that follows the student, if it does.

@@ -2,11 +2,13 @@
 
 use opd_batch::{Author, Rollout, RolloutBatch};
 use opd_models::CausalLm;
-use opd_rollout::{Example, InProcess, Request, RolloutEngine, Sampling, Strategy, Truncation};
+use opd_rollout::{
+    Example, Generation, InProcess, Request, RolloutEngine, Sampling, Strategy, Truncation,
+};
 
 use crate::{
     Error, Result, TokenizedPrompts, Trainer, authors::authors, config::ConfigError,
-    label_rollouts::Labels, run::StepMetrics,
+    label_rollouts::Labels, rewards::answer, run::StepMetrics,
 };
 
 /// Streams of the teacher's samples, apart from those of the student's.
@@ -116,10 +118,14 @@ impl Trainer {
             engine = engine.guided_by(self.writer()?, rollout.teacher_mixed_alpha);
         }
         let generations = engine.generate(&requests, &self.sampling(author))?;
+        let text = |one: &Generation| self.endings.read(&self.tokenizer, &one.tokens);
+        let texts: Vec<String> = generations.iter().map(text).collect::<Result<_>>()?;
+        let answers = texts.iter().enumerate();
+        let answers = answers.map(|(i, text)| answer(asked[i / per_prompt].example, text));
+        let rewards = self.parts.reward.rewards(&answers.collect::<Vec<_>>())?;
         let mut rollouts = Vec::with_capacity(generations.len());
-        for (i, generation) in generations.into_iter().enumerate() {
+        for (i, (generation, reward)) in generations.into_iter().zip(rewards).enumerate() {
             let Asked { place, example, prompt, teacher_prompt } = asked[i / per_prompt];
-            let response = self.endings.read(&self.tokenizer, &generation.tokens)?;
             rollouts.push(Rollout {
                 prompt: prompt.to_vec(),
                 teacher_prompt: teacher_prompt.map(<[u32]>::to_vec),
@@ -127,7 +133,7 @@ impl Trainer {
                 sampler_logprobs: generation.logprobs,
                 truncated_logprobs: generation.truncated_logprobs,
                 loss_mask: None,
-                reward: self.parts.reward.reward(example, &response),
+                reward,
                 group: place as u32,
                 source: example.source.clone(),
                 finish: generation.finish,

@@ -20,6 +20,10 @@ pub enum Error {
     #[error(transparent)]
     Rollout(#[from] opd_rollout::Error),
 
+    /// A judge of responses.
+    #[error(transparent)]
+    Reward(#[from] opd_reward::Error),
+
     /// A batch or the teacher's answer.
     #[error(transparent)]
     Batch(#[from] opd_batch::Error),

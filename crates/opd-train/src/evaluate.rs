@@ -4,11 +4,14 @@ use std::{
 };
 
 use opd_models::{CausalLm, Tokenizer};
-use opd_rollout::{InProcess, Request, Reward, RolloutEngine, Sampling, Strategy, Truncation};
+use opd_reward::Reward;
+use opd_rollout::{InProcess, Request, RolloutEngine, Sampling, Strategy, Truncation};
 
 use crate::{
     Endings, Error, Result, TokenizedPrompts,
+    pass_at_k::pass_at_powers,
     report::{Evaluation, Who},
+    rewards::answer,
 };
 
 /// Streams of held-out prompts: apart from those of training, and the same before and after,
@@ -47,7 +50,7 @@ pub struct Evaluator<'a> {
 }
 
 impl Evaluator<'_> {
-    /// pass@1 of `model` on the first `n` of `prompts`; `progress` hears of answers given, every
+    /// pass@1, and pass@k of several answers, of `model` on the first `n` of `prompts`; `progress` hears of answers given, every
     /// second or so where answers are quick, and may end the evaluation.
     ///
     /// # Errors
@@ -64,7 +67,7 @@ impl Evaluator<'_> {
         let sampling = self.sampling(model);
         let engine = InProcess::new(model, self.max_sequences);
         let of = n * self.samples_per_prompt;
-        let mut right = vec![0.0; n];
+        let mut right = vec![0_usize; n];
         let (mut start, mut chunk) = (0, self.max_sequences.clamp(1, CHUNK));
         while start < of {
             let began = Instant::now();
@@ -80,12 +83,17 @@ impl Evaluator<'_> {
                 })
                 .collect();
             let generations = engine.generate(&requests, &sampling)?;
-            for (i, generation) in answers.clone().zip(generations) {
-                let index = i / self.samples_per_prompt;
-                let Some((example, _)) = prompts.get(index) else { continue };
-                let response = self.endings.read(self.tokenizer, &generation.tokens)?;
-                if self.reward.reward(example, &response) > 0.5 {
-                    right[index] += 1.0 / self.samples_per_prompt as f64;
+            let texts =
+                generations.iter().map(|one| self.endings.read(self.tokenizer, &one.tokens));
+            let texts: Vec<String> = texts.collect::<Result<_>>()?;
+            let given = answers.clone().zip(&texts).filter_map(|(i, text)| {
+                let (example, _) = prompts.get(i / self.samples_per_prompt)?;
+                Some(answer(example, text))
+            });
+            let rewards = self.reward.rewards(&given.collect::<Vec<_>>())?;
+            for (i, reward) in answers.clone().zip(rewards) {
+                if reward > 0.5 {
+                    right[i / self.samples_per_prompt] += 1;
                 }
             }
             start = answers.end;
@@ -97,9 +105,12 @@ impl Evaluator<'_> {
                 chunk = CHUNK.min(2 * chunk);
             }
         }
-        let (pass_at_1, interval) = wilson_interval(&right, self.samples_per_prompt);
-        let (prompts, samples_per_prompt) = (n as u64, self.samples_per_prompt as u64);
-        Ok(Evaluation { who, pass_at_1, interval, prompts, samples_per_prompt })
+        let samples = self.samples_per_prompt;
+        let rates: Vec<f64> = right.iter().map(|&c| c as f64 / samples as f64).collect();
+        let (pass_at_1, interval) = wilson_interval(&rates, samples);
+        let pass_at_k = pass_at_powers(&right, samples);
+        let (prompts, samples_per_prompt) = (n as u64, samples as u64);
+        Ok(Evaluation { who, pass_at_1, interval, pass_at_k, prompts, samples_per_prompt })
     }
 
     pub(crate) fn sampling(&self, model: &CausalLm) -> Sampling {

@@ -15,7 +15,7 @@ pub(crate) fn write(job: &Job, after: Option<Evaluation>) -> Result<Summary> {
         save_aside(job, &job.dir.critic(), |dir| critic.save_weights(dir))?;
     }
     let (state, config) = (&job.state, &job.trainer.config);
-    let evaluations: Vec<Evaluation> = state.evaluations.iter().copied().chain(after).collect();
+    let evaluations: Vec<Evaluation> = state.evaluations.iter().cloned().chain(after).collect();
     let of = |who| evaluations.iter().find(|e| e.who == who);
     let [before, after_training, teacher] = [Who::Before, Who::After, Who::Teacher].map(of);
     let pass_at_1 = |e: Option<&Evaluation>| e.map(|e| e.pass_at_1);
@@ -35,7 +35,7 @@ pub(crate) fn write(job: &Job, after: Option<Evaluation>) -> Result<Summary> {
         generated_tokens: state.generated_tokens,
         seed: config.seed,
         steps: state.step,
-        eval_prompts: after.map_or(0, |evaluation| evaluation.prompts),
+        eval_prompts: after_training.map_or(0, |evaluation| evaluation.prompts),
     };
     let showcase = job.showcase()?;
     let data = ReportData {

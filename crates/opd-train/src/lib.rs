@@ -20,9 +20,11 @@ mod micro_batches;
 mod moving_average;
 mod observer;
 mod parts;
+mod pass_at_k;
 mod prompts;
 mod reference;
 pub mod report;
+mod rewards;
 mod rollout_dump;
 pub mod run;
 mod scoring;
@@ -49,6 +51,7 @@ pub use self::{
     moving_average::MovingAverage,
     observer::{Event, Observer},
     parts::Parts,
+    pass_at_k::pass_at_k,
     prompts::TokenizedPrompts,
     rollout_dump::{DumpedRollout, RolloutDump},
     supervised::Supervised,

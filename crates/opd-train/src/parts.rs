@@ -3,7 +3,7 @@ use std::sync::Arc;
 use opd_advantage::{AdvantageEstimator, Truncation};
 use opd_batch::Teacher;
 use opd_loss::{Aggregation, Objective};
-use opd_rollout::{ExactMatch, Reward};
+use opd_reward::{ExactMatch, Reward};
 use opd_teacher::{DistributionTeacher, InProcessTeacher};
 
 use crate::{MovingAverage, Supervised, TeacherNames};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Evaluator, Result, TokenizedPrompts,
     report::{PositionKl, Sample, TokenKl, kl_by_position},
+    rewards::answer,
 };
 
 /// Streams of the responses shown in the report.
@@ -77,10 +78,10 @@ impl Showcase {
             kl_rows.push(tokens.iter().map(|t| t.kl().unwrap_or(f32::NAN)).collect::<Vec<_>>());
             if samples.len() < shown {
                 let response = evaluator.endings.read(evaluator.tokenizer, &generation.tokens)?;
-                let correct = example
-                    .label
-                    .is_some()
-                    .then(|| evaluator.reward.reward(example, &response) > 0.5);
+                let correct = match example.label {
+                    Some(_) => Some(evaluator.reward.reward(&answer(example, &response))? > 0.5),
+                    None => None,
+                };
                 samples.push(Sample { prompt: example.prompt.clone(), tokens, correct });
             }
         }

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use opd_train::{
-    report::{self, Evaluation, PositionKl, ReportData, Sample, TokenKl, Who},
+    report::{self, Evaluation, PassAtK, PositionKl, ReportData, Sample, TokenKl, Who},
     run::{Metrics, PassAt1, Seconds, StepMetrics, Summary, key},
 };
 
@@ -12,6 +12,7 @@ fn data(text: &str) -> ReportData {
         who,
         pass_at_1,
         interval,
+        pass_at_k: vec![PassAtK { k: 2, rate: 0.9753 }],
         prompts: 10_000,
         samples_per_prompt: 2,
     };
@@ -167,6 +168,7 @@ fn the_numbers_are_in_the_page() {
         "mean KL 0.6875",
         "rollout 90.0 s (75%)",
         "extra 30.0 s (25%)",
+        "pass@2 97.53%",
     ];
     for number in expected {
         assert!(html.contains(number), "{number}");

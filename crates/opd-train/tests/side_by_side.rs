@@ -8,7 +8,8 @@ use opd_advantage::RawReward;
 use opd_loss::{PolicyObjective, Reinforce};
 use opd_models::{CausalLm, Tokenizer};
 use opd_pocket::{DataSizes, materialize_with};
-use opd_rollout::{Example, Fields, Reward};
+use opd_reward::{Answer, Reward};
+use opd_rollout::Fields;
 use opd_testkit::same_on_any_number_of_threads;
 use opd_train::{Parts, TokenizedPrompts, Trainer, config::TrainConfig};
 
@@ -16,8 +17,8 @@ use opd_train::{Parts, TokenizedPrompts, Trainer, config::TrainConfig};
 struct Length;
 
 impl Reward for Length {
-    fn reward(&self, _: &Example, response: &str) -> f32 {
-        response.len() as f32 / 7.0 - 1.0
+    fn reward(&self, answer: &Answer<'_>) -> opd_reward::Result<f32> {
+        Ok(answer.response.len() as f32 / 7.0 - 1.0)
     }
 }
 

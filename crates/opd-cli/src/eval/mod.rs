@@ -1,17 +1,22 @@
 //! `opd eval`: how often a model's answers are right.
 
+mod judge;
 mod question;
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::{Args, value_parser};
 use opd_rollout::Request;
-use opd_train::wilson_interval;
+use opd_train::{pass_at_k, wilson_interval};
 use serde::Serialize;
 
-use self::question::{Fields, Question};
+use self::{
+    judge::JudgeFlags,
+    question::{Fields, Question},
+};
 use crate::{
     compute::Compute,
+    failure::Failure,
     interrupt,
     model::{Model, ModelFlag},
     number::{count, percent},
@@ -24,6 +29,8 @@ use crate::{
 /// Each line of the data is {"prompt": "..", "label": ".."}, right if the answer's text is the
 /// label (white space around it aside), or {"tokens": [ids], "label_tokens": [ids]}, right if
 /// the new ids are those (an end-of-sequence token aside).
+///
+/// --rm-type judges texts by another rule.
 ///
 /// pass@1 is the mean over prompts of the fraction of right answers. Its 95% interval is
 /// Wilson's; where a prompt has several answers they are not taken for independent: the number
@@ -60,9 +67,16 @@ pub(crate) struct EvalArgs {
     /// Field of the right answer's text
     #[arg(long, value_name = "KEY", default_value = "label")]
     label_key: String,
-    /// Print {"n": prompts, "samples": per prompt, "pass_at_1": .., "interval": [low, high]}
+    /// Also estimate the chance that one of K answers is right, from --n-samples of them; may be
+    /// given several times
+    #[arg(long, value_name = "K", value_parser = value_parser!(u32).range(1..))]
+    pass_k: Vec<u32>,
+    /// Print {"n": prompts, "samples": per prompt, "pass_at_1": .., "interval": [low, high]}, and
+    /// "pass_at_k": {"K": ..} where it is asked for
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    judge: JudgeFlags,
     #[command(flatten)]
     sampling: SamplingFlags,
     #[command(flatten)]
@@ -75,6 +89,8 @@ struct Score {
     samples: usize,
     pass_at_1: f64,
     interval: [f64; 2],
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pass_at_k: BTreeMap<u32, f64>,
 }
 
 /// Runs the command.
@@ -84,6 +100,11 @@ pub(crate) fn eval(args: &EvalArgs) -> anyhow::Result<()> {
     let model = Model::load(&args.model, &device)?;
     let fields = Fields { input: &args.input_key, label: &args.label_key };
     let limit = args.max_prompts.map_or(usize::MAX, |n| n as usize);
+    if let Some(k) = args.pass_k.iter().find(|&&k| k > args.n_samples) {
+        return Err(Failure::usage(format!(
+            "--pass-k {k}: it is estimated from at least {k} answers; add --n-samples {k}"
+        )));
+    }
     let questions = question::read(&args.data, &fields, &model, limit)?;
     let score = ask(&model, &questions, args)?;
     match args.json {
@@ -102,16 +123,23 @@ fn ask(model: &Model, questions: &[Question], args: &EvalArgs) -> anyhow::Result
     let requests: Vec<Request> = requests.collect();
     let eos = &model.lm.config().eos_token_ids;
     let sampling = args.sampling.sampling(model, args.max_new_tokens as usize, eos)?;
+    let judge = args.judge.build(args.sampling.seed())?;
     let mut right = vec![0_usize; questions.len()];
     args.sampling.generate(model, &requests, &sampling, args.compute.quiet, |i, generation| {
         let index = i / samples;
-        right[index] +=
-            usize::from(questions[index].is_right(&generation.tokens, model, &sampling)?);
+        right[index] += usize::from(questions[index].is_right(
+            &generation.tokens,
+            model,
+            &sampling,
+            &*judge,
+        )?);
         Ok(())
     })?;
-    let rates: Vec<f64> = right.into_iter().map(|n| n as f64 / samples as f64).collect();
+    let rates: Vec<f64> = right.iter().map(|&n| n as f64 / samples as f64).collect();
     let (pass_at_1, interval) = wilson_interval(&rates, samples);
-    Ok(Score { n: questions.len(), samples, pass_at_1, interval })
+    let of = |&k: &u32| Some((k, pass_at_k(&right, samples, k as usize)?));
+    let pass_at_k = args.pass_k.iter().filter_map(of).collect();
+    Ok(Score { n: questions.len(), samples, pass_at_1, interval, pass_at_k })
 }
 
 fn table(score: &Score, args: &EvalArgs) -> String {
@@ -125,5 +153,7 @@ fn table(score: &Score, args: &EvalArgs) -> String {
         ("pass@1", percent(score.pass_at_1)),
         ("95% interval", format!("{low} to {high}")),
     ];
-    rows.map(|(name, value)| format!("{name:14}{value}\n")).concat()
+    let several = score.pass_at_k.iter().map(|(k, rate)| (format!("pass@{k}"), percent(*rate)));
+    let rows = rows.map(|(name, value)| (name.to_owned(), value)).into_iter().chain(several);
+    rows.map(|(name, value)| format!("{name:14}{value}\n")).collect()
 }

@@ -1,7 +1,8 @@
 use std::path::Path;
 
 use anyhow::anyhow;
-use opd_rollout::{ExactMatch, Example, Reward, Sampling};
+use opd_reward::{Answer, Reward};
+use opd_rollout::Sampling;
 use serde_json::{Map, Value};
 
 use crate::{
@@ -20,11 +21,11 @@ pub(super) struct Question {
     /// Line in the file, from 0.
     pub(super) index: usize,
     pub(super) prompt: Vec<u32>,
-    answer: Answer,
+    answer: Right,
 }
 
-enum Answer {
-    Text(Example),
+enum Right {
+    Text { prompt: String, label: String },
     Ids(Vec<u32>),
 }
 
@@ -34,14 +35,16 @@ impl Question {
         response: &[u32],
         model: &Model,
         sampling: &Sampling,
+        judge: &dyn Reward,
     ) -> anyhow::Result<bool> {
         Ok(match &self.answer {
-            Answer::Text(example) => {
-                let response = model.tokenizer()?.decode(response)?;
-                let read = sampling.stop.as_ref().map_or(&*response, |stop| stop.trim(&response));
-                ExactMatch.reward(example, read) > 0.5
+            Right::Text { prompt, label } => {
+                let whole = model.tokenizer()?.decode(response)?;
+                let response = sampling.stop.as_ref().map_or(&*whole, |stop| stop.trim(&whole));
+                let label = Some(label.as_str());
+                judge.reward(&Answer { prompt, response, label, source: "" })? > 0.5
             }
-            Answer::Ids(ids) => without_end(response, model) == without_end(ids, model),
+            Right::Ids(ids) => without_end(response, model) == without_end(ids, model),
         })
     }
 }
@@ -71,12 +74,11 @@ fn question(
     model: &Model,
 ) -> anyhow::Result<Question> {
     let (prompt, answer) = if record.contains_key("tokens") {
-        (ids(record, "tokens")?, Answer::Ids(ids(record, "label_tokens")?))
+        (ids(record, "tokens")?, Right::Ids(ids(record, "label_tokens")?))
     } else {
         let (prompt, label) = (text(record, fields.input)?, text(record, fields.label)?);
         let tokens = model.tokenizer()?.encode(&prompt)?;
-        let example = Example { prompt, label: Some(label), ..Example::default() };
-        (tokens, Answer::Text(example))
+        (tokens, Right::Text { prompt, label })
     };
     if prompt.is_empty() {
         return Err(anyhow!("the prompt has no tokens; a model needs at least one"));

@@ -44,4 +44,19 @@ pub(super) struct DataFlags {
     /// The rule that judges answers by the right one
     #[arg(long, value_name = "NAME", value_parser = choices::<RewardKind>())]
     rm_type: Option<RewardKind>,
+    /// Regular expression of --rm-type regex; its group (?<answer>..), if it has one, must hold
+    /// the right answer
+    #[arg(long, value_name = "REGEX")]
+    rm_pattern: Option<String>,
+    /// Server of --rm-type remote_rm: the whole address that answers are posted to; may be given
+    /// several times
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reward_url: Vec<String>,
+    /// Environment variable of that server's bearer key
+    #[arg(long, value_name = "NAME")]
+    reward_api_key_env: Option<String>,
+    /// File of that server's bearer key
+    #[arg(long, value_name = "FILE")]
+    reward_api_key_file: Option<PathBuf>,
 }

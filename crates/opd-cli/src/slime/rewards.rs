@@ -29,7 +29,7 @@ fn functions(line: &mut Line, out: &mut Translation) -> anyhow::Result<bool> {
         if text(&given)? != known {
             return Err(Failure::usage(format!(
                 "{}: a function in Python, of which {known} alone is built in; a rule is chosen \
-                 with --rm-type, and one of your own implements `opd_rollout::Reward` in Rust",
+                 with --rm-type, and one of your own implements `opd_reward::Reward` in Rust",
                 given.shown()
             )));
         }
@@ -61,22 +61,37 @@ fn rule(line: &mut Line, out: &mut Translation) -> anyhow::Result<bool> {
             );
             Ok(true)
         }
-        Some(kind @ ("math" | "dapo" | "deepscaler" | "gpqa" | "ifbench")) => {
-            Err(Failure::usage(format!(
-                "--rm-type {kind}: this rule is not there; exact_match and f1 are, and one of \
-                 your own implements `opd_rollout::Reward`. Distillation alone needs none: drop \
-                 --rm-type and use --advantage-estimator zero"
-            )))
+        Some(kind @ ("gpqa" | "ifbench")) => Err(Failure::usage(format!(
+            "--rm-type {kind}: this rule is not there; math, dapo, deepscaler, gsm8k, f1, \
+             exact_match, regex and remote_rm are, and one of your own implements \
+             `opd_reward::Reward`. Distillation alone needs none: drop --rm-type and use \
+             --advantage-estimator zero"
+        ))),
+        Some("remote_rm") if !line.has("reward-url") => {
+            if line.has("use-opd") && line.value("opd-type") != Some("megatron") {
+                return Err(Failure::usage(
+                    "--rm-type remote_rm: --rm-url names the teacher's server here (--use-opd); \
+                     name the server that judges with --reward-url URL",
+                ));
+            }
+            let Some(given) = line.take("rm-url") else {
+                return Err(Failure::usage(
+                    "--rm-type remote_rm: name the server that judges with --rm-url URL",
+                ));
+            };
+            out.flag("reward-url", text(&given)?);
+            out.note(
+                "--rm-url of --rm-type remote_rm is --reward-url: beside --use-opd, --rm-url names \
+                 the teacher's server",
+            );
+            Ok(false)
         }
-        Some("remote_rm") => Err(Failure::usage(
-            "--rm-type remote_rm: rewards of a server are not there; --rm-url names a teacher's \
-             server here (--use-opd --opd-type sglang)",
-        )),
         Some("random") => {
             Err(Failure::usage("--rm-type random: there is nothing to learn from it; drop it"))
         }
         Some(kind) if kind.starts_with("boxed_") => Err(Failure::usage(format!(
-            "--rm-type {kind}: answers are judged as a whole; use exact_match or f1"
+            "--rm-type {kind}: answers are judged as a whole, or in their box by --rm-type math; use one of math, \
+             exact_match and f1"
         ))),
         _ => Ok(false),
     }

@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, fs};
 
 use opd_batch::Source;
 use opd_models::Message;
-use opd_rollout::{ExactMatch, Example, Fields, PromptSet, Reward};
+use opd_rollout::{Example, Fields, PromptSet};
 
 fn read(text: impl AsRef<[u8]>, fields: &Fields) -> Result<PromptSet, String> {
     let dir = tempfile::tempdir().unwrap();
@@ -136,14 +136,4 @@ fn first_places_are_evenly_shared() {
     }
     // Mean 1000, standard deviation 29.
     assert!(counts.iter().all(|count| (850..1150).contains(count)), "{counts:?}");
-}
-
-#[test]
-fn exact_match_ignores_white_space_around() {
-    let example =
-        |label: Option<&str>| Example { label: label.map(Into::into), ..Example::default() };
-    let reward = |label, response| ExactMatch.reward(&example(label), response);
-    assert_eq!(reward(Some("4 2"), " 4 2\n"), 1.0);
-    assert_eq!(reward(Some("4 2"), "42"), 0.0);
-    assert_eq!(reward(None, ""), 0.0);
 }

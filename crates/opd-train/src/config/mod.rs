@@ -121,6 +121,7 @@ impl TrainConfig {
         }
         self.validate_remote()?;
         self.validate_writer()?;
+        self.reward.validate()?;
         self.sft.validate()?;
         self.objective.validate(self.rollout.max_response_tokens)?;
         self.optimizer.validate()?;

@@ -23,6 +23,7 @@ impl TrainConfig {
             .chain(data.validation.as_mut())
             .chain(data.test.as_mut())
             .chain(self.sft.data.as_mut())
+            .chain(self.reward.api_key_file.as_mut())
             .chain(self.student.reference.as_mut())
             .chain(self.objective.critic.path.as_mut())
             .chain(teacher)

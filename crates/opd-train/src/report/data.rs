@@ -37,7 +37,7 @@ pub enum Who {
 }
 
 /// How often answers to held-out prompts were right.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Whose answers.
     pub who: Who,
@@ -45,10 +45,22 @@ pub struct Evaluation {
     pub pass_at_1: f64,
     /// Bounds of the 95% confidence interval of [`Self::pass_at_1`], 0 to 1.
     pub interval: [f64; 2],
+    /// Chances that one of several answers is right, where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pass_at_k: Vec<PassAtK>,
     /// Held-out prompts.
     pub prompts: u64,
     /// Answers per prompt.
     pub samples_per_prompt: u64,
+}
+
+/// Chance that at least one of `k` answers is right.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PassAtK {
+    /// Answers drawn.
+    pub k: u64,
+    /// The chance, 0 to 1.
+    pub rate: f64,
 }
 
 /// A prompt and one response of the student.

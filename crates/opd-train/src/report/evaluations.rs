@@ -17,7 +17,7 @@ pub(super) fn table(evaluations: &[Evaluation]) -> String {
          </th><th>answers</th></tr></thead><tbody>",
     );
     for evaluation in evaluations {
-        let Evaluation { who, pass_at_1, interval: [low, high], .. } = *evaluation;
+        let &Evaluation { who, pass_at_1, interval: [low, high], .. } = evaluation;
         let answers = evaluation.prompts.saturating_mul(evaluation.samples_per_prompt);
         let (name, class) = named(who);
         // Writing to a `String` cannot fail.
@@ -37,6 +37,19 @@ pub(super) fn table(evaluations: &[Evaluation]) -> String {
     }
     html.push_str("</tbody></table>");
     html.push_str(&gap(evaluations));
+    html.push_str(&several(evaluations));
+    html
+}
+
+/// pass@k, where prompts were answered several times.
+fn several(evaluations: &[Evaluation]) -> String {
+    let mut html = String::new();
+    for evaluation in evaluations.iter().filter(|row| !row.pass_at_k.is_empty()) {
+        let rates = evaluation.pass_at_k.iter();
+        let rates = rates.map(|one| format!("pass@{} {}", one.k, percent(one.rate, 2)));
+        let rates = rates.collect::<Vec<_>>().join(", ");
+        let _ = write!(html, "<p>{}: {rates}</p>", named(evaluation.who).0);
+    }
     html
 }
 

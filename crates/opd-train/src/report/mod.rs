@@ -21,7 +21,7 @@ mod thin;
 use std::path::{Path, PathBuf};
 
 pub use self::{
-    data::{Evaluation, ReportData, Sample, TokenKl, Who},
+    data::{Evaluation, PassAtK, ReportData, Sample, TokenKl, Who},
     number::count,
     page::html,
     picture::Picture,

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use crate::{Example, Reward};
+use crate::{Answer, Result, Reward};
 
 /// The words that a response and the label share: from 0 to 1.
 ///
@@ -18,19 +18,19 @@ use crate::{Example, Reward};
 pub struct TokenF1;
 
 impl Reward for TokenF1 {
-    fn reward(&self, example: &Example, response: &str) -> f32 {
-        let Some(label) = &example.label else { return 0.0 };
-        let (given, right) = (words(response), words(label));
+    fn reward(&self, answer: &Answer<'_>) -> Result<f32> {
+        let Some(label) = answer.label else { return Ok(0.0) };
+        let (given, right) = (words(answer.response), words(label));
         let closed = |words: &[String]| matches!(words, [word] if ["yes", "no", "noanswer"].contains(&word.as_str()));
         if (closed(&given) || closed(&right)) && given != right {
-            return 0.0;
+            return Ok(0.0);
         }
         let common = common(&given, &right) as f32;
-        match common {
+        Ok(match common {
             0.0 => 0.0,
             // 2 p r / (p + r), with both fractions cleared.
             _ => 2.0 * common / (given.len() + right.len()) as f32,
-        }
+        })
     }
 }
 
@@ -76,10 +76,11 @@ mod tests {
             ("noanswer", "noanswer", 1.0),
         ];
         for (response, label, expected) in cases {
-            let example = Example { label: Some(label.into()), ..Example::default() };
-            let got = TokenF1.reward(&example, response);
+            let answer = Answer { response, label: Some(label), ..Answer::default() };
+            let got = TokenF1.reward(&answer).unwrap();
             assert!((f64::from(got) - expected).abs() < 1e-6, "{response} / {label}: {got}");
         }
-        assert_eq!(TokenF1.reward(&Example::default(), "x"), 0.0);
+        let unlabelled = Answer { response: "x", ..Answer::default() };
+        assert_eq!(TokenF1.reward(&unlabelled).unwrap(), 0.0);
     }
 }
