@@ -15,6 +15,7 @@ mod linear_rows;
 mod linear_support;
 mod linear_total_variation;
 mod logprob;
+mod mapped;
 mod matmul;
 mod moving_average;
 mod projection;
@@ -39,6 +40,7 @@ pub use self::{
     linear_support::{SupportLogprobs, linear_support_logprobs},
     linear_total_variation::linear_total_variation,
     logprob::{TokenLogprobs, token_logprobs},
+    mapped::MappedFile,
     matmul::{
         PackedWeight, linear, linear_grad_input, linear_grad_weight, linear_grad_weight_acc,
         linear_packed,

@@ -58,6 +58,16 @@ impl RotaryTable {
         Ok(Self { cos: on_device(angles.cos()?)?, sin: on_device(angles.sin()?)? })
     }
 
+    /// Cosines and sines times `factor`: queries and keys become longer, so that logits of
+    /// attention grow by `factor^2` (YaRN).
+    ///
+    /// # Errors
+    ///
+    /// If candle cannot make the tensors.
+    pub fn scaled(&self, factor: f64) -> Result<Self> {
+        Ok(Self { cos: (&self.cos * factor)?, sin: (&self.sin * factor)? })
+    }
+
     /// Number of positions.
     pub fn n_positions(&self) -> usize {
         self.cos.dims()[0]

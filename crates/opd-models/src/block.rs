@@ -1,12 +1,12 @@
 use candle_core::Tensor;
 use opd_kernels::{
     HeadNorms, Heads, RotaryTable, Spans, add_rms_norm, attention, attention_backward, linear,
-    linear_grad_input, rms_norm, rms_norm_backward, rotate_heads, rotate_heads_backward, swiglu,
-    swiglu_backward,
+    linear_grad_input, rms_norm, rms_norm_backward, rotate_heads, rotate_heads_backward,
 };
 
 use crate::{
     Gradients, Result,
+    feed_forward::FeedForward,
     kv_cache::CacheRows,
     parameters::ParameterId,
     tape::{Residual, Saved},
@@ -28,7 +28,7 @@ pub(crate) struct Matrix {
 }
 
 impl Matrix {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let y = linear(x, &self.weight)?;
         match &self.bias {
             None => Ok(y),
@@ -36,7 +36,12 @@ impl Matrix {
         }
     }
 
-    fn backward(&self, x: &Tensor, dy: &Tensor, gradients: &mut Gradients) -> Result<Tensor> {
+    pub(crate) fn backward(
+        &self,
+        x: &Tensor,
+        dy: &Tensor,
+        gradients: &mut Gradients,
+    ) -> Result<Tensor> {
         gradients.add_product(self.id, dy, x)?;
         if let Some(bias) = &self.bias {
             gradients.add_tensor(bias.id, dy.sum(0)?)?;
@@ -63,8 +68,7 @@ pub(crate) struct Block {
     pub(crate) head_norms: Option<(Vector, Vector)>,
     pub(crate) output: Matrix,
     pub(crate) mlp_norm: Vector,
-    pub(crate) gate_up: Matrix,
-    pub(crate) down: Matrix,
+    pub(crate) feed_forward: FeedForward,
 }
 
 impl Block {
@@ -103,21 +107,9 @@ impl Block {
         )?;
         let delta = self.output.forward(&attention.out.reshape((n, width))?)?;
         let (middle, mlp_input) = add_rms_norm(&x, &delta, &self.mlp_norm.values, self.eps)?;
-        let gate_up = self.gate_up.forward(&mlp_input)?;
-        let activated = swiglu(&gate_up)?;
-        let delta = Some(self.down.forward(&activated)?);
-        let residual = Residual { x: middle.clone(), delta };
-        let saved = Saved {
-            x,
-            attention_input,
-            qkv,
-            rotated,
-            attention,
-            middle,
-            mlp_input,
-            gate_up,
-            activated,
-        };
+        let (delta, inner) = self.feed_forward.forward(&mlp_input)?;
+        let residual = Residual { x: middle.clone(), delta: Some(delta) };
+        let saved = Saved { x, attention_input, qkv, rotated, attention, middle, mlp_input, inner };
         Ok((residual, saved))
     }
 
@@ -130,9 +122,8 @@ impl Block {
         dy: &Tensor,
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
-        let dactivated = self.down.backward(&saved.activated, dy, gradients)?;
-        let dgate_up = swiglu_backward(&saved.gate_up, &dactivated)?;
-        let dmlp_input = self.gate_up.backward(&saved.mlp_input, &dgate_up, gradients)?;
+        let dmlp_input =
+            self.feed_forward.backward(&saved.mlp_input, &saved.inner, dy, gradients)?;
         let norm = &self.mlp_norm;
         let (dmiddle, dnorm) =
             rms_norm_backward(&saved.middle, &norm.values, &dmlp_input, Some(dy), self.eps)?;
@@ -180,7 +171,6 @@ impl Block {
         let attention = attention(&queries, &keys, &values, place.spans)?;
         let delta = self.output.forward(&attention.out.reshape((n, width))?)?;
         let (x, normed) = add_rms_norm(&x, &delta, &self.mlp_norm.values, self.eps)?;
-        let activated = swiglu(&self.gate_up.forward(&normed)?)?;
-        Ok(Residual { x, delta: Some(self.down.forward(&activated)?) })
+        Ok(Residual { x, delta: Some(self.feed_forward.forward(&normed)?.0) })
     }
 }

@@ -38,7 +38,7 @@ pub enum Error {
         /// What it names.
         got: String,
         /// What there is.
-        supported: &'static str,
+        supported: String,
     },
 
     /// A weight file is damaged.
@@ -159,6 +159,13 @@ pub enum Error {
         name: String,
         /// Its shape.
         shape: Vec<usize>,
+    },
+
+    /// A model that is run and not trained.
+    #[error("{what} cannot be trained, for it has no backward; take it as a teacher")]
+    Frozen {
+        /// What has no backward.
+        what: &'static str,
     },
 
     /// The loss does not depend on the model.

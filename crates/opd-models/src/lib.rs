@@ -1,13 +1,16 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod architecture;
 mod block;
 mod chat_template;
 mod config;
 mod error;
+mod feed_forward;
 mod gradients;
 mod kv_cache;
 mod loader;
+mod mixture;
 mod model;
 mod packed;
 mod parameters;
@@ -20,8 +23,9 @@ mod value_head;
 mod weights;
 
 pub use self::{
+    architecture::Architecture,
     chat_template::{ChatTemplate, Message},
-    config::{Architecture, ModelConfig, eos_token_ids},
+    config::{Experts, ModelConfig, eos_token_ids},
     error::{Error, Result},
     gradients::Gradients,
     kv_cache::KvCache,

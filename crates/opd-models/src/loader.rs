@@ -3,14 +3,16 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Var, WithDType};
 use opd_kernels::Heads;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use rand_distr::{Distribution, Normal};
 
 use crate::{
-    CausalLm, Error, ModelConfig, Parameters, Result,
+    CausalLm, Error, Experts, ModelConfig, Parameters, Result,
     block::{Block, Matrix, Vector},
+    feed_forward::FeedForward,
+    mixture::{Expert, Mixture},
     model::rotary_table,
     parameters::Parameter,
     weights::WeightFiles,
@@ -34,6 +36,42 @@ impl WeightSource {
         Self::Random { rng: Box::new(ChaCha8Rng::seed_from_u64(seed)), std }
     }
 
+    /// Named tensors of `rows x columns` (or vectors), one after the other.
+    fn values<T: WithDType>(
+        &mut self,
+        parts: &[(String, usize)],
+        columns: Option<usize>,
+    ) -> Result<Vec<T>> {
+        let shape = |rows: usize| -> Vec<usize> { std::iter::once(rows).chain(columns).collect() };
+        if let Self::Files(files) = self {
+            parts.iter().try_for_each(|(name, rows)| files.check(name, &shape(*rows)))?;
+        }
+        let size = |(_, rows): &(String, usize)| rows.checked_mul(columns.unwrap_or(1));
+        let total = parts.iter().map(size).try_fold(0, |sum: usize, n| sum.checked_add(n?));
+        let mut values: Vec<T> = Vec::new();
+        if total.is_none_or(|total| values.try_reserve_exact(total).is_err()) {
+            let rows = parts.iter().map(|(_, rows)| rows).sum();
+            return Err(Error::TooLarge { name: parts[0].0.clone(), shape: shape(rows) });
+        }
+        for part @ (name, _) in parts {
+            let n = size(part).unwrap_or(0);
+            match self {
+                Self::Files(files) => files.append(name, &mut values)?,
+                Self::Random { .. } if name.ends_with(".bias") => {
+                    values.extend(std::iter::repeat_n(T::zero(), n));
+                }
+                Self::Random { .. } if columns.is_none() => {
+                    values.extend(std::iter::repeat_n(T::one(), n));
+                }
+                Self::Random { rng, std } => {
+                    let unit = Normal::new(0.0, *std).map_err(candle_core::Error::wrap)?;
+                    values.extend(unit.sample_iter(&mut **rng).take(n).map(T::from_f64));
+                }
+            }
+        }
+        Ok(values)
+    }
+
     /// Named tensors of `rows x columns` (or vectors) stacked along their first dimension.
     pub(crate) fn stack(
         &mut self,
@@ -41,29 +79,14 @@ impl WeightSource {
         columns: Option<usize>,
         dtype: DType,
         device: &Device,
-    ) -> Result<Tensor> {
-        let tensors = parts.iter().map(|(name, rows)| {
-            let shape: Vec<usize> = std::iter::once(*rows).chain(columns).collect();
-            match self {
-                Self::Files(files) => files.tensor(name, &shape, dtype, device),
-                Self::Random { .. } if name.ends_with(".bias") => {
-                    Ok(Tensor::zeros(shape, dtype, device)?)
-                }
-                Self::Random { .. } if columns.is_none() => Ok(Tensor::ones(shape, dtype, device)?),
-                Self::Random { rng, std } => {
-                    let unit = Normal::new(0.0, *std).map_err(candle_core::Error::wrap)?;
-                    let n = shape.iter().product();
-                    let mut values: Vec<f64> = Vec::new();
-                    if values.try_reserve_exact(n).is_err() {
-                        return Err(Error::TooLarge { name: name.clone(), shape });
-                    }
-                    values.extend(unit.sample_iter(&mut **rng).take(n));
-                    Ok(Tensor::from_vec(values, shape, device)?.to_dtype(dtype)?)
-                }
-            }
-        });
-        let tensors = tensors.collect::<Result<Vec<_>>>()?;
-        Ok(Tensor::cat(&tensors, 0)?)
+    ) -> Result<Var> {
+        let rows = parts.iter().map(|(_, rows)| rows).sum();
+        let shape: Vec<usize> = std::iter::once(rows).chain(columns).collect();
+        match dtype {
+            DType::F32 => Ok(Var::from_vec(self.values::<f32>(parts, columns)?, shape, device)?),
+            DType::F64 => Ok(Var::from_vec(self.values::<f64>(parts, columns)?, shape, device)?),
+            got => Err(Error::DType { what: "model".to_owned(), got, supported: "f32 or f64" }),
+        }
     }
 }
 
@@ -87,10 +110,6 @@ impl<'a> Loader<'a> {
     }
 
     pub(crate) fn load(mut self, dir: &Path) -> Result<CausalLm> {
-        if !matches!(self.dtype, DType::F32 | DType::F64) {
-            let what = "model".to_owned();
-            return Err(Error::DType { what, got: self.dtype, supported: "f32 or f64" });
-        }
         let config = self.config.clone();
         let (vocab, width) = (config.vocab_size, config.hidden_size);
         let embedding = self.stack(&[("model.embed_tokens.weight", vocab)], Some(width))?;
@@ -135,12 +154,43 @@ impl<'a> Loader<'a> {
         };
         let output = self.matrix(&[(&name("self_attn.o_proj"), width)], q, c.output_bias)?;
         let mlp_norm = self.vector(&name("post_attention_layernorm.weight"), width)?;
-        let (gate, up) = (name("mlp.gate_proj"), name("mlp.up_proj"));
-        let gate_up = self.matrix(&[(&gate, inner), (&up, inner)], width, c.mlp_bias)?;
-        let down = self.matrix(&[(&name("mlp.down_proj"), width)], inner, c.mlp_bias)?;
+        let feed_forward = match c.experts.as_ref().filter(|experts| experts.in_layer(layer)) {
+            None => self.dense(&name("mlp"), inner, &c)?,
+            Some(experts) => self.mixture(&name("mlp"), experts, &c)?,
+        };
         let heads = Heads { heads: c.n_heads, kv_heads: c.n_kv_heads, head_dim: c.head_dim };
         let eps = c.rms_norm_eps;
-        Ok(Block { heads, eps, input_norm, qkv, head_norms, output, mlp_norm, gate_up, down })
+        Ok(Block { heads, eps, input_norm, qkv, head_norms, output, mlp_norm, feed_forward })
+    }
+
+    fn gate_up_down(
+        &mut self,
+        place: &str,
+        inner: usize,
+        c: &ModelConfig,
+    ) -> Result<(Matrix, Matrix)> {
+        let name = |part: &str| format!("{place}.{part}_proj");
+        let (gate, up) = (name("gate"), name("up"));
+        let gate_up = self.matrix(&[(&gate, inner), (&up, inner)], c.hidden_size, c.mlp_bias)?;
+        Ok((gate_up, self.matrix(&[(&name("down"), c.hidden_size)], inner, c.mlp_bias)?))
+    }
+
+    fn dense(&mut self, place: &str, inner: usize, c: &ModelConfig) -> Result<FeedForward> {
+        let (gate_up, down) = self.gate_up_down(place, inner, c)?;
+        Ok(FeedForward::Dense { gate_up, down })
+    }
+
+    fn mixture(&mut self, place: &str, of: &Experts, c: &ModelConfig) -> Result<FeedForward> {
+        let router =
+            self.matrix(&[(&format!("{place}.gate"), of.n_experts)], c.hidden_size, false)?;
+        let expert = |i| {
+            let place = format!("{place}.experts.{i}");
+            let (gate_up, down) = self.gate_up_down(&place, of.intermediate_size, c)?;
+            Ok(Expert { gate_up, down })
+        };
+        let experts = (0..of.n_experts).map(expert).collect::<Result<_>>()?;
+        let (n_active, normalized) = (of.n_active, of.normalized);
+        Ok(FeedForward::Mixture(Mixture { router, experts, n_active, normalized }))
     }
 
     fn matrix(&mut self, parts: &[(&str, usize)], columns: usize, bias: bool) -> Result<Matrix> {
@@ -168,8 +218,7 @@ impl<'a> Loader<'a> {
     fn stack(&mut self, parts: &[(&str, usize)], columns: Option<usize>) -> Result<Vector> {
         let parts: Vec<(String, usize)> =
             parts.iter().map(|&(name, rows)| (name.to_owned(), rows)).collect();
-        let var =
-            Var::from_tensor(&self.source.stack(&parts, columns, self.dtype, self.device)?)?;
+        let var = self.source.stack(&parts, columns, self.dtype, self.device)?;
         let (id, values) = self.parameters.push(Parameter::new(parts, var));
         Ok(Vector { id, values })
     }

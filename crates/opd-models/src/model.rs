@@ -175,7 +175,7 @@ impl CausalLm {
     /// # Errors
     ///
     /// What `loss` returns; [`Error::NotScalar`]; [`Error::NoGradient`] if its result does not
-    /// depend on the hidden states.
+    /// depend on the hidden states; [`Error::Frozen`] as [`ModelConfig::check_trainable`].
     pub fn differentiate<R, E: From<Error>>(
         &self,
         packed: &Packed,
@@ -200,6 +200,7 @@ impl CausalLm {
         beside: Option<(&Parameters, &mut Gradients)>,
         loss: impl FnOnce(&Tensor, &Tensor) -> std::result::Result<(Tensor, R), E>,
     ) -> std::result::Result<R, E> {
+        self.config.check_trainable()?;
         let (hidden, tape) = self.forward(packed, checkpointing)?;
         let rows = embedding(&hidden, &packed.predictors).map_err(Error::from)?;
         let rows = Var::from_tensor(&rows).map_err(Error::from)?;
@@ -317,5 +318,9 @@ pub(crate) fn rotary_table(
     device: &Device,
 ) -> Result<RotaryTable> {
     let frequencies = config.rope.inverse_frequencies(config.rope_theta, config.head_dim);
-    Ok(RotaryTable::new(&frequencies, n_positions, dtype, device)?)
+    let table = RotaryTable::new(&frequencies, n_positions, dtype, device)?;
+    match config.rope.attention_factor() {
+        1.0 => Ok(table),
+        factor => Ok(table.scaled(factor)?),
+    }
 }

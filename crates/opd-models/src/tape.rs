@@ -1,6 +1,8 @@
 use candle_core::Tensor;
 use opd_kernels::AttentionOutput;
 
+use crate::feed_forward::Inner;
+
 /// What a training forward keeps for its backward.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Checkpointing {
@@ -30,8 +32,7 @@ pub(crate) struct Saved {
     /// Residual stream after attention, `[T, H]`.
     pub(crate) middle: Tensor,
     pub(crate) mlp_input: Tensor,
-    pub(crate) gate_up: Tensor,
-    pub(crate) activated: Tensor,
+    pub(crate) inner: Inner,
 }
 
 #[derive(Debug)]

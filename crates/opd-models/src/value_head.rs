@@ -6,7 +6,8 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use rand_distr::{Distribution, Normal};
 
 use crate::{
-    Error, Parameters, Result, parameters::Parameter, save::save_parameters, weights::WeightFiles,
+    Error, Parameters, Result, loader::WeightSource, parameters::Parameter, save::save_parameters,
+    weights::WeightFiles,
 };
 
 const WEIGHT: &str = "value_head.weight";
@@ -62,9 +63,10 @@ impl ValueHead {
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
-        let mut file = WeightFiles::single(&dir.as_ref().join(Self::FILE))?;
-        let weight = file.tensor(WEIGHT, &[1, width], dtype, device)?;
-        let bias = file.tensor(BIAS, &[1], dtype, device)?;
+        let mut file = WeightSource::Files(WeightFiles::single(&dir.as_ref().join(Self::FILE))?);
+        let mut read =
+            |name: &str, columns| file.stack(&[(name.to_owned(), 1)], columns, dtype, device);
+        let (weight, bias) = (read(WEIGHT, Some(width))?, read(BIAS, None)?);
         Self::new(&weight, &bias)
     }
 

@@ -6,7 +6,8 @@ use std::{
 
 use serde::Deserialize;
 
-/// A tiny checkpoint with random weights and what transformers 5.23 computes with it.
+/// A tiny checkpoint with random weights and what transformers computes with it
+/// (`models/make.py`; the first five by transformers 5.23, unchanged since).
 #[derive(Debug, Deserialize)]
 pub struct GoldenModel {
     /// Its directory.
@@ -21,15 +22,19 @@ pub struct GoldenModel {
     /// One per sequence.
     pub cases: Vec<GoldenCase>,
     /// Sum over sequences of the mean PPO loss of the response tokens.
+    #[serde(default)]
     pub ppo_loss_sum_of_sample_means: f64,
     /// Lower and upper clip.
     pub eps_clip: [f64; 2],
     /// Norm of the loss's gradient by parameter.
+    #[serde(default)]
     pub grad_norms: BTreeMap<String, f64>,
     /// Norm over all parameters.
+    #[serde(default)]
     pub grad_norm_total: f64,
     /// Log-probs of sequence 1 after one AdamW step (lr 1e-2, betas 0.9 and 0.98, eps 1e-8,
     /// weight decay 0.1 on everything, no clipping).
+    #[serde(default)]
     pub log_probs_after_adamw_step_sequence_1: Vec<f64>,
     /// Greedy continuation of sequence 0, end-of-sequence ignored.
     pub greedy_from_sequence_0: Vec<u32>,
@@ -51,9 +56,16 @@ pub struct GoldenCase {
 }
 
 impl GoldenModel {
-    /// The names of all checkpoints: three architectures, tied and not.
+    /// Three architectures, tied and not.
     pub const NAMES: [&str; 5] =
         ["qwen3_tied", "qwen3_untied", "qwen2_tied", "llama_tied", "llama3_rope_untied"];
+
+    /// Smaller ones: every other architecture that is trained, and every form of its config.
+    pub const FURTHER: [&str; 6] =
+        ["mistral", "llama_linear", "llama_yarn", "qwen3_yarn", "qwen25", "smollm2"];
+
+    /// Mixtures of experts: what needs a gradient is missing.
+    pub const MIXTURES: [&str; 2] = ["qwen3_moe", "qwen3_moe_plain"];
 
     /// Reads a checkpoint's expectations.
     pub fn load(name: &str) -> Self {
@@ -62,7 +74,17 @@ impl GoldenModel {
         Self { dir, ..serde_json::from_str(&text).unwrap() }
     }
 
-    /// All checkpoints.
+    /// Those of [`GoldenModel::NAMES`] and [`GoldenModel::FURTHER`].
+    pub fn trainable() -> impl Iterator<Item = Self> {
+        Self::NAMES.into_iter().chain(Self::FURTHER).map(Self::load)
+    }
+
+    /// Those of [`GoldenModel::MIXTURES`].
+    pub fn mixtures() -> impl Iterator<Item = Self> {
+        Self::MIXTURES.into_iter().map(Self::load)
+    }
+
+    /// Those of [`GoldenModel::NAMES`].
     pub fn all() -> impl Iterator<Item = Self> {
         Self::NAMES.into_iter().map(Self::load)
     }

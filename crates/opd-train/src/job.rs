@@ -95,6 +95,7 @@ impl Job {
         let started = Instant::now();
         let path = &config.student.path;
         let student = CausalLm::load(path, DType::F32, device)?;
+        student.config().check_trainable()?;
         let tokenizer = Tokenizer::load(path)?;
         let reference = match config.needs_reference() {
             true => Some(reference::load(&config, &student, &tokenizer, device)?),

@@ -7,7 +7,7 @@ use opd_models::{Architecture, CausalLm, ModelConfig, Rope};
 use opd_testkit::{GoldenModel, ModelDir};
 use serde_json::{Map, Value, json};
 
-use super::{eight, load, logprobs};
+use super::{eight, load, logprobs, within};
 
 /// Rewrites the rope settings and dtype as transformers 4 has them.
 fn to_transformers_4(config: &mut Map<String, Value>) {
@@ -24,13 +24,14 @@ fn to_transformers_4(config: &mut Map<String, Value>) {
 
 #[test]
 fn both_forms_of_the_config_are_one_model() {
-    for golden in GoldenModel::all() {
+    for golden in GoldenModel::trainable() {
         let dir = ModelDir::copy(&golden.dir);
         dir.edit_config(to_transformers_4);
         let (new, old) = (load(&golden.dir, DType::F32), load(dir.path(), DType::F32));
         assert_eq!(new.config().rope, old.config().rope);
         assert_eq!(new.config().rope_theta, old.config().rope_theta);
-        assert_eq!(logprobs(&new, &eight(), 1.0), logprobs(&old, &eight(), 1.0));
+        let eight = within(new.config().vocab_size, eight());
+        assert_eq!(logprobs(&new, &eight, 1.0), logprobs(&old, &eight, 1.0));
         // An earlier spelling of `rope_type`.
         dir.edit_config(|config| {
             if let Some(Value::Object(rope)) = config.get_mut("rope_scaling") {
@@ -120,14 +121,17 @@ fn a_bad_field_is_named() {
             ("num_key_value_heads", json!(3)),
             "num_attention_heads (4) must be a multiple of num_key_value_heads (3)",
         ),
-        (("head_dim", json!(7)), "head_dim must be even and above 0, got 7"),
+        (("head_dim", json!(7)), "head_dim must be even, above 0 and at most 65536, got 7"),
+        (
+            ("head_dim", json!(1 << 20)),
+            "head_dim must be even, above 0 and at most 65536, got 1048576",
+        ),
         (("rms_norm_eps", json!(0)), "`rms_norm_eps` must be a number above 0, got 0"),
         (
             ("tie_word_embeddings", json!("yes")),
             "`tie_word_embeddings` must be true or false, got \"yes\"",
         ),
         (("hidden_act", json!("gelu")), "hidden_act must be \"silu\", got \"gelu\""),
-        (("use_sliding_window", json!(true)), "use_sliding_window is not supported"),
         (
             ("layer_types", json!(["full_attention", "sliding_attention"])),
             "layer_types must all be \"full_attention\", got \"sliding_attention\"",
@@ -139,8 +143,26 @@ fn a_bad_field_is_named() {
             "partial_rotary_factor must be 1, got 0.5",
         ),
         (
-            rope(json!({"rope_type": "yarn"})),
-            "rope type `yarn` is not supported; supported: default, linear, llama3",
+            rope(json!({"rope_type": "longrope"})),
+            "rope type `longrope` is not supported; supported: default, linear, llama3, yarn",
+        ),
+        (
+            rope(json!({"rope_type": "dynamic", "factor": 2})),
+            "rope type `dynamic` is not supported: its frequencies change with the length of the \
+             sequence, so that a token's log-prob would depend on the tokens after it; supported: \
+             default, linear, llama3, yarn",
+        ),
+        (
+            rope(json!({"full_attention": {"rope_type": "default"}})),
+            "rope settings by kind of layer (`full_attention`) are not supported",
+        ),
+        (
+            rope(json!({"rope_type": "linear", "rope_theta": 1, "factor": 1e-310})),
+            "the rope settings give frequencies that are not finite",
+        ),
+        (
+            rope(json!({"rope_type": "yarn", "truncate": 1})),
+            "rope: `truncate` must be true or false, got 1",
         ),
         (rope(json!({"rope_type": "linear"})), "rope: `factor` must be a number above 0, got none"),
         (
@@ -153,6 +175,103 @@ fn a_bad_field_is_named() {
         let path = dir.path().join("config.json");
         let expected = format!("{}: {message}", path.display());
         assert_eq!(config.unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn yarn_is_read_as_transformers_reads_it() {
+    let yarn = |rope: Value, original: Value| {
+        let (_dir, config) = edited(|config| {
+            config.insert("rope_scaling".into(), rope);
+            config.insert("original_max_position_embeddings".into(), original);
+        });
+        config.unwrap().rope
+    };
+    // The context is 512; what is not said follows from it.
+    let from_context = yarn(json!({"type": "yarn"}), json!(128));
+    assert_eq!(from_context.attention_factor(), 0.1 * 4f64.ln() + 1.0);
+    assert_eq!(
+        from_context,
+        yarn(json!({"type": "yarn", "factor": 4, "beta_fast": 32, "beta_slow": 1}), json!(128))
+    );
+    let inside = json!({"type": "yarn", "factor": 4, "original_max_position_embeddings": 128});
+    assert_eq!(from_context, yarn(inside.clone(), Value::Null));
+    assert_ne!(from_context, yarn(inside, json!(64)));
+    let scales = json!({"type": "yarn", "factor": 4, "mscale": 2.0, "mscale_all_dim": 0.5});
+    let expected = (0.2 * 4f64.ln() + 1.0) / (0.05 * 4f64.ln() + 1.0);
+    assert_eq!(yarn(scales, json!(128)).attention_factor(), expected);
+    let said = json!({"type": "yarn", "factor": 4, "attention_factor": 0.75});
+    assert_eq!(yarn(said, json!(128)).attention_factor(), 0.75);
+    assert_eq!(yarn(json!({"type": "linear", "factor": 3}), Value::Null).attention_factor(), 1.0);
+}
+
+#[test]
+fn windows_that_cut_nothing_are_accepted() {
+    let window = |name: &str, edit: &dyn Fn(&mut Map<String, Value>)| {
+        let dir = ModelDir::copy(&GoldenModel::load(name).dir);
+        dir.edit_config(|config| edit(config));
+        let error = ModelConfig::load(dir.path()).err()?.to_string();
+        Some(error.split_once("config.json: ").unwrap().1.to_owned())
+    };
+    let set = |fields: Value| {
+        move |config: &mut Map<String, Value>| {
+            config.extend(fields.as_object().unwrap().clone());
+        }
+    };
+    // The context of mistral is 256, that of qwen3_tied 512.
+    assert_eq!(window("mistral", &|_| ()), None);
+    assert_eq!(window("mistral", &set(json!({"sliding_window": 256}))), None);
+    let cut = "attention looks back 255 tokens (sliding_window), sequences may have 256 \
+               (max_position_embeddings); windows are not supported: with max_position_embeddings \
+               of 255 the model is run on sequences that none cuts";
+    assert_eq!(window("mistral", &set(json!({"sliding_window": 255}))).unwrap(), cut);
+    // What is missing is 4096, as for the first Mistral 7B.
+    let missing = |context: usize| {
+        move |config: &mut Map<String, Value>| {
+            config.remove("sliding_window");
+            config.insert("max_position_embeddings".into(), json!(context));
+        }
+    };
+    assert_eq!(window("mistral", &missing(4096)), None);
+    assert!(window("mistral", &missing(4097)).unwrap().starts_with("attention looks back 4096 "));
+
+    let unused = json!({"use_sliding_window": false, "sliding_window": 8});
+    assert_eq!(window("qwen3_tied", &set(unused)), None);
+    let used = json!({"use_sliding_window": true, "sliding_window": 8});
+    assert!(window("qwen3_tied", &set(used)).unwrap().starts_with("attention looks back 8 "));
+    let wide = json!({"use_sliding_window": true, "sliding_window": 512});
+    assert_eq!(window("qwen3_tied", &set(wide)), None);
+    assert_eq!(window("llama_tied", &set(json!({"sliding_window": 8}))), None);
+}
+
+#[test]
+fn experts_are_counted_in_both_forms() {
+    let dir = ModelDir::copy(&GoldenModel::load("qwen3_moe").dir);
+    let new = ModelConfig::load(dir.path()).unwrap().experts.unwrap();
+    assert_eq!((new.n_experts, new.n_active, new.intermediate_size), (8, 2, 24));
+    assert_eq!([0, 1, 2].map(|layer| new.in_layer(layer)), [true, false, true]);
+    dir.edit_config(|config| {
+        let n = config.remove("num_local_experts").unwrap();
+        config.insert("num_experts".into(), n);
+    });
+    assert_eq!(ModelConfig::load(dir.path()).unwrap().experts.unwrap(), new);
+    let plain = ModelConfig::load(&GoldenModel::load("qwen3_moe_plain").dir).unwrap();
+    let experts = plain.experts.unwrap();
+    assert_eq!([0, 1].map(|layer| experts.in_layer(layer)), [false, true]);
+    for (field, value, message) in [
+        (
+            "num_experts_per_tok",
+            json!(9),
+            "num_experts_per_tok (9) must be at most the number of experts (8)",
+        ),
+        ("mlp_only_layers", json!([3]), "`mlp_only_layers` must list layers below 3, got [3]"),
+        ("moe_intermediate_size", Value::Null, "field `moe_intermediate_size` is missing"),
+    ] {
+        let dir = ModelDir::copy(dir.path());
+        dir.edit_config(|config| drop(config.insert(field.into(), value)));
+        let path = dir.path().join("config.json");
+        let error = ModelConfig::load(dir.path()).unwrap_err().to_string();
+        assert_eq!(error, format!("{}: {message}", path.display()));
     }
 }
 
@@ -171,7 +290,7 @@ fn an_unknown_architecture_is_refused_with_the_known_ones() {
             config.unwrap_err().to_string(),
             format!(
                 "{}: architecture `{got}` is not supported; supported: Qwen3ForCausalLM, \
-                 Qwen2ForCausalLM, LlamaForCausalLM",
+                 Qwen2ForCausalLM, LlamaForCausalLM, MistralForCausalLM, Qwen3MoeForCausalLM",
                 dir.path().join("config.json").display()
             )
         );

@@ -178,9 +178,9 @@ fn sizes_that_the_file_does_not_have_are_not_allocated() {
             ),
         ),
         (
-            "head_dim",
+            "intermediate_size",
             format!(
-                "{path}: tensor `model.layers.0.self_attn.q_proj.weight` has shape [96, 64], config.json implies [268435456, 64]"
+                "{path}: tensor `model.layers.0.mlp.gate_proj.weight` has shape [160, 64], config.json implies [67108864, 64]"
             ),
         ),
     ] {

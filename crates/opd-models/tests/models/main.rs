@@ -7,9 +7,11 @@ mod config;
 mod damage;
 mod gradients;
 mod invariance;
+mod mixture;
 mod refusal;
 mod saving;
 mod second_opinion;
+mod shards;
 mod tokenizer;
 mod value_head;
 
@@ -28,6 +30,12 @@ fn load(dir: impl AsRef<Path>, dtype: DType) -> CausalLm {
 /// `n` token ids below 320, the vocabulary of the golden models.
 fn tokens(n: usize, seed: u64) -> Vec<u32> {
     numbers(n, seed, 160.0).into_iter().map(|x| (x + 160.0) as u32).collect()
+}
+
+/// The same sequences with ids that a smaller vocabulary holds.
+fn within(vocab: usize, pairs: Vec<Pair>) -> Vec<Pair> {
+    let fold = |ids: Vec<u32>| ids.into_iter().map(|id| id % vocab as u32).collect();
+    pairs.into_iter().map(|(prompt, response)| (fold(prompt), fold(response))).collect()
 }
 
 /// A prompt and a response.

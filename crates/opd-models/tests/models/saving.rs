@@ -5,7 +5,7 @@ use opd_models::CausalLm;
 use opd_testkit::{GoldenModel, ModelDir, host};
 use serde_json::{Value, json};
 
-use super::{eight, load, logprobs};
+use super::{eight, load, logprobs, within};
 
 fn json_of(path: &std::path::Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
@@ -13,7 +13,7 @@ fn json_of(path: &std::path::Path) -> Value {
 
 #[test]
 fn a_saved_model_is_the_same_model() {
-    for golden in GoldenModel::all() {
+    for golden in GoldenModel::trainable() {
         let source = ModelDir::copy(&golden.dir);
         source.write_tokenizer(&["?", "a"]);
         source.edit_config(|config| {
@@ -32,7 +32,8 @@ fn a_saved_model_is_the_same_model() {
             assert_eq!(json_of(&dir.join(name)), json_of(&source.path().join(name)));
         }
         let again = load(&dir, DType::F32);
-        assert_eq!(logprobs(&again, &eight(), 1.0), logprobs(&model, &eight(), 1.0));
+        let eight = within(model.config().vocab_size, eight());
+        assert_eq!(logprobs(&again, &eight, 1.0), logprobs(&model, &eight, 1.0));
 
         // The file holds what transformers would look for: the same names and shapes.
         let tensors = |dir: &std::path::Path| {
