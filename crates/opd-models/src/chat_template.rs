@@ -1,12 +1,9 @@
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use minijinja::{Environment, ErrorKind, Value, syntax::SyntaxConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, Result, files::ModelFiles};
 
 /// Steps of the template engine; a template that takes more is refused.
 const FUEL: u64 = 2_000_000;
@@ -50,22 +47,22 @@ impl ChatTemplate {
     ///
     /// [`Error::ChatTemplate`] naming the file, if there is none or it is malformed.
     pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
-        let dir = dir.as_ref();
-        let path = dir.join("tokenizer_config.json");
-        let bad = |what: String| Error::ChatTemplate { path: path.clone(), what };
-        let config: serde_json::Value = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?,
-            Err(_) => serde_json::Value::Null,
+        let files = ModelFiles::open(dir.as_ref())?;
+        let config = files.object("tokenizer_config.json")?;
+        let path = match &config {
+            Some((path, _)) => path.clone(),
+            None => files.place("tokenizer_config.json"),
         };
+        let config = serde_json::Value::from(config.map(|(_, config)| config).unwrap_or_default());
+        let bad = |what: String| Error::ChatTemplate { path: path.clone(), what };
         let special = ["bos_token", "eos_token", "pad_token", "unk_token"].map(|name| {
             let token = &config[name];
             let text = token.as_str().or_else(|| token["content"].as_str());
             (name, text.unwrap_or_default().to_owned())
         });
-        let own = dir.join("chat_template.jinja");
-        let (path, source) = match fs::read_to_string(&own) {
-            Ok(source) => (own, Some(source)),
-            Err(_) => (path.clone(), in_config(&config["chat_template"])),
+        let (path, source) = match files.read("chat_template.jinja")? {
+            Some((own, source)) => (own, Some(String::from_utf8_lossy(&source).into_owned())),
+            None => (path.clone(), in_config(&config["chat_template"])),
         };
         let what = "the model has no chat template: neither chat_template.jinja nor \
                     `chat_template` in tokenizer_config.json; a base model is prompted without \
@@ -130,6 +127,8 @@ fn in_config(held: &serde_json::Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// ChatML as a template that uses what real ones use.

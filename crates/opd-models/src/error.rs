@@ -50,6 +50,15 @@ pub enum Error {
         what: String,
     },
 
+    /// A GGUF file says what there is no model for.
+    #[error("{}: {what}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// Which entry, expected, got.
+        what: String,
+    },
+
     /// A tensor that the architecture needs is not in the files.
     #[error("{}: tensor `{name}` {expected:?} is missing", path.display())]
     MissingTensor {

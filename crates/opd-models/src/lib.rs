@@ -7,6 +7,8 @@ mod chat_template;
 mod config;
 mod error;
 mod feed_forward;
+mod files;
+mod gguf;
 mod gradients;
 mod kv_cache;
 mod loader;
@@ -27,6 +29,7 @@ pub use self::{
     chat_template::{ChatTemplate, Message},
     config::{Experts, ModelConfig, eos_token_ids},
     error::{Error, Result},
+    files::{is_model, model_files},
     gradients::Gradients,
     kv_cache::KvCache,
     model::CausalLm,

@@ -9,7 +9,7 @@ use candle_core::{DType, Tensor};
 use safetensors::{Dtype, tensor::View};
 use serde_json::Value;
 
-use crate::{CausalLm, Error, Parameters, Result};
+use crate::{CausalLm, Error, Parameters, Result, files::ModelFiles};
 
 /// Files that travel with a model beside its config and weights.
 const COMPANIONS: [&str; 7] = [
@@ -47,11 +47,13 @@ impl CausalLm {
         let path = dir.join("config.json");
         fs::write(&path, text + "\n").map_err(Error::io(&path, "write"))?;
         sync(&path)?;
+        let files = ModelFiles::open(self.source())?;
         for name in COMPANIONS {
-            let (from, to) = (self.source().join(name), dir.join(name));
-            // Copying a file onto itself would empty it.
-            if from.exists() && fs::canonicalize(&from).ok() != fs::canonicalize(&to).ok() {
-                fs::copy(&from, &to).map_err(Error::io(&to, "write"))?;
+            let to = dir.join(name);
+            if let Some((from, content)) = files.read(name)?
+                && fs::canonicalize(&from).ok() != fs::canonicalize(&to).ok()
+            {
+                fs::write(&to, content).map_err(Error::io(&to, "write"))?;
                 sync(&to)?;
             }
         }

@@ -20,7 +20,7 @@ const TEXTS: [&str; 8] = [
 pub(crate) fn check(subject: &Subject, student: &CausalLm) -> (Outcome, String) {
     let ours = match Tokenizer::load(student.source()) {
         Ok(ours) => ours,
-        Err(error) if student.source().join("tokenizer.json").exists() => {
+        Err(error) if Tokenizer::exists(student.source()) => {
             return (Outcome::Fail, error.to_string());
         }
         Err(_) => {

@@ -1,11 +1,7 @@
-use std::{
-    fs::File,
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::{fs::File, io::Read, path::Path};
 
 use candle_core::{DType, Device};
-use opd_models::{CausalLm, Tokenizer};
+use opd_models::{CausalLm, Tokenizer, model_files};
 use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
@@ -20,8 +16,8 @@ pub struct ServedModel {
 }
 
 impl ServedModel {
-    /// Loads a Hugging Face directory, in f32; text needs its `tokenizer.json`, token ids do
-    /// not.
+    /// Loads a Hugging Face directory or GGUF file, in f32; text needs its tokenizer, token ids
+    /// do not.
     ///
     /// Its name is that of the directory, its weight version a digest of its files: other
     /// weights are another version.
@@ -32,7 +28,7 @@ impl ServedModel {
     pub fn load(dir: impl AsRef<Path>, device: &Device) -> Result<Self> {
         let dir = dir.as_ref();
         let lm = CausalLm::load(dir, DType::F32, device)?;
-        let has_tokenizer = dir.join("tokenizer.json").exists();
+        let has_tokenizer = Tokenizer::exists(dir);
         let tokenizer = has_tokenizer.then(|| Tokenizer::load(dir)).transpose()?;
         let name = dir
             .canonicalize()
@@ -76,13 +72,7 @@ fn digest(dir: &Path) -> Result<String> {
         let path = path.to_owned();
         move |source| Error::Read { path, source }
     };
-    let entries = std::fs::read_dir(dir).map_err(read(dir))?;
-    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    files.retain(|path| {
-        path.extension().is_some_and(|extension| extension == "safetensors")
-            || path.file_name().is_some_and(|name| name == "config.json")
-    });
-    files.sort();
+    let files = model_files(dir)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     for path in files {

@@ -1,20 +1,15 @@
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, Read},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
+use opd_models::model_files;
 use sha2::{Digest, Sha256};
 
-/// SHA-256 of a model directory's weights and configuration, in hexadecimal.
-pub(crate) fn digest(dir: &Path) -> io::Result<String> {
-    let counts = |path: &PathBuf| {
-        path.extension().is_some_and(|end| end == "safetensors") || path.ends_with("config.json")
-    };
-    let entries = fs::read_dir(dir)?.map(|entry| Ok(entry?.path()));
-    let mut files = entries.collect::<io::Result<Vec<PathBuf>>>()?;
-    files.retain(counts);
-    files.sort_unstable();
+/// SHA-256 of a model's weights and configuration, in hexadecimal.
+pub(crate) fn digest(model: &Path) -> io::Result<String> {
+    let files = model_files(model).map_err(io::Error::other)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     for path in files {

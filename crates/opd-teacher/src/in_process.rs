@@ -69,7 +69,7 @@ impl InProcessTeacher {
     pub fn check_student(&self, student: &CausalLm, longest: usize) -> Result<()> {
         let teacher = || self.model.source().to_owned();
         self.check_context(longest)?;
-        let has_tokenizer = |model: &CausalLm| model.source().join("tokenizer.json").exists();
+        let has_tokenizer = |model: &CausalLm| Tokenizer::exists(model.source());
         let with_tokenizer = has_tokenizer(&self.model) || has_tokenizer(student);
         if with_tokenizer {
             Tokenizer::load(student.source())?

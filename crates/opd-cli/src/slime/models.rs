@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use opd_models::is_model;
 use opd_train::run::RunDir;
 
 use crate::{
@@ -94,7 +95,7 @@ fn loaded(dir: &str, is_save: bool, out: &mut Translation) -> anyhow::Result<Opt
             path.join("model").display()
         )));
     }
-    if path.join("config.json").is_file() {
+    if is_model(path) {
         return Ok(Some(dir.to_owned()));
     }
     out.note(format!("--load {dir}: there is no checkpoint, so that training starts anew"));
@@ -105,7 +106,7 @@ fn loaded(dir: &str, is_save: bool, out: &mut Translation) -> anyhow::Result<Opt
 pub(super) fn readable(flag: &str, dir: &str) -> anyhow::Result<()> {
     let path = Path::new(dir);
     match () {
-        () if dir.starts_with("bundled:") || path.join("config.json").is_file() => Ok(()),
+        () if dir.starts_with("bundled:") || is_model(path) => Ok(()),
         () if path.join(MEGATRON).is_file() => Err(megatron(flag, dir)),
         () if !path.exists() => {
             Err(Failure::usage(format!("{flag} {dir}: it does not exist; check the path")))

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use opd_models::ValueHead;
+use opd_models::{ValueHead, is_model};
 use opd_train::{
     config::{CriticConfig, CriticKind, DistillationConfig, TrainConfig},
     run::RunDir,
@@ -75,7 +75,7 @@ fn teacher(config: &DistillationConfig) -> anyhow::Result<()> {
 }
 
 fn model(key: &str, dir: &Path) -> anyhow::Result<()> {
-    if bundled::name(dir).is_some() || dir.join("config.json").is_file() {
+    if bundled::name(dir).is_some() || is_model(dir) {
         return Ok(());
     }
     let what = match dir {

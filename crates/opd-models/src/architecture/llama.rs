@@ -6,6 +6,8 @@ use super::{Bias, Family, Window};
 pub(super) const FAMILY: Family = Family {
     class: "LlamaForCausalLM",
     model_type: "llama",
+    gguf: Some("llama"),
+    gguf_permuted: true,
     qk_norm: false,
     qkv_bias: Bias::If("attention_bias"),
     output_bias: Bias::If("attention_bias"),

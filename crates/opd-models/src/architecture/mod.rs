@@ -30,6 +30,10 @@ pub(crate) struct Family {
     pub(crate) class: &'static str,
     /// What `model_type` has.
     pub(crate) model_type: &'static str,
+    /// What `general.architecture` of a GGUF file has.
+    pub(crate) gguf: Option<&'static str>,
+    /// Whether GGUF files have the rows of queries and keys in the order of interleaved pairs.
+    pub(crate) gguf_permuted: bool,
     /// Whether queries and keys are normed per head.
     pub(crate) qk_norm: bool,
     pub(crate) qkv_bias: Bias,

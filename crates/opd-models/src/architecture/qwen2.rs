@@ -6,6 +6,8 @@ use super::{Bias, Family, Window};
 pub(super) const FAMILY: Family = Family {
     class: "Qwen2ForCausalLM",
     model_type: "qwen2",
+    gguf: Some("qwen2"),
+    gguf_permuted: false,
     qk_norm: false,
     qkv_bias: Bias::Always,
     output_bias: Bias::Never,

@@ -6,6 +6,8 @@ use super::{Bias, Family, Window};
 pub(super) const FAMILY: Family = Family {
     class: "Qwen3ForCausalLM",
     model_type: "qwen3",
+    gguf: Some("qwen3"),
+    gguf_permuted: false,
     qk_norm: true,
     qkv_bias: Bias::If("attention_bias"),
     output_bias: Bias::If("attention_bias"),

@@ -6,6 +6,8 @@ use super::{Bias, Family, Window};
 pub(super) const FAMILY: Family = Family {
     class: "Qwen3MoeForCausalLM",
     model_type: "qwen3_moe",
+    gguf: None,
+    gguf_permuted: false,
     qk_norm: true,
     qkv_bias: Bias::If("attention_bias"),
     output_bias: Bias::If("attention_bias"),

@@ -7,9 +7,6 @@ use crate::{Error, Result, Rope};
 /// Largest size that a config may ask for, before any allocation.
 const LARGEST: u64 = 1 << 26;
 
-/// Longest file that is read as JSON; tokenizers with many merges have some 30 MB.
-const LONGEST: u64 = 256 << 20;
-
 /// The fields of a JSON object, read with the type that they must have.
 pub(crate) struct Fields<'a> {
     pub(crate) path: &'a Path,
@@ -117,15 +114,9 @@ impl Fields<'_> {
     }
 }
 
-/// Reads a file whose content is one JSON object.
-pub(crate) fn read_object(path: &Path) -> Result<Map<String, Value>> {
-    let length = std::fs::metadata(path).map_err(Error::io(path, "read"))?.len();
-    if length > LONGEST {
-        let what = format!("{length} bytes; a JSON file of a model has at most {LONGEST}");
-        return Err(Error::Config { path: path.into(), what });
-    }
-    let text = std::fs::read(path).map_err(Error::io(path, "read"))?;
-    match serde_json::from_slice(&text) {
+/// The object that the content of a file is.
+pub(crate) fn object_of(path: &Path, content: &[u8]) -> Result<Map<String, Value>> {
+    match serde_json::from_slice(content) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(_) => Err(Error::Config { path: path.into(), what: "expected a JSON object".into() }),
         Err(error) => Err(Error::Config { path: path.into(), what: error.to_string() }),

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 pub use self::experts::Experts;
-pub(crate) use self::fields::{Fields, read_object};
-use crate::{Architecture, Error, Result, Rope};
+pub(crate) use self::fields::{Fields, object_of};
+use crate::{Architecture, Error, Result, Rope, files::ModelFiles};
 
 /// Largest width of one head; no published model has more than 512.
 const LARGEST_HEAD: usize = 1 << 16;
@@ -55,38 +55,42 @@ pub struct ModelConfig {
     pub(crate) json: Map<String, Value>,
 }
 
-/// Ids that end a response, by `generation_config.json` or else `config.json` of a directory; of
-/// any architecture. None if neither file names one.
+/// Ids that end a response, by `generation_config.json` or else `config.json` of a directory, or
+/// by a GGUF file; of any architecture. None if neither names one.
 ///
 /// # Errors
 ///
 /// [`Error::Io`], or [`Error::Config`] naming the field.
 pub fn eos_token_ids(dir: &Path) -> Result<Vec<u32>> {
-    let ids = match eos_of(&dir.join("generation_config.json"))? {
-        None => eos_of(&dir.join("config.json"))?,
+    let files = ModelFiles::open(dir)?;
+    let ids = match eos_of(&files, "generation_config.json")? {
+        None => eos_of(&files, "config.json")?,
         ids => ids,
     };
     Ok(ids.unwrap_or_default())
 }
 
 /// What one file says, if it is there.
-fn eos_of(path: &Path) -> Result<Option<Vec<u32>>> {
-    match path.exists() {
-        true => Fields { path, json: read_object(path)? }.token_ids("eos_token_id"),
-        false => Ok(None),
+fn eos_of(files: &ModelFiles, name: &str) -> Result<Option<Vec<u32>>> {
+    match files.object(name)? {
+        Some((path, json)) => Fields { path: &path, json }.token_ids("eos_token_id"),
+        None => Ok(None),
     }
 }
 
 impl ModelConfig {
-    /// Reads `config.json` (transformers 4 or 5) and `generation_config.json` of a directory.
+    /// Reads `config.json` (transformers 4 or 5) and `generation_config.json` of a directory, or
+    /// the metadata of a GGUF file.
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], [`Error::Architecture`], or [`Error::Config`] naming the field.
+    /// [`Error::Io`], [`Error::Architecture`], [`Error::Gguf`], or [`Error::Config`] naming the
+    /// field.
     pub fn load(dir: &Path) -> Result<Self> {
-        let path = dir.join("config.json");
-        let mut config = Self::parse(&path, read_object(&path)?)?;
-        if let Some(ids) = eos_of(&dir.join("generation_config.json"))? {
+        let files = ModelFiles::open(dir)?;
+        let (path, json) = files.required("config.json")?;
+        let mut config = Self::parse(&path, json)?;
+        if let Some(ids) = eos_of(&files, "generation_config.json")? {
             config.eos_token_ids = ids;
         }
         Ok(config)

@@ -6,7 +6,7 @@ use std::{
 };
 
 pub use self::spelled::Spelled;
-use crate::{Error, Result};
+use crate::{Error, Result, files::ModelFiles};
 
 /// The `tokenizer.json` of a model directory.
 #[derive(Clone, Debug)]
@@ -16,18 +16,37 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` from a model directory.
+    /// Whether a model has a tokenizer: `tokenizer.json` of a directory, or a vocabulary in its
+    /// GGUF file.
+    pub fn exists(path: impl AsRef<Path>) -> bool {
+        // What cannot be read is not missing: loading will say what is wrong with it.
+        Self::file(path).map_or(true, |found| found.is_some())
+    }
+
+    /// The content of a model's `tokenizer.json`, or the one that its GGUF file stands for; `None`
+    /// if it has none.
     ///
     /// # Errors
     ///
-    /// [`Error::Tokenizer`] naming the file.
+    /// As [`Tokenizer::load`].
+    pub fn file(path: impl AsRef<Path>) -> Result<Option<Vec<u8>>> {
+        let found = ModelFiles::open(path.as_ref())?.read("tokenizer.json")?;
+        Ok(found.map(|(_, content)| content))
+    }
+
+    /// Reads `tokenizer.json` from a model directory, or the tokenizer of a GGUF file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`] or [`Error::Gguf`], naming the file.
     pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
-        let path = dir.as_ref().join("tokenizer.json");
-        if !path.exists() {
+        let files = ModelFiles::open(dir.as_ref())?;
+        let Some((path, content)) = files.read("tokenizer.json")? else {
+            let path = files.place("tokenizer.json");
             let what = "there is no such file; copy it from the model's repository".to_owned();
             return Err(Error::Tokenizer { path, what });
-        }
-        match tokenizers::Tokenizer::from_file(&path) {
+        };
+        match tokenizers::Tokenizer::from_bytes(content) {
             Ok(inner) => Ok(Self { path, inner }),
             Err(error) => Err(Error::Tokenizer { path, what: error.to_string() }),
         }

@@ -6,7 +6,7 @@ use std::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{Error, Result, config::read_object};
+use crate::{Error, Result, config::object_of};
 
 #[derive(Deserialize)]
 struct Index {
@@ -22,7 +22,8 @@ pub(super) fn files(dir: &Path) -> Result<Vec<PathBuf>> {
         return Ok(vec![single]);
     }
     let bad = |what: String| Error::Config { path: path.clone(), what };
-    let index: Index = serde_json::from_value(Value::Object(read_object(&path)?))
+    let content = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
+    let index: Index = serde_json::from_value(Value::Object(object_of(&path, &content)?))
         .map_err(|error| bad(error.to_string()))?;
     let names: BTreeSet<String> = index.weight_map.into_values().collect();
     if names.is_empty() {

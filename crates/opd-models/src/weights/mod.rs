@@ -9,48 +9,105 @@ use std::{
 use candle_core::WithDType;
 
 use self::safetensors_file::SafetensorsFile;
-use crate::{Error, Result};
+pub(crate) use self::safetensors_file::widen;
+use crate::{Error, Result, files::gguf_file, gguf::Gguf};
 
-/// The weight files of a model, read tensor by tensor.
+/// The weight files of a model, read tensor by tensor under their Hugging Face names.
 pub(crate) struct WeightFiles {
     dir: PathBuf,
-    files: Vec<SafetensorsFile>,
-    file_of: HashMap<String, usize>,
+    files: Vec<WeightFile>,
+    tensors: HashMap<String, Stored>,
     used: BTreeSet<String>,
 }
 
-impl WeightFiles {
-    /// Opens the weights of a model directory.
-    pub(crate) fn open(dir: &Path) -> Result<Self> {
-        Self::of(dir, index::files(dir)?)
-    }
+enum WeightFile {
+    Safetensors(SafetensorsFile),
+    Gguf(Gguf),
+}
 
-    /// Opens one file.
-    pub(crate) fn single(path: &Path) -> Result<Self> {
-        Self::of(path, vec![path.to_owned()])
-    }
+/// Where a tensor lies.
+struct Stored {
+    /// Index of the file.
+    file: usize,
+    /// Its name there.
+    name: String,
+}
 
-    fn of(dir: &Path, names: Vec<PathBuf>) -> Result<Self> {
-        let files = names.into_iter().map(SafetensorsFile::open).collect::<Result<Vec<_>>>()?;
-        let mut file_of = HashMap::new();
-        for (i, file) in files.iter().enumerate() {
-            file_of.extend(file.names().into_iter().map(|name| (name, i)));
+impl WeightFile {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Safetensors(file) => file.path(),
+            Self::Gguf(file) => file.path(),
         }
-        Ok(Self { dir: dir.into(), files, file_of, used: BTreeSet::new() })
+    }
+
+    /// Hugging Face names, and names in the file.
+    fn names(&self) -> Vec<(String, String)> {
+        match self {
+            Self::Safetensors(file) => {
+                file.names().into_iter().map(|name| (name.clone(), name)).collect()
+            }
+            Self::Gguf(file) => file.names(),
+        }
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<usize>> {
+        match self {
+            Self::Safetensors(file) => file.shape(name),
+            Self::Gguf(file) => file.shape(name),
+        }
+    }
+
+    fn append<T: WithDType>(&self, name: &str, out: &mut Vec<T>) -> Result<()> {
+        match self {
+            Self::Safetensors(file) => file.append(name, out),
+            Self::Gguf(file) => file.append(name, out),
+        }
+    }
+}
+
+impl WeightFiles {
+    /// Opens the weights of a model directory or GGUF file.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        match gguf_file(path)? {
+            Some(file) => Ok(Self::of(path, vec![WeightFile::Gguf(Gguf::open(&file)?)])),
+            None => Self::safetensors(path, index::files(path)?),
+        }
+    }
+
+    /// Opens one safetensors file.
+    pub(crate) fn single(path: &Path) -> Result<Self> {
+        Self::safetensors(path, vec![path.to_owned()])
+    }
+
+    fn safetensors(dir: &Path, paths: Vec<PathBuf>) -> Result<Self> {
+        let open = |path| Ok(WeightFile::Safetensors(SafetensorsFile::open(path)?));
+        let files = paths.into_iter().map(open).collect::<Result<Vec<_>>>()?;
+        Ok(Self::of(dir, files))
+    }
+
+    fn of(dir: &Path, files: Vec<WeightFile>) -> Self {
+        let mut tensors = HashMap::new();
+        for (i, file) in files.iter().enumerate() {
+            let names = file.names().into_iter();
+            tensors.extend(names.map(|(outer, name)| (outer, Stored { file: i, name })));
+        }
+        Self { dir: dir.into(), files, tensors, used: BTreeSet::new() }
     }
 
     /// Passes if a tensor is there and has this shape: what is allocated for it is then bounded
     /// by the file.
     pub(crate) fn check(&self, name: &str, expected: &[usize]) -> Result<()> {
-        let file = self.file_of.get(name).map(|&i| &self.files[i]);
-        let Some((file, got)) = file.and_then(|file| Some((file, file.shape(name)?))) else {
+        let stored = self.tensors.get(name).map(|stored| (&self.files[stored.file], stored));
+        let found = stored.and_then(|(file, stored)| Some((file, file.shape(&stored.name)?)));
+        let Some((file, got)) = found else {
             let (path, name, expected) = (self.dir.clone(), name.to_owned(), expected.to_vec());
             return Err(Error::MissingTensor { path, name, expected });
         };
         match got == expected {
             true => Ok(()),
             false => {
-                let (path, name) = (file.path().clone(), name.to_owned());
+                let (path, name) = (file.path().to_owned(), name.to_owned());
                 Err(Error::TensorShape { path, name, expected: expected.to_vec(), got })
             }
         }
@@ -58,20 +115,19 @@ impl WeightFiles {
 
     /// Appends the values of a tensor that [`Self::check`] has passed.
     pub(crate) fn append<T: WithDType>(&mut self, name: &str, out: &mut Vec<T>) -> Result<()> {
-        let Some(&file) = self.file_of.get(name) else {
+        let Some(stored) = self.tensors.get(name) else {
             let (path, name) = (self.dir.clone(), name.to_owned());
             return Err(Error::MissingTensor { path, name, expected: Vec::new() });
         };
         self.used.insert(name.to_owned());
-        self.files[file].append(name, out)
+        self.files[stored.file].append(&stored.name, out)
     }
 
     /// A tensor that was neither read nor is on the list, with its file.
     pub(crate) fn first_unused(&self, ignored: impl Fn(&str) -> bool) -> Option<(PathBuf, String)> {
-        let mut names: Vec<_> = self.file_of.iter().collect();
+        let mut names: Vec<&String> = self.tensors.keys().collect();
         names.sort();
-        let unused = |name: &str| !self.used.contains(name) && !ignored(name);
-        let (name, file) = names.into_iter().find(|(name, _)| unused(name))?;
-        Some((self.files[*file].path().clone(), name.clone()))
+        let name = names.into_iter().find(|name| !self.used.contains(*name) && !ignored(name))?;
+        Some((self.files[self.tensors[name].file].path().to_owned(), name.clone()))
     }
 }

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use candle_core::WithDType;
 use half::{bf16, f16};
@@ -43,7 +43,7 @@ impl SafetensorsFile {
         Ok(Self { path, metadata, bytes, data_start })
     }
 
-    pub(super) fn path(&self) -> &PathBuf {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -82,7 +82,7 @@ impl SafetensorsFile {
 }
 
 /// Appends numbers of `N` bytes each.
-pub(super) fn widen<const N: usize, T: WithDType>(
+pub(crate) fn widen<const N: usize, T: WithDType>(
     bytes: &[u8],
     out: &mut Vec<T>,
     number: impl Fn([u8; N]) -> f64 + Sync,

@@ -5,6 +5,8 @@
 mod cache;
 mod config;
 mod damage;
+mod fuzz;
+mod gguf;
 mod gradients;
 mod invariance;
 mod mixture;

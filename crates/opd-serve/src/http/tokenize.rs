@@ -5,6 +5,7 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
+use opd_models::Tokenizer;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -52,10 +53,10 @@ async fn ids(shared: &Shared, request: Request) -> Result<Vec<u8>, Fault> {
 
 /// The model's `tokenizer.json`, for clients that compare it with theirs.
 pub(super) async fn file(State(shared): State<Arc<Shared>>) -> Response {
-    let path = shared.model.lm.source().join("tokenizer.json");
-    let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await;
+    let path = shared.model.lm.source().to_owned();
+    let read = tokio::task::spawn_blocking(move || Tokenizer::file(path)).await;
     match read {
-        Ok(Ok(bytes)) => respond(StatusCode::OK, bytes),
+        Ok(Ok(Some(bytes))) => respond(StatusCode::OK, bytes),
         _ => detail(StatusCode::NOT_FOUND, "the model's directory has no tokenizer.json"),
     }
 }
