@@ -6,7 +6,7 @@ use std::{
 use candle_core::{DType, Device};
 use clap::{Args, ValueEnum, value_parser};
 use opd_http::{ApiKey, Retry, Settings};
-use opd_models::CausalLm;
+use opd_models::{CausalLm, hub_id, is_model, resolve};
 use opd_probe::{Kind, Needs, Report, Subject, probe};
 use opd_teacher::RemoteSettings;
 use opd_train::config::{TeacherConfig, TeacherKind, TrainConfig};
@@ -23,11 +23,12 @@ use crate::{compute::Compute, failure::Failure, flags::positive, records};
 /// Exit codes: 0 all is well or only warned of, 1 a run would go wrong, 2 bad usage.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CheckTeacherArgs {
-    /// URL of a server (http://HOST:PORT), or a Hugging Face model directory
-    #[arg(value_name = "URL|DIR")]
+    /// URL of a server (http://HOST:PORT), a Hugging Face model directory, a GGUF file, or a name
+    /// on the hub
+    #[arg(value_name = "URL|MODEL")]
     teacher: String,
-    /// The student: a Hugging Face model directory
-    #[arg(long, value_name = "DIR")]
+    /// The student: a Hugging Face model directory, a GGUF file, or a name on the hub
+    #[arg(long, value_name = "MODEL")]
     student: PathBuf,
     /// What the server speaks; asked of it unless given (`opd serve` is asked as sglang)
     #[arg(long, value_name = "TYPE")]
@@ -69,15 +70,15 @@ pub(crate) fn check_teacher(args: &CheckTeacherArgs) -> anyhow::Result<()> {
     };
     let key = key.transpose().map_err(|error| Failure::usage(error.to_string()))?;
     let device = args.compute.start()?;
-    let student = CausalLm::load(&args.student, DType::F32, &device)?;
+    let student = CausalLm::load(resolve(&args.student)?, DType::F32, &device)?;
     let subject = if args.teacher.contains("://") {
         let kind = args.opd_type.map(|speaks| match speaks {
             Speaks::Sglang => Kind::Sglang,
             Speaks::Vllm => Kind::Vllm,
         });
         Subject::server(&args.teacher, kind, settings(key, &student))?
-    } else if Path::new(&args.teacher).is_dir() {
-        Subject::directory(&args.teacher, &device)?
+    } else if names_model(Path::new(&args.teacher)) {
+        Subject::directory(resolve(&args.teacher)?, &device)?
     } else {
         return Err(Failure::usage(format!(
             "{}: neither a directory nor a URL; write http://HOST:PORT for a server",
@@ -98,6 +99,11 @@ pub(crate) fn check_teacher(args: &CheckTeacherArgs) -> anyhow::Result<()> {
         false => Ok(()),
         true => Err(refused(&report)),
     }
+}
+
+/// Whether a text is a directory, a GGUF file or a name on the hub.
+fn names_model(path: &Path) -> bool {
+    path.is_dir() || is_model(path) || hub_id(path).is_some()
 }
 
 /// Probes every server of a run; a failed check ends it.

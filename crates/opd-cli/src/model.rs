@@ -3,15 +3,22 @@ use std::{cell::OnceCell, path::PathBuf};
 use anyhow::Context;
 use candle_core::{DType, Device};
 use clap::Args;
-use opd_models::{CausalLm, Tokenizer};
+use opd_models::{CausalLm, Tokenizer, resolve};
 
 /// Which model a command asks.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ModelFlag {
-    /// A Hugging Face model directory (Qwen3, Qwen2 or Llama); text needs its tokenizer.json,
-    /// token ids do not
-    #[arg(long, value_name = "DIR")]
+    /// A Hugging Face model directory, a GGUF file, or a name on the hub
+    /// (ORGANISATION/NAME[@REVISION]); text needs its tokenizer, token ids do not
+    #[arg(long, value_name = "MODEL")]
     pub(crate) model: PathBuf,
+}
+
+impl ModelFlag {
+    /// Where the model lies, once it is here.
+    pub(crate) fn path(&self) -> anyhow::Result<PathBuf> {
+        Ok(resolve(&self.model)?)
+    }
 }
 
 /// A model, and its tokenizer once text asks for it.
@@ -24,8 +31,9 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn load(flag: &ModelFlag, device: &Device) -> anyhow::Result<Self> {
-        let lm = CausalLm::load(&flag.model, DType::F32, device)?;
-        Ok(Self { lm, dir: flag.model.clone(), tokenizer: OnceCell::new() })
+        let dir = flag.path()?;
+        let lm = CausalLm::load(&dir, DType::F32, device)?;
+        Ok(Self { lm, dir, tokenizer: OnceCell::new() })
     }
 
     pub(crate) fn tokenizer(&self) -> anyhow::Result<&Tokenizer> {

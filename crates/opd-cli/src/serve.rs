@@ -64,8 +64,11 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let options = options(args)?;
     let device = args.compute.start()?;
     interrupt::watch()?;
-    let mut model = ServedModel::load(&args.model.model, &device)?;
-    if let Some(name) = &args.served_model_name {
+    let dir = args.model.path()?;
+    let mut model = ServedModel::load(&dir, &device)?;
+    // The directory of a model of the hub is named by a commit.
+    let hub_name = (dir != args.model.model).then(|| args.model.model.display().to_string());
+    if let Some(name) = args.served_model_name.clone().or(hub_name) {
         model = model.with_name(name);
     }
     if let Some(version) = &args.weight_version {

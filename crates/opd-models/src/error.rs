@@ -59,6 +59,19 @@ pub enum Error {
         what: String,
     },
 
+    /// A model of the hub cannot be fetched.
+    #[error("{id} of {endpoint}: {what}; {remedy}")]
+    Hub {
+        /// Name and revision.
+        id: String,
+        /// The server.
+        endpoint: String,
+        /// Why.
+        what: String,
+        /// What to do.
+        remedy: String,
+    },
+
     /// A tensor that the architecture needs is not in the files.
     #[error("{}: tensor `{name}` {expected:?} is missing", path.display())]
     MissingTensor {

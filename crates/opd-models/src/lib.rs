@@ -10,6 +10,8 @@ mod feed_forward;
 mod files;
 mod gguf;
 mod gradients;
+#[cfg(feature = "hub")]
+mod hub;
 mod kv_cache;
 mod loader;
 mod mixture;
@@ -24,6 +26,8 @@ mod tokenizer;
 mod value_head;
 mod weights;
 
+#[cfg(feature = "hub")]
+pub use self::hub::{Hub, HubId, hub_id, resolve};
 pub use self::{
     architecture::Architecture,
     chat_template::{ChatTemplate, Message},

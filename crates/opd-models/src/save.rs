@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::{CausalLm, Error, Parameters, Result, files::ModelFiles};
 
 /// Files that travel with a model beside its config and weights.
-const COMPANIONS: [&str; 7] = [
+pub(crate) const COMPANIONS: [&str; 7] = [
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",

@@ -9,8 +9,9 @@ use crate::config::choices;
 #[derive(Args, Clone, Debug, Serialize)]
 #[command(next_help_heading = "Model and data")]
 pub(super) struct DataFlags {
-    /// The student: a Hugging Face model directory (Qwen3, Qwen2 or Llama)
-    #[arg(long, value_name = "DIR")]
+    /// The student: a Hugging Face model directory, a GGUF file, or a name on the hub
+    /// (ORGANISATION/NAME[@REVISION])
+    #[arg(long, value_name = "MODEL")]
     hf_checkpoint: Option<PathBuf>,
     /// The policy that every KL to the start policy compares with; the student before training
     /// without

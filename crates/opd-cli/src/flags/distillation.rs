@@ -31,9 +31,9 @@ pub(super) struct DistillationFlags {
     /// Weigh early tokens up to 1 + X, by the share of the disagreement that is yet to come
     #[arg(long, value_name = "X")]
     opd_prefix_weight: Option<f64>,
-    /// The teacher of type in-process: a Hugging Face model directory with the student's
-    /// tokenizer
-    #[arg(long, value_name = "DIR")]
+    /// The teacher of type in-process, with the student's tokenizer: a Hugging Face model
+    /// directory, a GGUF file, or a name on the hub
+    #[arg(long, value_name = "MODEL")]
     opd_teacher_load: Option<PathBuf>,
     /// Take checkpoints/step-N of --opd-teacher-load, which is then one of our own run
     /// directories

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use opd_models::is_model;
+use opd_models::{hub_id, is_model};
 use opd_train::run::RunDir;
 
 use crate::{
@@ -106,7 +106,7 @@ fn loaded(dir: &str, is_save: bool, out: &mut Translation) -> anyhow::Result<Opt
 pub(super) fn readable(flag: &str, dir: &str) -> anyhow::Result<()> {
     let path = Path::new(dir);
     match () {
-        () if dir.starts_with("bundled:") || is_model(path) => Ok(()),
+        () if dir.starts_with("bundled:") || is_model(path) || hub_id(path).is_some() => Ok(()),
         () if path.join(MEGATRON).is_file() => Err(megatron(flag, dir)),
         () if !path.exists() => {
             Err(Failure::usage(format!("{flag} {dir}: it does not exist; check the path")))

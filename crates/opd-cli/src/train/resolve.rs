@@ -27,10 +27,13 @@ pub(crate) fn slime_defaults() -> anyhow::Result<TrainConfig> {
 
 /// Defaults, then the file, then the flags; all that can be known to be wrong is refused.
 pub(super) fn resolve(args: &TrainArgs) -> anyhow::Result<TrainConfig> {
-    let config = settings(args)?;
+    let mut config = settings(args)?;
     check_name(&config.name)?;
     validate(&config)?;
     bundled::check(&config)?;
+    for model in config.models_mut() {
+        *model = opd_models::resolve(&*model)?;
+    }
     preflight::check(&config)?;
     Ok(config)
 }

@@ -53,10 +53,14 @@ impl Workplace {
     }
 
     pub(crate) fn opd<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Ran {
-        let output = self.command().args(args).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        let (stdout, stderr) = (text(output.stdout), text(output.stderr));
-        Ran { code: output.status.code(), stdout, stderr }
+        Ran::of(self.command().args(args))
+    }
+
+    /// Runs a line of words without spaces in them, with these variables.
+    pub(crate) fn line_with(&self, line: &str, variables: &[(&str, &str)]) -> Ran {
+        let mut command = self.command();
+        command.args(line.split_whitespace()).envs(variables.iter().copied());
+        Ran::of(&mut command)
     }
 
     /// Runs a line of words without spaces in them.
@@ -75,6 +79,13 @@ impl Workplace {
 }
 
 impl Ran {
+    fn of(command: &mut Command) -> Self {
+        let output = command.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+        Self { code: output.status.code(), stdout, stderr }
+    }
+
     #[track_caller]
     pub(crate) fn succeeds(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:?}");

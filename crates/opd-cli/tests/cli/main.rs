@@ -6,6 +6,7 @@ mod configuration;
 mod distillation;
 mod evaluation;
 mod generation;
+mod hub;
 mod input_faults;
 mod linting;
 mod mixing;

@@ -15,7 +15,7 @@ struct Index {
 
 /// The safetensors files of a model directory: `model.safetensors`, or those that
 /// `model.safetensors.index.json` names, which may lie nowhere else.
-pub(super) fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn files(dir: &Path) -> Result<Vec<PathBuf>> {
     let single = dir.join("model.safetensors");
     let path = dir.join("model.safetensors.index.json");
     if single.exists() || !path.exists() {

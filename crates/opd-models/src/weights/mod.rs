@@ -8,6 +8,8 @@ use std::{
 
 use candle_core::WithDType;
 
+#[cfg(feature = "hub")]
+pub(crate) use self::index::files as shards;
 use self::safetensors_file::SafetensorsFile;
 pub(crate) use self::safetensors_file::widen;
 use crate::{Error, Result, files::gguf_file, gguf::Gguf};

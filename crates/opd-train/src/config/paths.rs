@@ -30,6 +30,20 @@ impl TrainConfig {
             .chain(teachers)
     }
 
+    /// Every path of a model, a critic's or a tokenizer's that a run reads from.
+    pub fn models_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let teacher = self.distillation.iter_mut();
+        let teacher =
+            teacher.flat_map(|d| [&mut d.teacher, &mut d.tokenizer].into_iter().flatten());
+        let teachers = self.teachers.iter_mut();
+        let teachers = teachers.flat_map(|t| [&mut t.path, &mut t.tokenizer].into_iter().flatten());
+        std::iter::once(&mut self.student.path)
+            .chain(self.student.reference.as_mut())
+            .chain(self.objective.critic.path.as_mut())
+            .chain(teacher)
+            .chain(teachers)
+    }
+
     /// As the file of the run in `run` has it: paths inside of `run` are relative to it, so that
     /// the directory may be moved; all others are absolute, so that they hold from anywhere.
     ///
