@@ -3,7 +3,7 @@ use candle_core::Tensor;
 use crate::{
     Error, Result,
     cpu::{self, CHUNK_VALUES, Element, by_dtype, dispatch},
-    shape,
+    gpu, shape,
 };
 
 const OP: &str = "adamw";
@@ -65,6 +65,10 @@ pub fn adamw_step(
     shape::distinct(OP, ("parameter", parameter), &[grad, first, second])?;
     shape::distinct(OP, first, &[grad, second])?;
     shape::distinct(OP, second, &[grad])?;
+    if let Some(gpu) = gpu::of(parameter) {
+        let changed = [parameter, first_moment, second_moment];
+        return gpu::values::adamw(&gpu, changed, &gradient, settings);
+    }
     by_dtype!(OP, gradient, T => {
         let g = cpu::view::<T>(OP, &gradient)?;
         cpu::update::<T>(OP, parameter, |p| {
@@ -122,6 +126,9 @@ fn chunk<T: Element>(p: &mut [T], g: &[T], m: &mut [T], v: &mut [T], settings: &
 pub fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
     const OP: &str = "sum_of_squares";
     let tensor = tensor.contiguous()?;
+    if let Some(gpu) = gpu::of(&tensor) {
+        return gpu::values::sum_of_squares(&gpu, &tensor);
+    }
     by_dtype!(OP, tensor, T => {
         let values = cpu::view::<T>(OP, &tensor)?;
         let n_chunks = values.len().div_ceil(CHUNK_VALUES);
@@ -147,6 +154,9 @@ pub fn add_assign(sums: &Tensor, values: &Tensor) -> Result<()> {
     shape::same_dtype(OP, "values", values, sums.dtype())?;
     let values = values.contiguous()?;
     shape::distinct(OP, ("sums", sums), &[("values", &values)])?;
+    if let Some(gpu) = gpu::of(sums) {
+        return gpu::values::add_assign(&gpu, sums, &values);
+    }
     by_dtype!(OP, values, T => {
         let source = cpu::view::<T>(OP, &values)?;
         cpu::update::<T>(OP, sums, |sums| {

@@ -3,6 +3,7 @@ use candle_core::{D, Tensor};
 use crate::{
     Error, Result,
     cpu::{self, Element, attention::Strided, by_dtype},
+    gpu,
     rotary::Heads,
     shape,
     spans::Spans,
@@ -25,7 +26,8 @@ pub struct AttentionOutput {
 /// be strided (parts of a fused projection, or of a cache). Query head `h` reads key head
 /// `h / (heads / kv_heads)`. Scores are divided by `sqrt(head_dim)`.
 ///
-/// Rows that no span queries are 0.
+/// Rows that no span queries are 0. On a GPU `lse` is in f32 whatever the dtype, and `head_dim` is
+/// at most 192.
 ///
 /// # Errors
 ///
@@ -41,6 +43,10 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, spans: &Spans) -> Result<At
     shape::same_dtype(OP, "k", k, q.dtype())?;
     shape::same_dtype(OP, "v", v, q.dtype())?;
     let (q, k, v) = (row_strided(q)?, row_strided(k)?, row_strided(v)?);
+    if let Some(gpu) = gpu::of(&q) {
+        let (out, lse) = gpu::attention::forward(&gpu, [&q, &k, &v], spans, heads)?;
+        return Ok(AttentionOutput { out, lse });
+    }
     by_dtype!(OP, q, T => {
         let q_values = cpu::strided_view::<T>(OP, &q)?;
         let k_values = cpu::strided_view::<T>(OP, &k)?;
@@ -76,11 +82,15 @@ pub fn attention_backward(
     shape::expect(OP, "dout", dout, &[rows, heads.heads, dim], "[T, heads, head_dim]")?;
     shape::expect(OP, "out", &output.out, dout.dims(), "[T, heads, head_dim]")?;
     shape::expect(OP, "lse", &output.lse, &[rows, heads.heads], "[T, heads]")?;
-    for (what, tensor) in [("dout", dout), ("out", &output.out), ("lse", &output.lse)] {
+    for (what, tensor) in [("dout", dout), ("out", &output.out)] {
         shape::same_dtype(OP, what, tensor, qkv.dtype())?;
     }
+    shape::same_dtype(OP, "lse", &output.lse, gpu::accumulator(qkv.dtype()))?;
     let (qkv, dout) = (qkv.contiguous()?, dout.contiguous()?);
     let (out, lse) = (output.out.contiguous()?, output.lse.contiguous()?);
+    if let Some(gpu) = gpu::of(&qkv) {
+        return gpu::attention::backward(&gpu, &qkv, heads, spans, [&out, &lse, &dout]);
+    }
     by_dtype!(OP, qkv, T => {
         let (input, dout) = (cpu::view::<T>(OP, &qkv)?, cpu::view::<T>(OP, &dout)?);
         let (out, lse) = (cpu::view::<T>(OP, &out)?, cpu::view::<T>(OP, &lse)?);

@@ -3,7 +3,7 @@ use candle_core::Tensor;
 use crate::{
     Error, Result,
     cpu::{self, by_dtype},
-    shape,
+    gpu, shape,
 };
 
 const OP: &str = "write_rows";
@@ -41,6 +41,9 @@ pub fn write_rows(cache: &Tensor, rows: &[usize], source: &Tensor) -> Result<()>
         })
     });
     let source = if inner_contiguous { source.clone() } else { source.contiguous()? };
+    if let Some(gpu) = gpu::of(cache) {
+        return gpu::rows::write(&gpu, OP, cache, rows, &source, width);
+    }
     by_dtype!(OP, source, T => {
         let values = cpu::strided_view::<T>(OP, &source)?;
         let stride = source.stride().first().copied().unwrap_or(0);

@@ -7,7 +7,8 @@ use crate::{
         columns::{Columns, ColumnsView, argument},
         divergence_rows::{DivergenceRows, STATISTICS},
     },
-    logprob::{check_device, check_temperature, matrix, token_ids},
+    gpu::{self, Gpu, Recorded1, divergence_rows::Rows},
+    logprob::{check_device, check_temperature, device_ids, matrix, token_ids, widened},
 };
 
 const OP: &str = "divergence";
@@ -87,7 +88,7 @@ impl DivergenceOutput {
 
 /// The divergence of each row of `student` logits from the same row of `teacher` logits.
 ///
-/// Both are `[T, V]` of one dtype (f32 or f64), both divided by `temperature` before the
+/// Both are `[T, V]` of one dtype (f32, bf16 or f16; f64 on the CPU), both divided by `temperature` before the
 /// softmax; nothing is multiplied by the temperature's square. `ids` is `[T]` (u32): the
 /// tokens whose log-probs come out beside the divergence. Differentiable with respect to the student's logits
 /// alone: divergence, entropy and log-probs.
@@ -120,11 +121,40 @@ pub fn divergence(
     kind.check()?;
     let (rows, width) = matrix(OP, "student", student)?;
     check_teacher(OP, (rows, width), matrix(OP, "teacher", teacher)?)?;
-    by_dtype!(OP, student, _T => Ok(()))?;
     check_same_dtype(OP, student, teacher)?;
+    if let Some(gpu) = gpu::of(student) {
+        let ids = device_ids(&gpu, OP, ids, rows, width)?;
+        return on_gpu(gpu, student, teacher, ids, (kind, temperature));
+    }
+    if let (Some(student), Some(teacher)) = (widened(student)?, widened(teacher)?) {
+        return divergence(&student, &teacher, ids, kind, temperature);
+    }
+    by_dtype!(OP, student, _T => Ok(()))?;
     let ids = token_ids(OP, ids, rows, width)?;
     let op = Op { teacher: teacher.detach().contiguous()?, ids, kind, temperature };
     DivergenceOutput::from_columns(&student.contiguous()?.apply_op1(op)?)
+}
+
+fn on_gpu(
+    gpu: Gpu,
+    student: &Tensor,
+    teacher: &Tensor,
+    ids: Tensor,
+    (kind, temperature): (Divergence, f64),
+) -> Result<DivergenceOutput> {
+    let (student, teacher) = (student.contiguous()?, teacher.detach().contiguous()?);
+    let kind = kind.into();
+    let rows = Rows { student: &student, teacher: &teacher, ids: &ids, kind, temperature };
+    let value = rows.forward(&gpu)?;
+    let (ids, teacher) = (ids.clone(), teacher.clone());
+    let backward = move |student: &Tensor, saved: &Tensor, upstream: &Tensor| {
+        let out = gpu::empty(student.shape(), student.dtype(), student.device())?;
+        let rows = Rows { student, teacher: &teacher, ids: &ids, kind, temperature };
+        rows.backward(&gpu, saved, &upstream.contiguous()?, &out)?;
+        Ok(out)
+    };
+    let columns = student.apply_op1(Recorded1 { name: OP, value, backward })?;
+    DivergenceOutput::from_columns(&columns)
 }
 
 /// Passes if the teacher has the student's rows and vocabulary.

@@ -3,7 +3,7 @@ use candle_core::Tensor;
 use crate::{
     Error, Result,
     cpu::{self, Element, by_dtype},
-    shape,
+    gpu, shape,
 };
 
 const OP: &str = "embedding";
@@ -18,6 +18,9 @@ pub fn embedding(weight: &Tensor, ids: &Tensor) -> Result<Tensor> {
     let (vocab, width) = matrix("weight", weight)?;
     shape::indices(OP, "ids", ids)?;
     let (weight, ids) = (weight.contiguous()?, ids.contiguous()?);
+    if let Some(gpu) = gpu::of(&weight) {
+        return gpu::rows::gather(&gpu, OP, &weight, &ids);
+    }
     by_dtype!(OP, weight, T => {
         let (table, ids) = (cpu::view::<T>(OP, &weight)?, cpu::view::<u32>(OP, &ids)?);
         cpu::check_ids(OP, &ids, vocab)?;
@@ -45,6 +48,9 @@ pub fn scatter_add_rows(sums: &Tensor, ids: &Tensor, rows: &Tensor) -> Result<()
     shape::same_dtype(OP, "sums", sums, rows.dtype())?;
     let (ids, rows) = (ids.contiguous()?, rows.contiguous()?);
     shape::distinct(OP, ("sums", sums), &[("rows", &rows)])?;
+    if let Some(gpu) = gpu::of(sums) {
+        return gpu::rows::scatter_add(&gpu, OP, sums, &ids, &rows);
+    }
     by_dtype!(OP, rows, T => {
         let (ids, rows) = (cpu::view::<u32>(OP, &ids)?, cpu::view::<T>(OP, &rows)?);
         cpu::check_ids(OP, &ids, vocab)?;

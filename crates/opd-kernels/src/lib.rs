@@ -7,6 +7,7 @@ mod cpu;
 mod divergence;
 mod embedding;
 mod error;
+mod gpu;
 mod linear_cross_vocabulary;
 mod linear_divergence;
 mod linear_logprob;

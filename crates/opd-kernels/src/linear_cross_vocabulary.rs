@@ -1,6 +1,6 @@
 use std::cmp::Ordering;
 
-use candle_core::{CpuStorage, Shape, Tensor};
+use candle_core::{CpuStorage, DType, Device, Shape, Tensor};
 
 use crate::{
     DivergenceOutput, Error, Projection, Result,
@@ -12,6 +12,7 @@ use crate::{
         token_rows::{for_each_row, set_rows},
     },
     divergence::check_same_dtype,
+    gpu::{self, Gpu},
     linear_op::{self, Chunk, ChunkedLogits, Frozen, LinearRows},
     logprob::{check_temperature, token_ids},
 };
@@ -99,6 +100,8 @@ impl CrossVocabulary {
 /// the student's hidden states and head; where two sorted probabilities are equal the subgradient
 /// 0 is taken.
 ///
+/// On a GPU all of it is copied to the CPU and computed there, and the results are copied back.
+///
 /// Definition:
 /// [`reference::linear_cross_vocabulary`](crate::reference::linear_cross_vocabulary).
 ///
@@ -117,6 +120,9 @@ pub fn linear_cross_vocabulary(
     temperature: f64,
 ) -> Result<DivergenceOutput> {
     check_temperature(OP, temperature)?;
+    if !student.hidden.device().is_cpu() {
+        return on_cpu(student, teacher, ids, how, temperature);
+    }
     let (rows, vocab) = student.check(OP)?;
     let (their_rows, their_vocab) = teacher.check(OP)?;
     if rows != their_rows {
@@ -139,6 +145,30 @@ pub fn linear_cross_vocabulary(
         temperature,
     };
     DivergenceOutput::from_columns(&linear_op::apply(student, op)?)
+}
+
+/// Sorted probabilities have no kernel on a GPU: everything goes to the CPU in f32, gradients come back.
+fn on_cpu(
+    student: Projection<'_>,
+    teacher: Projection<'_>,
+    ids: &Tensor,
+    how: &CrossVocabulary,
+    temperature: f64,
+) -> Result<DivergenceOutput> {
+    let device = student.hidden.device();
+    let moved = |tensor: &Tensor| tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32);
+    let [hidden, head] = [moved(student.hidden)?, moved(student.head)?];
+    let [their_hidden, their_head] = [moved(teacher.hidden)?, moved(teacher.head)?];
+    let student = Projection { hidden: &hidden, head: &head };
+    let teacher = Projection { hidden: &their_hidden, head: &their_head };
+    let ids = ids.to_device(&Device::Cpu)?;
+    let out = linear_cross_vocabulary(student, teacher, &ids, how, temperature)?;
+    Ok(DivergenceOutput {
+        divergence: out.divergence.to_device(device)?,
+        student_entropy: out.student_entropy.to_device(device)?,
+        student_logprobs: out.student_logprobs.to_device(device)?,
+        teacher_logprobs: out.teacher_logprobs.to_device(device)?,
+    })
 }
 
 struct Op {
@@ -319,4 +349,24 @@ impl LinearRows for Op {
             },
         );
     }
+
+    fn gpu_forward(&self, _: &Gpu, chunk: &gpu::linear::Chunk<'_>) -> Result<Tensor> {
+        Err(no_kernel(chunk))
+    }
+
+    fn gpu_backward(
+        &self,
+        _: &Gpu,
+        chunk: &gpu::linear::Chunk<'_>,
+        _: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+    ) -> Result<()> {
+        Err(no_kernel(chunk))
+    }
+}
+
+/// Sorted probabilities have no kernel on a GPU.
+fn no_kernel(chunk: &gpu::linear::Chunk<'_>) -> Error {
+    Error::Device { op: OP, device: format!("{:?}", chunk.logits.device()) }
 }

@@ -8,6 +8,7 @@ use crate::{
         gemm::Gemm,
     },
     divergence::{check_same_dtype, check_teacher},
+    gpu::{self, Gpu},
     linear_op::{self, Chunk, ChunkedLogits, Frozen, LinearRows},
     logprob::{check_temperature, token_ids},
 };
@@ -59,6 +60,14 @@ impl Op {
     }
 }
 
+impl Op {
+    /// The ids of a chunk's rows, on its device.
+    fn ids_of(&self, chunk: &gpu::linear::Chunk<'_>) -> Result<Tensor> {
+        let ids = &self.ids[chunk.rows.clone()];
+        Ok(Tensor::from_slice(ids, ids.len(), chunk.logits.device())?)
+    }
+}
+
 impl LinearRows for Op {
     const OP: &'static str = OP;
 
@@ -78,5 +87,23 @@ impl LinearRows for Op {
         let Chunk { first, vocab, logits, theirs } = chunk;
         let (saved, upstream) = (ColumnsView::new(saved), ColumnsView::new(upstream));
         self.rows(vocab).backward(logits, first, None, theirs, saved, upstream);
+    }
+
+    fn gpu_forward(&self, gpu: &Gpu, chunk: &gpu::linear::Chunk<'_>) -> Result<Tensor> {
+        let ids = self.ids_of(chunk)?;
+        chunk.pair(&ids, self.kind.into(), self.temperature)?.forward(gpu)
+    }
+
+    fn gpu_backward(
+        &self,
+        gpu: &Gpu,
+        chunk: &gpu::linear::Chunk<'_>,
+        saved: &Tensor,
+        upstream: &Tensor,
+        out: &Tensor,
+    ) -> Result<()> {
+        let ids = self.ids_of(chunk)?;
+        let rows = chunk.pair(&ids, self.kind.into(), self.temperature)?;
+        rows.backward(gpu, saved, upstream, out)
     }
 }

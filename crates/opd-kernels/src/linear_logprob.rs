@@ -7,6 +7,7 @@ use crate::{
         gemm::Gemm,
         token_rows::{STATISTICS, TokenRows},
     },
+    gpu::{self, Gpu},
     linear_op::{self, Chunk, ChunkedLogits, LinearRows},
     logprob::{check_temperature, token_ids},
 };
@@ -50,6 +51,14 @@ impl Op {
     }
 }
 
+impl Op {
+    /// The ids of a chunk's rows, on its device.
+    fn ids_of(&self, chunk: &gpu::linear::Chunk<'_>) -> Result<Tensor> {
+        let ids = &self.ids[chunk.rows.clone()];
+        Ok(Tensor::from_slice(ids, ids.len(), chunk.logits.device())?)
+    }
+}
+
 impl LinearRows for Op {
     const OP: &'static str = OP;
 
@@ -65,5 +74,22 @@ impl LinearRows for Op {
         let Chunk { first, vocab, logits, .. } = chunk;
         let (saved, upstream) = (ColumnsView::new(saved), ColumnsView::new(upstream));
         self.rows(vocab).backward(logits, first, None, saved, upstream);
+    }
+
+    fn gpu_forward(&self, gpu: &Gpu, chunk: &gpu::linear::Chunk<'_>) -> Result<Tensor> {
+        let ids = self.ids_of(chunk)?;
+        gpu::token_rows::forward(gpu, chunk.logits, &ids, self.temperature)
+    }
+
+    fn gpu_backward(
+        &self,
+        gpu: &Gpu,
+        chunk: &gpu::linear::Chunk<'_>,
+        saved: &Tensor,
+        upstream: &Tensor,
+        out: &Tensor,
+    ) -> Result<()> {
+        let rows = (chunk.logits, &self.ids_of(chunk)?);
+        gpu::token_rows::backward(gpu, rows, saved, upstream, out, self.temperature)
     }
 }

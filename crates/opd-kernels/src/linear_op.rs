@@ -8,6 +8,7 @@ use crate::{
         gemm::Gemm,
         projection::{Projected, chunks},
     },
+    gpu::{self, Gpu},
     projection::ProjectionGradient,
 };
 
@@ -26,6 +27,23 @@ pub(crate) trait LinearRows: Send + Sync {
 
     /// Replaces `chunk.logits` by their gradient, from the op's output and its gradient.
     fn backward<T: Gemm>(&self, chunk: Chunk<'_, T>, saved: &[T], upstream: &[T]);
+
+    /// The dimension of the op's output that counts rows.
+    const ROW_DIM: usize = 1;
+
+    /// The op's output for a chunk of rows on a GPU.
+    fn gpu_forward(&self, gpu: &Gpu, chunk: &gpu::linear::Chunk<'_>) -> Result<Tensor>;
+
+    /// Gradient of a chunk's logits into `out`, which may share their memory, from the chunk's part of
+    /// the op's output and of its gradient.
+    fn gpu_backward(
+        &self,
+        gpu: &Gpu,
+        chunk: &gpu::linear::Chunk<'_>,
+        saved: &Tensor,
+        upstream: &Tensor,
+        out: &Tensor,
+    ) -> Result<()>;
 }
 
 /// Logits of some adjacent rows.
@@ -65,6 +83,9 @@ impl<T: Gemm> ChunkedLogits<'_, T> {
 /// The op's output on the hidden states and head of `student`.
 pub(crate) fn apply<R: LinearRows + 'static>(student: Projection<'_>, rows: R) -> Result<Tensor> {
     let (hidden, head) = (student.hidden.contiguous()?, student.head.contiguous()?);
+    if let Some(gpu) = gpu::of(&hidden) {
+        return gpu::linear::apply(gpu, &hidden, &head, rows);
+    }
     Ok(hidden.apply_op2(&head, LinearOp(rows))?)
 }
 

@@ -1,4 +1,4 @@
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use crate::{
     Projection, Result,
@@ -9,6 +9,7 @@ use crate::{
         token_rows::rows_per_task,
     },
     error::Error,
+    gpu::{self, Gpu},
     logprob::check_temperature,
 };
 
@@ -41,7 +42,8 @@ pub struct RowLogprobs {
 /// Log-probs of any ids, and the likeliest ids, of each row of `hidden head^T`, each row with a
 /// query of its own; logits exist for a chunk of rows at a time.
 ///
-/// `hidden` is `[T, H]`, `head` is `[V, H]`, one dtype (f32 or f64), `queries` has `T` entries.
+/// `hidden` is `[T, H]`, `head` is `[V, H]`, one dtype (f32 or f64; on a GPU also bf16 and f16),
+/// `queries` has `T` entries. On a GPU each chunk of logits is copied to the CPU, which answers.
 /// A log-prob has the bits that [`linear_token_logprobs`](crate::linear_token_logprobs) gives
 /// the same id. No graph is kept.
 ///
@@ -58,6 +60,9 @@ pub fn linear_row_logprobs(
     check(queries, rows, vocab)?;
     let (hidden, head) = (hidden.contiguous()?, head.contiguous()?);
     let width = hidden.dims()[1];
+    if let Some(gpu) = gpu::of(&hidden) {
+        return on_gpu(&gpu, Projection { hidden: &hidden, head: &head }, queries);
+    }
     by_dtype!(OP, hidden, T => {
         let (hidden, head) = (cpu::view::<T>(OP, &hidden)?, cpu::view::<T>(OP, &head)?);
         let projected = Projected { hidden: &hidden, head: &head, width, vocab };
@@ -69,6 +74,25 @@ pub fn linear_row_logprobs(
         }
         Ok(answers)
     })
+}
+
+/// Logits of a chunk come to the CPU, which answers.
+fn on_gpu(
+    gpu: &Gpu,
+    projection: Projection<'_>,
+    queries: &[RowQuery<'_>],
+) -> Result<Vec<RowLogprobs>> {
+    let mut answers = Vec::with_capacity(queries.len());
+    gpu::linear::for_each(gpu, OP, projection, None, |chunk| {
+        let (vocab, logits) = (chunk.logits.dims()[1], chunk.logits.flatten_all()?);
+        let queries = &queries[chunk.rows];
+        match logits.dtype() {
+            DType::F64 => answers.extend(chunk_answers(&logits.to_vec1::<f64>()?, vocab, queries)),
+            _ => answers.extend(chunk_answers(&logits.to_vec1::<f32>()?, vocab, queries)),
+        }
+        Ok(())
+    })?;
+    Ok(answers)
 }
 
 fn check(queries: &[RowQuery<'_>], rows: usize, vocab: usize) -> Result<()> {

@@ -9,6 +9,7 @@ use crate::{
         softmax::RowStats,
         token_rows::{for_each_row, rows_per_task},
     },
+    gpu::{self, Gpu},
     linear_op::{self, Chunk, ChunkedLogits, LinearRows},
     logprob::check_temperature,
 };
@@ -137,8 +138,18 @@ impl Op {
     }
 }
 
+impl Op {
+    /// The ids of a chunk's rows, on its device.
+    fn ids_of(&self, chunk: &gpu::linear::Chunk<'_>) -> Result<Tensor> {
+        let rows = &chunk.rows;
+        let ids = &self.ids[rows.start * self.k..rows.end * self.k];
+        Ok(Tensor::from_slice(ids, (rows.len(), self.k), chunk.logits.device())?)
+    }
+}
+
 impl LinearRows for Op {
     const OP: &'static str = OP;
+    const ROW_DIM: usize = 0;
 
     fn forward<T: Gemm>(&self, logits: &ChunkedLogits<'_, T>) -> (CpuStorage, Shape) {
         let columns = self.k + EXTRA;
@@ -174,5 +185,22 @@ impl LinearRows for Op {
                 self.gradient(out, first + i, &saved[at.clone()], &upstream[at]);
             },
         );
+    }
+
+    fn gpu_forward(&self, gpu: &Gpu, chunk: &gpu::linear::Chunk<'_>) -> Result<Tensor> {
+        let ids = self.ids_of(chunk)?;
+        gpu::support_rows::forward(gpu, chunk.logits, &ids, self.temperature)
+    }
+
+    fn gpu_backward(
+        &self,
+        gpu: &Gpu,
+        chunk: &gpu::linear::Chunk<'_>,
+        saved: &Tensor,
+        upstream: &Tensor,
+        out: &Tensor,
+    ) -> Result<()> {
+        let rows = (chunk.logits, &self.ids_of(chunk)?);
+        gpu::support_rows::backward(gpu, rows, saved, upstream, out, self.temperature)
     }
 }

@@ -10,6 +10,7 @@ use crate::{
         token_rows::{for_each_row, set_rows},
     },
     divergence::{check_same_dtype, check_teacher},
+    gpu::{self, Gpu, divergence_rows::Kind},
     linear_op::{self, Chunk, ChunkedLogits, Frozen, LinearRows},
     logprob::{check_temperature, token_ids},
 };
@@ -161,6 +162,14 @@ impl Op {
     }
 }
 
+impl Op {
+    /// The ids of a chunk's rows, on its device.
+    fn ids_of(&self, chunk: &gpu::linear::Chunk<'_>) -> Result<Tensor> {
+        let ids = &self.ids[chunk.rows.clone()];
+        Ok(Tensor::from_slice(ids, ids.len(), chunk.logits.device())?)
+    }
+}
+
 impl LinearRows for Op {
     const OP: &'static str = OP;
 
@@ -199,5 +208,23 @@ impl LinearRows for Op {
                 self.gradient(out, teacher, row, saved.row(row), upstream.row(row));
             },
         );
+    }
+
+    fn gpu_forward(&self, gpu: &Gpu, chunk: &gpu::linear::Chunk<'_>) -> Result<Tensor> {
+        let ids = self.ids_of(chunk)?;
+        chunk.pair(&ids, Kind::TOTAL_VARIATION, self.temperature)?.forward(gpu)
+    }
+
+    fn gpu_backward(
+        &self,
+        gpu: &Gpu,
+        chunk: &gpu::linear::Chunk<'_>,
+        saved: &Tensor,
+        upstream: &Tensor,
+        out: &Tensor,
+    ) -> Result<()> {
+        let ids = self.ids_of(chunk)?;
+        let rows = chunk.pair(&ids, Kind::TOTAL_VARIATION, self.temperature)?;
+        rows.backward(gpu, saved, upstream, out)
     }
 }

@@ -7,6 +7,7 @@ use crate::{
         columns::{Columns, ColumnsView, argument},
         token_rows::{STATISTICS, TokenRows},
     },
+    gpu::{self, Gpu, Recorded1},
     shape,
 };
 
@@ -41,9 +42,10 @@ impl TokenLogprobs {
 
 /// Log-prob, log-sum-exp and entropy of the tokens `ids` under `logits`.
 ///
-/// `logits` is `[T, V]` (f32 or f64), `ids` is `[T]` (u32), `temperature` is above 0. One read
-/// of the logits forward; backward one read and one write. All three outputs are
-/// differentiable. A logit of negative infinity is a token that cannot occur.
+/// `logits` is `[T, V]` (f32, bf16 or f16; f64 on the CPU), `ids` is `[T]` (u32), `temperature` is
+/// above 0. One read of the logits forward; backward one read and one write. All three outputs
+/// are in f32, or f64 for f64, and differentiable. A logit of negative infinity is a token that
+/// cannot occur. On the CPU bf16 and f16 are widened to a copy first.
 ///
 /// ```text
 /// z = logits / temperature,  lse_t = log sum_v exp(z_tv),  log p_tv = z_tv - lse_t
@@ -65,16 +67,67 @@ pub fn token_logprobs(logits: &Tensor, ids: &Tensor, temperature: f64) -> Result
     check_device(OP, logits)?;
     check_temperature(OP, temperature)?;
     let (rows, width) = matrix(OP, "logits", logits)?;
+    if let Some(gpu) = gpu::of(logits) {
+        let ids = device_ids(&gpu, OP, ids, rows, width)?;
+        return on_gpu(gpu, logits.contiguous()?, ids, temperature);
+    }
+    if let Some(wide) = widened(logits)? {
+        return token_logprobs(&wide, ids, temperature);
+    }
     by_dtype!(OP, logits, _T => Ok(()))?;
     let ids = token_ids(OP, ids, rows, width)?;
     let columns = logits.contiguous()?.apply_op1(Op { ids, temperature })?;
     TokenLogprobs::from_columns(&columns)
 }
 
+fn on_gpu(gpu: Gpu, logits: Tensor, ids: Tensor, temperature: f64) -> Result<TokenLogprobs> {
+    let value = gpu::token_rows::forward(&gpu, &logits, &ids, temperature)?;
+    let backward = move |logits: &Tensor, saved: &Tensor, upstream: &Tensor| {
+        let out = gpu::empty(logits.shape(), logits.dtype(), logits.device())?;
+        let upstream = upstream.contiguous()?;
+        let rows = (logits, &ids);
+        gpu::token_rows::backward(&gpu, rows, saved, &upstream, &out, temperature)?;
+        Ok(out)
+    };
+    let columns = logits.apply_op1(Recorded1 { name: OP, value, backward })?;
+    TokenLogprobs::from_columns(&columns)
+}
+
+/// The same values in f32, if the CPU has no kernel for their dtype but can widen it. Gradients
+/// come back rounded to the tensor's own dtype.
+pub(crate) fn widened(tensor: &Tensor) -> Result<Option<Tensor>> {
+    match tensor.dtype() {
+        DType::BF16 | DType::F16 => Ok(Some(tensor.to_dtype(DType::F32)?)),
+        _ => Ok(None),
+    }
+}
+
 pub(crate) fn check_device(op: &'static str, tensor: &Tensor) -> Result<()> {
-    match tensor.device() {
-        candle_core::Device::Cpu => Ok(()),
-        other => Err(Error::Device { op, device: format!("{other:?}") }),
+    if tensor.device().is_cpu() || gpu::of(tensor).is_some() {
+        return Ok(());
+    }
+    Err(Error::Device { op, device: format!("{:?}", tensor.device()) })
+}
+
+/// The ids of `rows` tokens, all below `vocab`, contiguous on their device.
+pub(crate) fn device_ids(
+    gpu: &Gpu,
+    op: &'static str,
+    ids: &Tensor,
+    rows: usize,
+    vocab: usize,
+) -> Result<Tensor> {
+    check_ids_tensor(op, ids, rows)?;
+    let ids = ids.contiguous()?;
+    gpu::check_ids(gpu, op, &ids, vocab)?;
+    Ok(ids)
+}
+
+fn check_ids_tensor(op: &'static str, ids: &Tensor, rows: usize) -> Result<()> {
+    shape::expect(op, "ids", ids, &[rows], "[T]")?;
+    match ids.dtype() {
+        DType::U32 => Ok(()),
+        got => Err(Error::DType { op, what: "ids", got, remedy: "token ids are u32" }),
     }
 }
 
@@ -107,11 +160,7 @@ pub(crate) fn token_ids(
     rows: usize,
     vocab: usize,
 ) -> Result<Vec<u32>> {
-    shape::expect(op, "ids", ids, &[rows], "[T]")?;
-    if ids.dtype() != DType::U32 {
-        let remedy = "token ids are u32";
-        return Err(Error::DType { op, what: "ids", got: ids.dtype(), remedy });
-    }
+    check_ids_tensor(op, ids, rows)?;
     let ids = ids.to_vec1::<u32>()?;
     cpu::check_ids(op, &ids, vocab)?;
     Ok(ids)

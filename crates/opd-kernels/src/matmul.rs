@@ -8,6 +8,7 @@ use candle_core::{
 use crate::{
     Error, Result,
     cpu::gemm::{Gemm, Matrix, MatrixMut, Packed, Update, gemm, product, product_packed},
+    gpu::{self, Product},
 };
 
 /// `x W^T`: `x` is `[T, K]`, `weight` is `[N, K]`, the result `[T, N]`.
@@ -61,6 +62,10 @@ pub fn linear_grad_weight_acc(dy: &Tensor, x: &Tensor, acc: &Tensor) -> Result<(
     let (rows, cols) = form.check(("dy", dy), ("x", x))?;
     crate::shape::expect(form.name(), "acc", acc, &[rows, cols], "[N, K]")?;
     same_dtype(form.name(), "acc", acc.dtype(), dy.dtype())?;
+    if let (Some(gpu), true) = (gpu::of(acc), acc.is_contiguous()) {
+        let (dy, x) = (dy.contiguous()?, x.contiguous()?);
+        return gpu::product(&gpu, form.name(), Product::ColumnsByColumns, (&dy, &x), acc, true);
+    }
     if has_kernel(acc) && acc.stride()[1] == 1 {
         return Ok(acc.inplace_op3(dy, x, &AddProduct)?);
     }

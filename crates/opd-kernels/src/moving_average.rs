@@ -3,7 +3,7 @@ use candle_core::Tensor;
 use crate::{
     Error, Result,
     cpu::{self, CHUNK_VALUES, Element, by_dtype, dispatch},
-    shape,
+    gpu, shape,
 };
 
 const OP: &str = "moving_average";
@@ -30,6 +30,9 @@ pub fn moving_average(average: &Tensor, values: &Tensor, decay: f64) -> Result<(
     shape::same_dtype(OP, "values", values, average.dtype())?;
     let values = values.contiguous()?;
     shape::distinct(OP, ("average", average), &[("values", &values)])?;
+    if let Some(gpu) = gpu::of(average) {
+        return gpu::values::moving_average(&gpu, average, &values, decay);
+    }
     by_dtype!(OP, values, T => {
         let source = cpu::view::<T>(OP, &values)?;
         cpu::update::<T>(OP, average, |average| {

@@ -3,6 +3,7 @@ use candle_core::Tensor;
 use crate::{
     Error, Result,
     cpu::{self, by_dtype},
+    gpu,
     logprob::{check_device, matrix},
 };
 
@@ -31,7 +32,10 @@ impl Projection<'_> {
             });
         }
         let hidden = self.hidden;
-        by_dtype!(op, hidden, _T => Ok(()))?;
+        match gpu::of(hidden) {
+            Some(_) => drop(gpu::suffix(op, "hidden", hidden.dtype())?),
+            None => by_dtype!(op, hidden, _T => Ok(()))?,
+        }
         if self.head.dtype() != hidden.dtype() {
             let remedy = "give head and hidden one dtype";
             return Err(Error::DType { op, what: "head", got: self.head.dtype(), remedy });

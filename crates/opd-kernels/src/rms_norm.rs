@@ -3,7 +3,7 @@ use candle_core::Tensor;
 use crate::{
     Result,
     cpu::{self, Element, by_dtype, dispatch, vector},
-    shape,
+    gpu, shape,
 };
 
 const OP: &str = "rms_norm";
@@ -22,6 +22,9 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     shape::expect(OP, "weight", weight, &[width], "[H]")?;
     shape::same_dtype(OP, "weight", weight, x.dtype())?;
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
+    if let Some(gpu) = gpu::of(&x) {
+        return Ok(gpu::rms_norm::forward(&gpu, &x, None, &weight, eps)?.1);
+    }
     by_dtype!(OP, x, T => {
         let (input, weight) = (cpu::view::<T>(OP, &x)?, cpu::view::<T>(OP, &weight)?);
         let (input, weight): (&[T], &[T]) = (&input, &weight);
@@ -54,6 +57,10 @@ pub fn add_rms_norm(
     shape::expect(OP, "delta", delta, x.dims(), "the shape of x")?;
     shape::same_dtype(OP, "delta", delta, x.dtype())?;
     let (x, delta, weight) = (x.contiguous()?, delta.contiguous()?, weight.contiguous()?);
+    if let Some(gpu) = gpu::of(&x) {
+        let (sum, out) = gpu::rms_norm::forward(&gpu, &x, Some(&delta), &weight, eps)?;
+        return Ok((sum.unwrap_or(x), out));
+    }
     by_dtype!(OP, x, T => {
         let (a, b) = (cpu::view::<T>(OP, &x)?, cpu::view::<T>(OP, &delta)?);
         let weight = cpu::view::<T>(OP, &weight)?;
@@ -104,6 +111,9 @@ pub fn rms_norm_backward(
     }
     let (x, weight, dy) = (x.contiguous()?, weight.contiguous()?, dy.contiguous()?);
     let residual = residual.map(Tensor::contiguous).transpose()?;
+    if let Some(gpu) = gpu::of(&x) {
+        return gpu::rms_norm::backward(&gpu, (&x, &weight), &dy, residual.as_ref(), eps);
+    }
     by_dtype!(OP, x, T => {
         let (input, scale) = (cpu::view::<T>(OP, &x)?, cpu::view::<T>(OP, &weight)?);
         let dy = cpu::view::<T>(OP, &dy)?;

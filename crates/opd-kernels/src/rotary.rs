@@ -3,6 +3,7 @@ use candle_core::{D, DType, Device, Tensor};
 use crate::{
     Error, Result,
     cpu::{self, Element, by_dtype, dispatch},
+    gpu::{self, rotary::Rotation},
     rms_norm, shape,
 };
 
@@ -118,6 +119,9 @@ pub fn rotate_heads(
     let rows = check(qkv, heads, norms, table, positions)?;
     let (qkv, positions) = (qkv.contiguous()?, positions.contiguous()?);
     let norms = norms.map(Contiguous::new).transpose()?;
+    if let Some(gpu) = gpu::of(&qkv) {
+        return rotation(&qkv, heads, norms.as_ref(), table, &positions).forward(&gpu);
+    }
     by_dtype!(OP, qkv, T => {
         let input = cpu::view::<T>(OP, &qkv)?;
         let (cos, sin) = (cpu::view::<T>(OP, &table.cos)?, cpu::view::<T>(OP, &table.sin)?);
@@ -170,6 +174,11 @@ pub fn rotate_heads_backward(
     shape::same_dtype(OP, "dy", dy, qkv.dtype())?;
     let (qkv, positions, dy) = (qkv.contiguous()?, positions.contiguous()?, dy.contiguous()?);
     let norms = norms.map(Contiguous::new).transpose()?;
+    if let Some(gpu) = gpu::of(&qkv) {
+        let rotation = rotation(&qkv, heads, norms.as_ref(), table, &positions);
+        let (qkv, norms) = rotation.backward(&gpu, &dy)?;
+        return Ok(RotateHeadsGradients { qkv, norms });
+    }
     by_dtype!(OP, qkv, T => {
         let (input, dy) = (cpu::view::<T>(OP, &qkv)?, cpu::view::<T>(OP, &dy)?);
         let (cos, sin) = (cpu::view::<T>(OP, &table.cos)?, cpu::view::<T>(OP, &table.sin)?);
@@ -212,6 +221,17 @@ pub fn rotate_heads_backward(
         };
         Ok(RotateHeadsGradients { qkv: cpu::tensor(out, (rows, width))?, norms })
     })
+}
+
+fn rotation<'a>(
+    qkv: &'a Tensor,
+    heads: Heads,
+    norms: Option<&'a Contiguous>,
+    table: &'a RotaryTable,
+    positions: &'a Tensor,
+) -> Rotation<'a> {
+    let norms = norms.map(|norms| (&norms.query, &norms.key, norms.eps));
+    Rotation { qkv, heads, norms, cos: &table.cos, sin: &table.sin, positions }
 }
 
 struct Contiguous {

@@ -3,7 +3,7 @@ use candle_core::Tensor;
 use crate::{
     Result,
     cpu::{self, Element, by_dtype, dispatch},
-    shape,
+    gpu, shape,
 };
 
 const OP: &str = "swiglu";
@@ -20,6 +20,9 @@ const OP: &str = "swiglu";
 pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
     let (rows, width) = halves(gate_up)?;
     let gate_up = gate_up.contiguous()?;
+    if let Some(gpu) = gpu::of(&gate_up) {
+        return gpu::values::swiglu(&gpu, &gate_up);
+    }
     by_dtype!(OP, gate_up, T => {
         let input = cpu::view::<T>(OP, &gate_up)?;
         let input: &[T] = &input;
@@ -46,6 +49,9 @@ pub fn swiglu_backward(gate_up: &Tensor, dy: &Tensor) -> Result<Tensor> {
     shape::expect(OP, "dy", dy, &[rows, width], "[T, F]")?;
     shape::same_dtype(OP, "dy", dy, gate_up.dtype())?;
     let (gate_up, dy) = (gate_up.contiguous()?, dy.contiguous()?);
+    if let Some(gpu) = gpu::of(&gate_up) {
+        return gpu::values::swiglu_backward(&gpu, &gate_up, &dy);
+    }
     by_dtype!(OP, gate_up, T => {
         let (input, dy) = (cpu::view::<T>(OP, &gate_up)?, cpu::view::<T>(OP, &dy)?);
         let (input, dy): (&[T], &[T]) = (&input, &dy);

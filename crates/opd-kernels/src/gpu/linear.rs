@@ -1,0 +1,181 @@
+use std::ops::Range;
+
+use candle_core::{DType, Tensor};
+
+use super::{
+    Gpu, Gradients2, Product, Recorded2, accumulator,
+    divergence_rows::{self, Kind},
+    empty, product,
+};
+use crate::{Projection, Result, linear_op::LinearRows};
+
+/// Logits that exist at one time, at most, beyond [`LEAST_ROWS`] rows: 1.25 GiB of f32.
+#[cfg(feature = "cuda")]
+const LOGITS_AT_ONCE: usize = 320 << 20;
+
+/// Fewer rows than this would reread the head too often.
+const LEAST_ROWS: usize = 64;
+
+/// Logits of some adjacent rows, in f32 (f64 for f64).
+pub(crate) struct Chunk<'a> {
+    pub(crate) rows: Range<usize>,
+    /// `[n, V]`.
+    pub(crate) logits: &'a Tensor,
+    /// `[n, V]`, the teacher's, if there is one.
+    pub(crate) theirs: Option<&'a Tensor>,
+}
+
+impl Chunk<'_> {
+    /// These rows beside the teacher's.
+    pub(crate) fn pair<'a>(
+        &'a self,
+        ids: &'a Tensor,
+        kind: Kind,
+        temperature: f64,
+    ) -> Result<divergence_rows::Rows<'a>> {
+        let teacher = self.theirs.ok_or_else(|| {
+            candle_core::Error::Msg("a divergence without a teacher's logits".into())
+        })?;
+        Ok(divergence_rows::Rows { student: self.logits, teacher, ids, kind, temperature })
+    }
+}
+
+fn chunks(gpu: &Gpu, rows: usize, vocab: usize) -> Vec<Range<usize>> {
+    let at_once: usize = match gpu {
+        #[cfg(feature = "cuda")]
+        Gpu::Cuda(_) => LOGITS_AT_ONCE,
+        // As small as they get, so that tests see several.
+        #[cfg(any(test, feature = "cuda-host"))]
+        Gpu::Host(_) => 1,
+        #[cfg(not(any(test, feature = "cuda", feature = "cuda-host")))]
+        _ => match *gpu {},
+    };
+    let size = (at_once / vocab.max(1) / LEAST_ROWS).clamp(1, 64) * LEAST_ROWS;
+    (0..rows).step_by(size).map(|first| first..(first + size).min(rows)).collect()
+}
+
+/// `hidden head^T` of some rows.
+fn logits_of(
+    gpu: &Gpu,
+    op: &'static str,
+    Projection { hidden, head }: Projection<'_>,
+    rows: &Range<usize>,
+) -> Result<Tensor> {
+    let hidden = hidden.narrow(0, rows.start, rows.len())?;
+    let dims = (rows.len(), head.dims()[0]);
+    let logits = empty(dims, accumulator(hidden.dtype()), hidden.device())?;
+    product(gpu, op, Product::RowsByRows, (&hidden, head), &logits, false)?;
+    Ok(logits)
+}
+
+/// Calls `work` with the logits of each chunk of rows, first to last.
+pub(crate) fn for_each(
+    gpu: &Gpu,
+    op: &'static str,
+    student: Projection<'_>,
+    teacher: Option<Projection<'_>>,
+    mut work: impl FnMut(Chunk<'_>) -> Result<()>,
+) -> Result<()> {
+    let (rows, vocab) = (student.hidden.dims()[0], student.head.dims()[0]);
+    for rows in chunks(gpu, rows, vocab) {
+        let logits = logits_of(gpu, op, student, &rows)?;
+        let theirs = teacher.map(|teacher| logits_of(gpu, op, teacher, &rows)).transpose()?;
+        work(Chunk { rows, logits: &logits, theirs: theirs.as_ref() })?;
+    }
+    Ok(())
+}
+
+/// The gradients of a projection, as sums over chunks of rows.
+pub(crate) struct Gradient {
+    hidden: Option<Vec<Tensor>>,
+    /// `[V, H]` in f32.
+    head: Option<Tensor>,
+}
+
+impl Gradient {
+    /// For those of the two that are part of the graph.
+    pub(crate) fn wanted(hidden: &Tensor, head: &Tensor) -> Result<Self> {
+        let zeros = || Tensor::zeros(head.shape(), accumulator(head.dtype()), head.device());
+        Ok(Self {
+            hidden: hidden.track_op().then(Vec::new),
+            head: head.track_op().then(zeros).transpose()?,
+        })
+    }
+
+    /// Takes in the gradient of the logits of `rows`, of the hidden states' dtype.
+    pub(crate) fn add(
+        &mut self,
+        gpu: &Gpu,
+        op: &'static str,
+        Projection { hidden, head }: Projection<'_>,
+        dlogits: &Tensor,
+        rows: &Range<usize>,
+    ) -> Result<()> {
+        if let Some(parts) = &mut self.hidden {
+            let dims = (rows.len(), hidden.dims()[1]);
+            let part = empty(dims, hidden.dtype(), hidden.device())?;
+            product(gpu, op, Product::RowsByColumns, (dlogits, head), &part, false)?;
+            parts.push(part);
+        }
+        if let Some(sum) = &self.head {
+            let hidden = hidden.narrow(0, rows.start, rows.len())?;
+            product(gpu, op, Product::ColumnsByColumns, (dlogits, &hidden), sum, true)?;
+        }
+        Ok(())
+    }
+
+    /// As tensors of the arguments' shapes and dtypes.
+    pub(crate) fn finish(self, hidden: &Tensor, head: &Tensor) -> Result<Gradients2> {
+        let of_hidden = match self.hidden {
+            None => None,
+            Some(parts) if parts.is_empty() => Some(hidden.zeros_like()?),
+            Some(parts) => Some(Tensor::cat(&parts, 0)?),
+        };
+        Ok((of_hidden, self.head.map(|sum| sum.to_dtype(head.dtype())).transpose()?))
+    }
+}
+
+/// The gradient of a chunk's logits, in the dtype of the products that follow: over the logits where
+/// that is theirs.
+pub(crate) fn room(logits: &Tensor, dtype: DType) -> Result<Tensor> {
+    if logits.dtype() == dtype {
+        return Ok(logits.clone());
+    }
+    empty(logits.shape(), dtype, logits.device())
+}
+
+/// The output of `rows` on contiguous hidden states and head; the backward computes the logits again.
+pub(crate) fn apply<R: LinearRows + 'static>(
+    gpu: Gpu,
+    hidden: &Tensor,
+    head: &Tensor,
+    rows: R,
+) -> Result<Tensor> {
+    let mut parts = Vec::new();
+    let student = Projection { hidden, head };
+    for_each(&gpu, R::OP, student, rows.teacher(), |chunk| {
+        parts.push(rows.gpu_forward(&gpu, &chunk)?);
+        Ok(())
+    })?;
+    if parts.is_empty() {
+        let dtype = accumulator(hidden.dtype());
+        let none = Tensor::zeros((0, head.dims()[0]), dtype, hidden.device())?;
+        let chunk = Chunk { rows: 0..0, logits: &none, theirs: rows.teacher().map(|_| &none) };
+        parts.push(rows.gpu_forward(&gpu, &chunk)?);
+    }
+    let value = Tensor::cat(&parts, R::ROW_DIM)?;
+    let backward = move |hidden: &Tensor, head: &Tensor, saved: &Tensor, upstream: &Tensor| {
+        let student = Projection { hidden, head };
+        let mut gradient = Gradient::wanted(hidden, head)?;
+        for_each(&gpu, R::OP, student, rows.teacher(), |chunk| {
+            let of_rows = |all: &Tensor| {
+                all.narrow(R::ROW_DIM, chunk.rows.start, chunk.rows.len())?.contiguous()
+            };
+            let out = room(chunk.logits, hidden.dtype())?;
+            rows.gpu_backward(&gpu, &chunk, &of_rows(saved)?, &of_rows(upstream)?, &out)?;
+            gradient.add(&gpu, R::OP, student, &out, &chunk.rows)
+        })?;
+        gradient.finish(hidden, head)
+    };
+    Ok(hidden.apply_op2(head, Recorded2 { name: R::OP, value, backward })?)
+}

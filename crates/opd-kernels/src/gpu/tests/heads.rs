@@ -1,0 +1,143 @@
+use candle_core::{DType, Device, Tensor, Var};
+
+use super::{agree, ids, matrix, weighted};
+use crate::{
+    Divergence, DivergenceOutput, Projection, RowQuery, linear_divergence, linear_grad_weight_acc,
+    linear_row_logprobs, linear_support_logprobs, linear_token_logprobs, linear_total_variation,
+};
+
+/// Hidden states and head.
+struct Model {
+    hidden: Var,
+    head: Var,
+}
+
+impl Model {
+    fn new(rows: usize, width: usize, vocab: usize, seed: u64, dtype: DType) -> Self {
+        let hidden = matrix(rows, width, seed, 1.5, dtype);
+        Self { hidden, head: matrix(vocab, width, seed + 1, 1.5, dtype) }
+    }
+
+    fn projection(&self) -> Projection<'_> {
+        Projection { hidden: &self.hidden, head: &self.head }
+    }
+
+    /// The parts, and the gradients of a sum over them.
+    fn with_gradients(&self, parts: Vec<Tensor>) -> Vec<Tensor> {
+        let terms: Vec<Tensor> =
+            parts.iter().zip(60..).map(|(part, seed)| weighted(part, seed)).collect();
+        let total = Tensor::stack(&terms, 0).unwrap().sum_all().unwrap();
+        let store = total.backward().unwrap();
+        let of = |var: &Var| store.get(var.as_tensor()).unwrap().clone();
+        parts.into_iter().chain([of(&self.hidden), of(&self.head)]).collect()
+    }
+}
+
+fn parts(out: DivergenceOutput) -> Vec<Tensor> {
+    vec![out.divergence, out.student_entropy, out.student_logprobs]
+}
+
+/// More than one chunk of rows.
+const ROWS: usize = 150;
+
+#[test]
+fn heads_agree() {
+    for (dtype, tolerance) in [(DType::F64, 1e-10), (DType::F32, 3e-5)] {
+        let student = Model::new(ROWS, 5, 37, 1, dtype);
+        let teacher = Model::new(ROWS, 3, 37, 5, dtype);
+        let targets = ids(ROWS, 37, 2);
+        agree(tolerance, || {
+            let out = linear_token_logprobs(&student.hidden, &student.head, &targets, 0.8).unwrap();
+            student.with_gradients(vec![out.logprobs, out.lse, out.entropy])
+        });
+        for kind in [Divergence::ReverseKl, Divergence::ForwardKl, Divergence::Jsd { beta: 0.5 }] {
+            agree(tolerance, || {
+                let (ours, theirs) = (student.projection(), teacher.projection());
+                let out = linear_divergence(ours, theirs, &targets, kind, 1.2).unwrap();
+                student.with_gradients(parts(out))
+            });
+        }
+        agree(tolerance, || {
+            let (ours, theirs) = (student.projection(), teacher.projection());
+            let out = linear_total_variation(ours, theirs, &targets, 1.2).unwrap();
+            student.with_gradients(parts(out))
+        });
+        // Some rows name an id twice.
+        let chosen = ids(ROWS * 4, 37, 3).reshape((ROWS, 4)).unwrap();
+        agree(tolerance, || {
+            let (hidden, head) = (&student.hidden, &student.head);
+            let out = linear_support_logprobs(hidden, head, &chosen, 0.9).unwrap();
+            student.with_gradients(vec![out.logprobs, out.entropy])
+        });
+        agree(tolerance, || {
+            let query = RowQuery { temperature: 0.7, ids: &[3, 36], top: 5, rank: true };
+            let queries = vec![query; ROWS];
+            let answers = linear_row_logprobs(&student.hidden, &student.head, &queries).unwrap();
+            let flat = answers.into_iter().flat_map(|answer| {
+                let top = answer.top.into_iter().flat_map(|(id, logprob)| [id as f32, logprob]);
+                answer.logprobs.into_iter().chain(top).chain(answer.rank.map(|rank| rank as f32))
+            });
+            let flat: Vec<f32> = flat.collect::<Vec<_>>();
+            let n = flat.len();
+            vec![Tensor::from_vec(flat, n, &Device::Cpu).unwrap()]
+        });
+    }
+}
+
+#[test]
+fn halves_have_logits_in_f32() {
+    for (dtype, tolerance) in [(DType::BF16, 2e-2), (DType::F16, 3e-3)] {
+        let (rows, width, vocab) = (70, 8, 50);
+        let targets = ids(rows, vocab, 2);
+        let wide = Model::new(rows, width, vocab, 1, dtype);
+        let both = |student: &Model, teacher: &Model| {
+            let (hidden, head) = (&student.hidden, &student.head);
+            let out = linear_token_logprobs(hidden, head, &targets, 0.8).unwrap();
+            let mut all = student.with_gradients(vec![out.logprobs, out.lse, out.entropy]);
+            let (ours, theirs) = (student.projection(), teacher.projection());
+            let out =
+                linear_divergence(ours, theirs, &targets, Divergence::ReverseKl, 1.2).unwrap();
+            all.extend(student.with_gradients(parts(out)));
+            all
+        };
+        // The CPU's kernels get the same values in f32; the GPU's products add up in f32.
+        agree(tolerance, || {
+            let on_host = super::host::current().is_some();
+            let to = |var: &Var| {
+                let dtype = if on_host { dtype } else { DType::F32 };
+                Var::from_tensor(&var.to_dtype(dtype).unwrap()).unwrap()
+            };
+            let model = || Model { hidden: to(&wide.hidden), head: to(&wide.head) };
+            both(&model(), &model())
+        });
+    }
+}
+
+#[test]
+fn frozen_arguments_and_no_rows() {
+    let model = Model::new(70, 4, 9, 1, DType::F64);
+    let targets = ids(70, 9, 2);
+    agree(1e-11, || {
+        let still = model.head.as_detached_tensor();
+        let out = linear_token_logprobs(&model.hidden, &still, &targets, 1.0).unwrap();
+        let store = out.logprobs.sum_all().unwrap().backward().unwrap();
+        assert!(store.get(&still).is_none());
+        vec![store.get(&model.hidden).unwrap().clone()]
+    });
+    let none = Model::new(0, 4, 9, 1, DType::F32);
+    let targets = Tensor::zeros(0, DType::U32, &Device::Cpu).unwrap();
+    agree(0.0, || {
+        let out = linear_token_logprobs(&none.hidden, &none.head, &targets, 1.0).unwrap();
+        vec![out.logprobs, out.entropy]
+    });
+}
+
+#[test]
+fn products_are_added_in_place() {
+    let (dy, x) = (matrix(20, 7, 1, 1.0, DType::F64), matrix(20, 5, 2, 1.0, DType::F64));
+    agree(1e-13, || {
+        let sum = matrix(7, 5, 3, 1.0, DType::F64).copy().unwrap();
+        linear_grad_weight_acc(&dy, &x, &sum).unwrap();
+        vec![sum]
+    });
+}
