@@ -7,7 +7,8 @@ use crate::failure::Failure;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "This process")]
 pub(crate) struct Compute {
-    /// Where tensors live: `auto`, `cpu` or `cuda:N`
+    /// Where tensors live: `cpu`, `cuda:N` (an NVIDIA GPU), or `auto`: the first GPU if this `opd` was
+    /// built with CUDA and there is one, else the CPU
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: String,
     /// Threads to compute with [default: one per processor]; results do not depend on it
@@ -36,7 +37,8 @@ impl Compute {
 fn device(name: &str) -> anyhow::Result<Device> {
     let number = name.strip_prefix("cuda:").map(str::parse::<usize>);
     match (name, number) {
-        ("auto" | "cpu", _) => Ok(Device::Cpu),
+        ("auto", _) => Ok(first_gpu().unwrap_or(Device::Cpu)),
+        ("cpu", _) => Ok(Device::Cpu),
         (_, Some(Ok(number))) => cuda(name, number),
         _ => Err(Failure::usage(format!(
             "--device {name}: expected `auto`, `cpu` or `cuda:N`, e.g. `cuda:0`"
@@ -47,7 +49,29 @@ fn device(name: &str) -> anyhow::Result<Device> {
 #[cfg(feature = "cuda")]
 fn cuda(name: &str, number: usize) -> anyhow::Result<Device> {
     use anyhow::Context;
-    Device::new_cuda(number).with_context(|| format!("--device {name}: cannot open it"))
+    // One stream for all threads: a device of `new_cuda` gives each thread another, in no order.
+    Device::new_cuda_with_stream(number).with_context(|| {
+        format!(
+            "--device {name}: cannot open it; are there {} GPUs and a driver (`nvidia-smi`)?",
+            number + 1
+        )
+    })
+}
+
+#[cfg(feature = "cuda")]
+fn first_gpu() -> Option<Device> {
+    match cuda("auto", 0) {
+        Ok(device) => Some(device),
+        Err(error) => {
+            tracing::info!("no GPU: {error:#}");
+            None
+        }
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn first_gpu() -> Option<Device> {
+    None
 }
 
 #[cfg(not(feature = "cuda"))]

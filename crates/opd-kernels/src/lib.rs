@@ -12,6 +12,7 @@ mod linear_cross_vocabulary;
 mod linear_divergence;
 mod linear_logprob;
 mod linear_op;
+mod linear_row_loss;
 mod linear_rows;
 mod linear_support;
 mod linear_total_variation;
@@ -37,6 +38,7 @@ pub use self::{
     linear_cross_vocabulary::{CrossVocabulary, linear_cross_vocabulary},
     linear_divergence::linear_divergence,
     linear_logprob::linear_token_logprobs,
+    linear_row_loss::{RowLoss, linear_row_loss},
     linear_rows::{RowLogprobs, RowQuery, linear_row_logprobs},
     linear_support::{SupportLogprobs, linear_support_logprobs},
     linear_total_variation::linear_total_variation,

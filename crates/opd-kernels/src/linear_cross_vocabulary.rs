@@ -12,7 +12,6 @@ use crate::{
         token_rows::{for_each_row, set_rows},
     },
     divergence::check_same_dtype,
-    gpu::{self, Gpu},
     linear_op::{self, Chunk, ChunkedLogits, Frozen, LinearRows},
     logprob::{check_temperature, token_ids},
 };
@@ -310,6 +309,7 @@ fn jensen_shannon(beta: f64, log_p: f64, log_q: f64) -> (f64, f64) {
 
 impl LinearRows for Op {
     const OP: &'static str = OP;
+    const ON_GPU: bool = false;
 
     fn teacher(&self) -> Option<Projection<'_>> {
         Some(self.teacher.projection())
@@ -349,24 +349,4 @@ impl LinearRows for Op {
             },
         );
     }
-
-    fn gpu_forward(&self, _: &Gpu, chunk: &gpu::linear::Chunk<'_>) -> Result<Tensor> {
-        Err(no_kernel(chunk))
-    }
-
-    fn gpu_backward(
-        &self,
-        _: &Gpu,
-        chunk: &gpu::linear::Chunk<'_>,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-    ) -> Result<()> {
-        Err(no_kernel(chunk))
-    }
-}
-
-/// Sorted probabilities have no kernel on a GPU.
-fn no_kernel(chunk: &gpu::linear::Chunk<'_>) -> Error {
-    Error::Device { op: OP, device: format!("{:?}", chunk.logits.device()) }
 }

@@ -1,7 +1,7 @@
 use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor, backend::BackendStorage};
 
 use crate::{
-    Projection, Result,
+    Error, Projection, Result,
     cpu::{
         self, by_dtype,
         columns::argument,
@@ -31,19 +31,30 @@ pub(crate) trait LinearRows: Send + Sync {
     /// The dimension of the op's output that counts rows.
     const ROW_DIM: usize = 1;
 
+    /// Whether there are kernels for a GPU: the methods that follow.
+    const ON_GPU: bool = true;
+
     /// The op's output for a chunk of rows on a GPU.
-    fn gpu_forward(&self, gpu: &Gpu, chunk: &gpu::linear::Chunk<'_>) -> Result<Tensor>;
+    fn gpu_forward(&self, _: &Gpu, chunk: &gpu::linear::Chunk<'_>) -> Result<Tensor> {
+        Err(no_kernel(Self::OP, chunk))
+    }
 
     /// Gradient of a chunk's logits into `out`, which may share their memory, from the chunk's part of
     /// the op's output and of its gradient.
     fn gpu_backward(
         &self,
-        gpu: &Gpu,
+        _: &Gpu,
         chunk: &gpu::linear::Chunk<'_>,
-        saved: &Tensor,
-        upstream: &Tensor,
-        out: &Tensor,
-    ) -> Result<()>;
+        _saved: &Tensor,
+        _upstream: &Tensor,
+        _out: &Tensor,
+    ) -> Result<()> {
+        Err(no_kernel(Self::OP, chunk))
+    }
+}
+
+fn no_kernel(op: &'static str, chunk: &gpu::linear::Chunk<'_>) -> Error {
+    Error::Device { op, device: format!("{:?}", chunk.logits.device()) }
 }
 
 /// Logits of some adjacent rows.
@@ -83,7 +94,7 @@ impl<T: Gemm> ChunkedLogits<'_, T> {
 /// The op's output on the hidden states and head of `student`.
 pub(crate) fn apply<R: LinearRows + 'static>(student: Projection<'_>, rows: R) -> Result<Tensor> {
     let (hidden, head) = (student.hidden.contiguous()?, student.head.contiguous()?);
-    if let Some(gpu) = gpu::of(&hidden) {
+    if let (Some(gpu), true) = (gpu::of(&hidden), R::ON_GPU) {
         return gpu::linear::apply(gpu, &hidden, &head, rows);
     }
     Ok(hidden.apply_op2(&head, LinearOp(rows))?)

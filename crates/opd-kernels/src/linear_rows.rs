@@ -44,8 +44,8 @@ pub struct RowLogprobs {
 ///
 /// `hidden` is `[T, H]`, `head` is `[V, H]`, one dtype (f32 or f64; on a GPU also bf16 and f16),
 /// `queries` has `T` entries. On a GPU each chunk of logits is copied to the CPU, which answers.
-/// A log-prob has the bits that [`linear_token_logprobs`](crate::linear_token_logprobs) gives
-/// the same id. No graph is kept.
+/// On the CPU a log-prob has the bits that
+/// [`linear_token_logprobs`](crate::linear_token_logprobs) gives the same id. No graph is kept.
 ///
 /// # Errors
 ///

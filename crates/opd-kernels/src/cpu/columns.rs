@@ -1,4 +1,4 @@
-use candle_core::{CpuStorage, Layout, Shape, WithDType};
+use candle_core::{CpuStorage, Layout, Shape, Tensor, WithDType};
 
 use crate::Result;
 
@@ -21,6 +21,11 @@ impl<T: WithDType + Default, const N: usize> Columns<T, N> {
                 self.values[k * self.rows + first + i] = value;
             }
         }
+    }
+
+    /// As a tensor `[N, T]`.
+    pub(crate) fn into_tensor(self) -> Result<Tensor> {
+        super::tensor(self.values, (N, self.rows))
     }
 
     /// As the result of an op.

@@ -3,7 +3,8 @@ use candle_core::{DType, Device, Tensor, Var};
 use super::{agree, ids, matrix, weighted};
 use crate::{
     Divergence, DivergenceOutput, Projection, RowQuery, linear_divergence, linear_grad_weight_acc,
-    linear_row_logprobs, linear_support_logprobs, linear_token_logprobs, linear_total_variation,
+    linear_row_logprobs, linear_row_loss, linear_support_logprobs, linear_token_logprobs,
+    linear_total_variation,
 };
 
 /// Hidden states and head.
@@ -130,6 +131,30 @@ fn frozen_arguments_and_no_rows() {
         let out = linear_token_logprobs(&none.hidden, &none.head, &targets, 1.0).unwrap();
         vec![out.logprobs, out.entropy]
     });
+}
+
+/// A policy loss with an entropy bonus, divided by what the whole batch has.
+fn row_loss(model: &Model, targets: &Tensor) -> Vec<Tensor> {
+    let out = linear_row_loss(&model.hidden, &model.head, targets, 0.8, |rows, tokens| {
+        let weights: Vec<f64> = rows.map(|row| (row as f64 * 0.37).sin() / 150.0).collect();
+        let weights = Tensor::from_slice(&weights, weights.len(), &Device::Cpu)?;
+        let weights = weights.to_dtype(tokens.logprobs.dtype())?;
+        let ratio = (&tokens.logprobs + 3.0)?.exp()?.minimum(2.0)?;
+        ((ratio + &tokens.entropy)? * weights)?.sum_all()
+    });
+    let out = out.unwrap();
+    let store = (out.loss.clone() * 2.5).unwrap().backward().unwrap();
+    let of = |var: &Var| store.get(var.as_tensor()).unwrap().clone();
+    let tokens = out.tokens;
+    vec![out.loss, tokens.logprobs, tokens.entropy, of(&model.hidden), of(&model.head)]
+}
+
+#[test]
+fn gradients_known_by_row_agree() {
+    for (dtype, tolerance) in [(DType::F64, 1e-10), (DType::F32, 3e-5)] {
+        let model = Model::new(ROWS, 5, 37, 1, dtype);
+        agree(tolerance, || row_loss(&model, &ids(ROWS, 37, 2)));
+    }
 }
 
 #[test]

@@ -1,0 +1,163 @@
+use std::ops::Range;
+
+use candle_core::{Tensor, Var};
+
+use crate::{
+    Projection, Result, TokenLogprobs,
+    cpu::{
+        self, by_dtype,
+        columns::{Columns, ColumnsView},
+        gemm::Gemm,
+        projection::{Projected, chunks},
+        token_rows::{STATISTICS, TokenRows},
+    },
+    gpu::{self, Gpu, Recorded2},
+    logprob::{check_temperature, token_ids},
+    projection::ProjectionGradient,
+};
+
+const OP: &str = "linear_row_loss";
+
+/// A loss over rows, and what [`linear_row_loss`] computes beside it.
+#[derive(Clone, Debug)]
+pub struct RowLoss {
+    /// The sum of the chunks' losses, a scalar; carries the graph.
+    pub loss: Tensor,
+    /// What the model says of each token; without a graph.
+    pub tokens: TokenLogprobs,
+}
+
+/// The sum of a loss of each row's own log-prob, log-sum-exp and entropy under `hidden head^T`, with
+/// the gradients finished chunk by chunk: three matrix products for each chunk of rows, where
+/// [`linear_token_logprobs`](crate::linear_token_logprobs) and its backward take four.
+///
+/// `hidden` is `[T, H]`, `head` is `[V, H]`, `ids` is `[T]` (u32). `loss` is called with each chunk of
+/// rows, first to last, and what the model says of them (`[n]` each); it returns a scalar that depends
+/// on these alone. It must divide by what the whole batch has, not by what the chunk has:
+///
+/// ```text
+/// L = sum_chunks loss(rows, logprobs[rows], lse[rows], entropy[rows])
+/// ```
+///
+/// The gradients of `hidden` and `head`, of those that are part of a graph, are ready when this
+/// returns; backward multiplies them by the gradient of `L`. `L` and the gradients have the values of
+/// the general form; the gradients have its bits where `loss` gives every row the bits of its gradient.
+/// Rows that are not trained are best left out of `hidden` and `ids`: then no product has them.
+///
+/// # Errors
+///
+/// As [`linear_token_logprobs`](crate::linear_token_logprobs), and what `loss` fails with.
+pub fn linear_row_loss(
+    hidden: &Tensor,
+    head: &Tensor,
+    ids: &Tensor,
+    temperature: f64,
+    loss: impl FnMut(Range<usize>, &TokenLogprobs) -> candle_core::Result<Tensor>,
+) -> Result<RowLoss> {
+    check_temperature(OP, temperature)?;
+    let (hidden, head) = (hidden.contiguous()?, head.contiguous()?);
+    let (rows, vocab) = Projection { hidden: &hidden, head: &head }.check(OP)?;
+    let ids = token_ids(OP, ids, rows, vocab)?;
+    let mut chunks = Chunks { loss, parts: Vec::new(), columns: Vec::new() };
+    let (dhidden, dhead) = match gpu::of(&hidden) {
+        Some(gpu) => chunks.on_gpu(&gpu, (&hidden, &head), &ids, temperature)?,
+        None => by_dtype!(OP, hidden, T => {
+            chunks.on_cpu::<T>((&hidden, &head), &ids, temperature)
+        })?,
+    };
+    let (value, columns) = chunks.finish(&hidden)?;
+    let backward = move |_: &Tensor, _: &Tensor, _: &Tensor, upstream: &Tensor| {
+        let scaled = |gradient: &Option<Tensor>| match gradient {
+            Some(gradient) => {
+                let upstream = upstream.to_dtype(gradient.dtype())?;
+                Ok::<_, crate::Error>(Some(gradient.broadcast_mul(&upstream)?))
+            }
+            None => Ok(None),
+        };
+        Ok((scaled(&dhidden)?, scaled(&dhead)?))
+    };
+    let loss = hidden.apply_op2(&head, Recorded2 { name: OP, value, backward })?;
+    Ok(RowLoss { loss, tokens: TokenLogprobs::from_columns(&columns)? })
+}
+
+struct Chunks<F> {
+    loss: F,
+    parts: Vec<Tensor>,
+    columns: Vec<Tensor>,
+}
+
+impl<F: FnMut(Range<usize>, &TokenLogprobs) -> candle_core::Result<Tensor>> Chunks<F> {
+    /// The loss's gradient `[5, n]` by the statistics `[5, n]` of some rows.
+    fn upstream(&mut self, rows: Range<usize>, columns: Tensor) -> Result<Tensor> {
+        let leaf = |i| Var::from_tensor(&columns.get(i)?);
+        let leaves = [leaf(0)?, leaf(1)?, leaf(2)?];
+        let [logprobs, lse, entropy] = leaves.each_ref().map(|leaf| leaf.as_tensor().clone());
+        let part = (self.loss)(rows, &TokenLogprobs { logprobs, lse, entropy })?;
+        let store = part.backward()?;
+        let zeros = columns.get(0)?.zeros_like()?;
+        let of = |leaf: &Var| store.get(leaf.as_tensor()).unwrap_or(&zeros).clone();
+        let [logprobs, lse, entropy] = leaves.each_ref().map(of);
+        self.parts.push(part.detach());
+        self.columns.push(columns);
+        Ok(Tensor::stack(&[&logprobs, &lse, &entropy, &zeros, &zeros], 0)?.contiguous()?)
+    }
+
+    fn on_cpu<T: Gemm>(
+        &mut self,
+        (hidden, head): (&Tensor, &Tensor),
+        ids: &[u32],
+        temperature: f64,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (vocab, width) = head.dims2()?;
+        let mut gradient = ProjectionGradient::<T>::wanted(hidden, head);
+        let (states, matrix) = (cpu::view::<T>(OP, hidden)?, cpu::view::<T>(OP, head)?);
+        let student = Projected { hidden: &states, head: &matrix, width, vocab };
+        let mut buffer = Vec::new();
+        for rows in chunks(ids.len(), vocab) {
+            let logits = student.logits(&mut buffer, rows.clone());
+            let tokens = TokenRows { ids: &ids[rows.clone()], width: vocab, temperature };
+            let mut columns = Columns::<T, STATISTICS>::new(rows.len());
+            tokens.forward(&mut columns, 0, logits);
+            let saved = columns.into_tensor()?;
+            let upstream = self.upstream(rows.clone(), saved.clone())?;
+            let (saved, upstream) = (cpu::view::<T>(OP, &saved)?, cpu::view::<T>(OP, &upstream)?);
+            let (saved, upstream) = (ColumnsView::new(&saved), ColumnsView::new(&upstream));
+            tokens.backward(logits, 0, None, saved, upstream);
+            gradient.add(&student, logits, rows);
+        }
+        gradient.finish(hidden, head)
+    }
+
+    fn on_gpu(
+        &mut self,
+        gpu: &Gpu,
+        (hidden, head): (&Tensor, &Tensor),
+        ids: &[u32],
+        temperature: f64,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let student = Projection { hidden, head };
+        let mut gradient = gpu::linear::Gradient::wanted(hidden, head)?;
+        gpu::linear::for_each(gpu, OP, student, None, |chunk| {
+            let ids = &ids[chunk.rows.clone()];
+            let ids = Tensor::from_slice(ids, ids.len(), hidden.device())?;
+            let saved = gpu::token_rows::forward(gpu, chunk.logits, &ids, temperature)?;
+            let upstream = self.upstream(chunk.rows.clone(), saved.clone())?;
+            let out = gpu::linear::room(chunk.logits, hidden.dtype())?;
+            let rows = (chunk.logits, &ids);
+            gpu::token_rows::backward(gpu, rows, &saved, &upstream, &out, temperature)?;
+            gradient.add(gpu, OP, student, &out, &chunk.rows)
+        })?;
+        gradient.finish(hidden, head)
+    }
+
+    /// The sum of the losses, and the statistics `[5, T]`.
+    fn finish(self, hidden: &Tensor) -> Result<(Tensor, Tensor)> {
+        let dtype = gpu::accumulator(hidden.dtype());
+        if self.parts.is_empty() {
+            let zero = Tensor::zeros((), dtype, hidden.device())?;
+            return Ok((zero, Tensor::zeros((STATISTICS, 0), dtype, hidden.device())?));
+        }
+        let total = Tensor::stack(&self.parts, 0)?.sum_all()?;
+        Ok((total, Tensor::cat(&self.columns, 1)?))
+    }
+}

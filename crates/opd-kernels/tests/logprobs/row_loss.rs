@@ -1,0 +1,78 @@
+//! The form with gradients known by row against the general form.
+
+use std::ops::Range;
+
+use candle_core::{DType, Device, Result, Tensor};
+use opd_kernels::{TokenLogprobs, linear_row_loss, linear_token_logprobs};
+
+use super::{assert_close, gradients, host, ids, matrix, numbers};
+
+const TEMPERATURE: f64 = 0.8;
+
+/// Rows of three chunks over this vocabulary.
+const ROWS: usize = 130;
+const VOCAB: usize = 120_000;
+
+fn clipped(tokens: &TokenLogprobs, rows: Range<usize>) -> Result<Tensor> {
+    let advantages: Vec<f64> = numbers(ROWS, 9, 1.0)[rows].to_vec();
+    let advantages = Tensor::from_slice(&advantages, advantages.len(), &Device::Cpu)?;
+    let advantages = advantages.to_dtype(tokens.logprobs.dtype())?;
+    let ratio = (&tokens.logprobs + 12.0)?.exp()?;
+    let gain = (&ratio * &advantages)?.minimum(&(ratio.clamp(0.8, 1.2)? * &advantages)?)?;
+    (gain + (&tokens.entropy * 0.01)?)?.sum_all()? / ROWS as f64
+}
+
+#[test]
+fn it_has_the_gradients_of_the_general_form() {
+    let targets: Vec<u32> = (0..ROWS as u32).map(|i| i * 911 % VOCAB as u32).collect();
+    let targets = ids(&targets);
+    let hidden = matrix(&numbers(ROWS * 3, 1, 1.5), ROWS, 3, DType::F32);
+    let head = matrix(&numbers(VOCAB * 3, 2, 1.5), VOCAB, 3, DType::F32);
+    let whole = linear_token_logprobs(&hidden, &head, &targets, TEMPERATURE).unwrap();
+    let want = clipped(&whole, 0..ROWS).unwrap();
+    let mut seen = Vec::new();
+    let got = linear_row_loss(&hidden, &head, &targets, TEMPERATURE, |rows, tokens| {
+        seen.push(rows.clone());
+        clipped(tokens, rows)
+    });
+    let got = got.unwrap();
+    assert!(seen.len() > 1 && seen.iter().map(Range::len).sum::<usize>() == ROWS, "{seen:?}");
+    assert_eq!(host(&got.tokens.logprobs), host(&whole.logprobs));
+    assert_eq!(host(&got.tokens.entropy), host(&whole.entropy));
+    assert_close("loss", &host(&got.loss), &host(&want), |_| 1e-6);
+    let [want, got] = [want, got.loss].map(|loss| gradients(&loss, &[&hidden, &head]));
+    // The loss gives each row the same gradient in either form, and so do the products.
+    assert!(got == want, "other bits");
+    assert!(got[1].iter().any(|g| *g != 0.0));
+}
+
+#[test]
+fn a_loss_of_it_scales_the_gradients_and_frozen_heads_have_none() {
+    let hidden = matrix(&numbers(8, 1, 1.0), 4, 2, DType::F64);
+    let head = matrix(&numbers(10, 2, 1.0), 5, 2, DType::F64);
+    let targets = ids(&[0, 4, 2, 2]);
+    let frozen = head.as_detached_tensor();
+    let run = |head: &Tensor| {
+        linear_row_loss(&hidden, head, &targets, 1.0, |_, tokens| tokens.logprobs.sum_all())
+            .unwrap()
+    };
+    let [once, both] = [(run(&frozen).loss * 3.0).unwrap(), run(&head).loss];
+    let store = once.backward().unwrap();
+    assert!(store.get(&frozen).is_none());
+    let want = gradients(&both, &[&hidden]).remove(0);
+    let want: Vec<f64> = want.iter().map(|g| 3.0 * g).collect();
+    assert_eq!(host(store.get(hidden.as_tensor()).unwrap()), want);
+}
+
+#[test]
+fn no_rows_and_a_loss_that_fails() {
+    let (hidden, head) = (matrix(&[], 0, 2, DType::F32), matrix(&[1.0; 6], 3, 2, DType::F32));
+    let none = Tensor::zeros(0, DType::U32, &Device::Cpu).unwrap();
+    let out = linear_row_loss(&hidden, &head, &none, 1.0, |_, _| unreachable!()).unwrap();
+    assert_eq!((host(&out.loss), out.tokens.lse.dims()), (vec![0.0], &[0][..]));
+    let hidden = matrix(&[1.0, 2.0], 1, 2, DType::F32);
+    let failed = linear_row_loss(&hidden, &head, &ids(&[1]), 1.0, |_, _| {
+        Err(candle_core::Error::Msg("no advantages".into()))
+    });
+    assert!(failed.unwrap_err().to_string().contains("no advantages"));
+}
