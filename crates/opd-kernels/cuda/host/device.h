@@ -1,7 +1,7 @@
 // Runs kernels on the host: the threads of a block are fibers on one thread of the system, which
 // take turns in a fixed order and wait for each other at barriers and at exchanges within a warp.
 //
-// Blocks run one after the other, so `__shared__` variables are thread-local ones. A barrier that
+// Blocks run one after the other, and one kernel at a time, so `__shared__` variables are static. A barrier that
 // part of a block does not reach, or an exchange that part of a warp does not, ends the process with
 // a message, as does a thread that reads through a null pointer.
 #pragma once
@@ -18,7 +18,7 @@
 #define __device__
 #define __forceinline__ inline
 #define __align__(n) alignas(n)
-#define __shared__ static thread_local
+#define __shared__ static
 #define __launch_bounds__(...)
 #define BLOCK_MEMORY(type, name) type *name = reinterpret_cast<type *>(host::block_memory())
 #define KERNEL static void
@@ -29,7 +29,7 @@ struct dim3_host {
 
 namespace host {
 // Where this fiber is.
-extern thread_local dim3_host thread_index, block_index, block_size, grid_size;
+extern dim3_host thread_index, block_index, block_size, grid_size;
 
 // Waits for all threads of the block.
 void block_barrier();

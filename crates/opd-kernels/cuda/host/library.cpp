@@ -2,11 +2,12 @@
 #include "device.h"
 
 #include <csetjmp>
+#include <mutex>
 #include <ucontext.h>
 #include <vector>
 
 namespace host {
-thread_local dim3_host thread_index, block_index, block_size, grid_size;
+dim3_host thread_index, block_index, block_size, grid_size;
 Kernel *kernels = nullptr;
 }  // namespace host
 
@@ -36,7 +37,7 @@ struct Block {
   const char *name;
 };
 
-thread_local Block block;
+Block block;
 
 [[noreturn]] void fail(const char *what) {
   fprintf(stderr, "kernel %s, block (%u, %u), thread %u: %s\n", block.name, host::block_index.x,
@@ -139,8 +140,10 @@ uint64_t exchange(uint64_t value, unsigned from) {
 
 // Runs a kernel; `order` 1 lets threads take turns from the last to the first. 0 if there is none of
 // that name or the sizes are not allowed.
-extern "C" int opd_launch(const char *name, unsigned blocks_x, unsigned blocks_y, unsigned threads,
+extern "C" __attribute__((visibility("default"))) int opd_launch(const char *name, unsigned blocks_x, unsigned blocks_y, unsigned threads,
                           unsigned memory, void **arguments, int order) {
+  static std::mutex one;
+  std::lock_guard<std::mutex> guard(one);
   host::Kernel *kernel = host::kernels;
   while (kernel && strcmp(kernel->name, name) != 0) kernel = kernel->next;
   bool fits = threads > 0 && threads <= 1024 && threads % WARP_SIZE == 0 && memory <= 96 << 10;

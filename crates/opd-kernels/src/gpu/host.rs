@@ -89,7 +89,15 @@ fn compile() -> std::result::Result<PathBuf, String> {
     let compiler = env::var("CXX").unwrap_or_else(|_| "g++".into());
     let part = env::temp_dir().join(format!("{name}-{}.so", std::process::id()));
     let output = Command::new(&compiler)
-        .args(["-std=c++17", "-O2", "-fPIC", "-shared", "-fno-strict-aliasing", "-o"])
+        .args([
+            "-std=c++17",
+            "-O2",
+            "-fPIC",
+            "-shared",
+            "-fno-strict-aliasing",
+            "-fvisibility=hidden",
+            "-o",
+        ])
         .arg(&part)
         .arg(sources.join("host/library.cpp"))
         .output()
