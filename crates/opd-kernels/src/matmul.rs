@@ -73,6 +73,33 @@ pub fn linear_grad_weight_acc(dy: &Tensor, x: &Tensor, acc: &Tensor) -> Result<(
     Ok(acc.slice_set(&sum, 0, 0)?)
 }
 
+/// Adds [`linear`] of `x`, `[T, K]`, and `weight`, `[N, K]`, to columns `start..start + N` of
+/// `acc`, in place: the product of a low-rank adapter lands in the output of its matrix.
+///
+/// Each value depends bit for bit on its rows alone, as in [`linear`]. No graph records this:
+/// `acc` must not be a tensor that a backward pass still reads.
+///
+/// # Errors
+///
+/// Those of [`linear`]; [`Error::Shape`] or [`Error::DType`] if the product does not fit into
+/// `acc`; [`Error::Candle`] if `acc` shares its memory with an operand.
+pub fn linear_acc(x: &Tensor, weight: &Tensor, acc: &Tensor, start: usize) -> Result<()> {
+    const OP: &str = "linear_acc";
+    let (rows, columns) = Form::RowsByRows.check(("x", x), ("weight", weight))?;
+    same_dtype(OP, "acc", acc.dtype(), x.dtype())?;
+    let (held, width) = matrix_dims(OP, "acc", acc)?;
+    if held != rows || start + columns > width {
+        let expected = format!("[{rows}, at least {}]", start + columns);
+        return Err(Error::Shape { op: OP, what: "acc", expected, got: acc.dims().to_vec() });
+    }
+    let place = acc.narrow(1, start, columns)?;
+    if has_kernel(acc) && acc.stride()[1] == 1 {
+        return Ok(place.inplace_op3(&x.t()?, &weight.t()?, &AddProduct)?);
+    }
+    let sum = (place + linear(x, weight)?)?;
+    Ok(acc.slice_set(&sum, 1, start)?)
+}
+
 /// A frozen weight in the order in which [`linear_packed`] reads it.
 ///
 /// Worth its memory (as much again as the weight) where a weight meets few rows many times, as

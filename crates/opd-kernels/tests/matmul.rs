@@ -4,8 +4,8 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use opd_kernels::{
-    Error, PackedWeight, linear, linear_grad_input, linear_grad_weight, linear_grad_weight_acc,
-    linear_packed,
+    Error, PackedWeight, linear, linear_acc, linear_grad_input, linear_grad_weight,
+    linear_grad_weight_acc, linear_packed,
 };
 
 /// Integers in `-6..=6`: sums of their products are exact in any order.
@@ -127,6 +127,31 @@ fn a_gradient_is_added_in_place() {
         assert_same(&above, &beside[0]);
         assert_same(&below, &beside[1]);
     }
+}
+
+#[test]
+fn a_product_is_added_to_columns_in_place() {
+    for dtype in [DType::F32, DType::F64, DType::BF16] {
+        let (x, weight) = (integers(7, 3, dtype), integers(4, 3, dtype));
+        let acc = integers(7, 9, dtype).copy().unwrap();
+        let before = acc.copy().unwrap();
+        linear_acc(&x, &weight, &acc, 2).unwrap();
+        let columns = |t: &Tensor, start, n| t.narrow(1, start, n).unwrap();
+        let want = (columns(&before, 2, 4) + linear(&x, &weight).unwrap()).unwrap();
+        assert_same(&columns(&acc, 2, 4), &want);
+        assert_same(&columns(&acc, 0, 2), &columns(&before, 0, 2));
+        assert_same(&columns(&acc, 6, 3), &columns(&before, 6, 3));
+        // A transposed weight: what the other factor of an adapter is.
+        linear_acc(&x, &integers(3, 9, dtype).t().unwrap(), &acc, 0).unwrap();
+    }
+    let of = |rows, cols| integers(rows, cols, DType::F32);
+    for (acc, start) in [(of(7, 5), 2), (of(6, 9), 0)] {
+        let result = linear_acc(&of(7, 3), &of(4, 3), &acc, start);
+        assert!(matches!(result, Err(Error::Shape { what: "acc", .. })), "{result:?}");
+    }
+    let double = integers(7, 9, DType::F64);
+    let result = linear_acc(&of(7, 3), &of(4, 3), &double, 0);
+    assert!(matches!(result, Err(Error::DType { what: "acc", .. })));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::{
     Gradients, Result,
     feed_forward::FeedForward,
     kv_cache::CacheRows,
+    lora::Adapter,
     parameters::ParameterId,
     tape::{Residual, Saved},
 };
@@ -19,21 +20,26 @@ pub(crate) struct Vector {
     pub(crate) values: Tensor,
 }
 
-/// A trainable matrix `[N, K]` with an optional bias `[N]`.
+/// A trainable matrix `[N, K]` with an optional bias `[N]`, or a frozen one with an adapter.
 #[derive(Clone, Debug)]
 pub(crate) struct Matrix {
     pub(crate) id: ParameterId,
     pub(crate) weight: Tensor,
     pub(crate) bias: Option<Vector>,
+    pub(crate) adapter: Option<Adapter>,
 }
 
 impl Matrix {
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let y = linear(x, &self.weight)?;
-        match &self.bias {
-            None => Ok(y),
-            Some(bias) => Ok(y.broadcast_add(&bias.values)?),
+        let y = match &self.bias {
+            None => y,
+            Some(bias) => y.broadcast_add(&bias.values)?,
+        };
+        if let Some(adapter) = &self.adapter {
+            adapter.forward(x, &y)?;
         }
+        Ok(y)
     }
 
     pub(crate) fn backward(
@@ -44,9 +50,13 @@ impl Matrix {
     ) -> Result<Tensor> {
         gradients.add_product(self.id, dy, x)?;
         if let Some(bias) = &self.bias {
-            gradients.add_tensor(bias.id, dy.sum(0)?)?;
+            gradients.add_column_sums(bias.id, dy)?;
         }
-        Ok(linear_grad_input(dy, &self.weight)?)
+        let dx = linear_grad_input(dy, &self.weight)?;
+        if let Some(adapter) = &self.adapter {
+            adapter.backward(x, dy, &dx, gradients)?;
+        }
+        Ok(dx)
     }
 }
 
@@ -72,6 +82,24 @@ pub(crate) struct Block {
 }
 
 impl Block {
+    /// Its matrices that may have adapters, in the order of the forward.
+    pub(crate) fn matrices_mut(&mut self) -> Vec<&mut Matrix> {
+        let mut matrices = vec![&mut self.qkv, &mut self.output];
+        if let FeedForward::Dense { gate_up, down } = &mut self.feed_forward {
+            matrices.extend([gate_up, down]);
+        }
+        matrices
+    }
+
+    /// As [`Self::matrices_mut`].
+    pub(crate) fn matrices(&self) -> Vec<&Matrix> {
+        let mut matrices = vec![&self.qkv, &self.output];
+        if let FeedForward::Dense { gate_up, down } = &self.feed_forward {
+            matrices.extend([gate_up, down]);
+        }
+        matrices
+    }
+
     fn norms(&self) -> Option<HeadNorms<'_>> {
         let (query, key) = self.head_norms.as_ref()?;
         Some(HeadNorms { query: &query.values, key: &key.values, eps: self.eps })

@@ -190,6 +190,13 @@ pub enum Error {
         what: &'static str,
     },
 
+    /// Adapters cannot be made, loaded or saved.
+    #[error("LoRA: {what}")]
+    Lora {
+        /// Why.
+        what: String,
+    },
+
     /// The loss does not depend on the model.
     #[error(
         "the loss has no gradient for the hidden states; compute it from the tensors that the closure is given"

@@ -5,19 +5,24 @@ use opd_kernels::{
 
 use crate::{Error, Parameters, Result, parameters::ParameterId};
 
-/// Sums of gradients, one per parameter of a model.
+/// Sums of gradients, one per parameter of a model. Those of frozen tensors are neither computed
+/// nor held.
 #[derive(Debug)]
-pub struct Gradients(Vec<Option<Tensor>>);
+pub struct Gradients {
+    /// As [`Parameters`] has it.
+    frozen: usize,
+    sums: Vec<Option<Tensor>>,
+}
 
 impl Gradients {
     /// Nothing gathered yet.
     pub fn new(parameters: &Parameters) -> Self {
-        Self(vec![None; parameters.len()])
+        Self { frozen: parameters.frozen(), sums: vec![None; parameters.len()] }
     }
 
     /// The gradients in the parameters' order; `None` where none arrived.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Option<&Tensor>> {
-        self.0.iter().map(Option::as_ref)
+        self.sums.iter().map(Option::as_ref)
     }
 
     /// Adds the gradients that other samples gave the same model.
@@ -26,9 +31,9 @@ impl Gradients {
     ///
     /// If the shapes differ.
     pub fn add(&mut self, other: Self) -> Result<()> {
-        for (i, gradient) in other.0.into_iter().enumerate() {
+        for (sum, gradient) in self.sums.iter_mut().zip(other.sums) {
             if let Some(gradient) = gradient {
-                self.add_tensor(ParameterId(i), gradient)?;
+                add(sum, gradient)?;
             }
         }
         Ok(())
@@ -37,7 +42,8 @@ impl Gradients {
     /// Those of [`Parameters::joined`]: these, then `more`.
     #[must_use]
     pub fn joined(self, more: Self) -> Self {
-        Self(self.0.into_iter().chain(more.0).collect())
+        let sums = self.sums.into_iter().chain(more.sums).collect();
+        Self { frozen: self.frozen, sums }
     }
 
     /// Takes what a graph's backward found for each of `parameters`, which these belong to.
@@ -46,9 +52,9 @@ impl Gradients {
         parameters: &Parameters,
         store: &mut GradStore,
     ) -> Result<()> {
-        for (i, parameter) in parameters.iter().enumerate() {
+        for (sum, parameter) in self.sums.iter_mut().zip(parameters.iter()) {
             if let Some(gradient) = store.remove(parameter.var().as_tensor()) {
-                self.add_tensor(ParameterId(i), gradient)?;
+                add(sum, gradient)?;
             }
         }
         Ok(())
@@ -61,7 +67,7 @@ impl Gradients {
     /// [`Error::NotFinite`] naming the first parameter whose gradient is not.
     pub fn norm(&self, parameters: &Parameters) -> Result<f64> {
         let mut total = 0.0;
-        for (parameter, gradient) in parameters.iter().zip(&self.0) {
+        for (parameter, gradient) in parameters.iter().zip(&self.sums) {
             let Some(gradient) = gradient else { continue };
             let squares = sum_of_squares(gradient)?;
             if !squares.is_finite() {
@@ -72,19 +78,31 @@ impl Gradients {
         Ok(total.sqrt())
     }
 
+    fn sum(&mut self, id: ParameterId) -> Option<&mut Option<Tensor>> {
+        self.sums.get_mut(id.0.checked_sub(self.frozen)?)
+    }
+
     pub(crate) fn add_tensor(&mut self, id: ParameterId, gradient: Tensor) -> Result<()> {
-        match &self.0[id.0] {
-            Some(sum) => add_assign(sum, &gradient)?,
-            None => self.0[id.0] = Some(gradient),
+        match self.sum(id) {
+            Some(sum) => add(sum, gradient),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Adds the sum of the rows of `dy`.
+    pub(crate) fn add_column_sums(&mut self, id: ParameterId, dy: &Tensor) -> Result<()> {
+        match self.sum(id) {
+            Some(sum) => add(sum, dy.sum(0)?),
+            None => Ok(()),
+        }
     }
 
     /// Adds `dy^T x`.
     pub(crate) fn add_product(&mut self, id: ParameterId, dy: &Tensor, x: &Tensor) -> Result<()> {
-        match &self.0[id.0] {
-            Some(sum) => linear_grad_weight_acc(dy, x, sum)?,
-            None => self.0[id.0] = Some(linear_grad_weight(dy, x)?),
+        match self.sum(id) {
+            None => {}
+            Some(Some(sum)) => linear_grad_weight_acc(dy, x, sum)?,
+            Some(sum) => *sum = Some(linear_grad_weight(dy, x)?),
         }
         Ok(())
     }
@@ -97,12 +115,21 @@ impl Gradients {
         ids: &Tensor,
         rows: &Tensor,
     ) -> Result<()> {
-        if self.0[id.0].is_none() {
-            self.0[id.0] = Some(like.zeros_like()?);
-        }
-        if let Some(sum) = &self.0[id.0] {
-            scatter_add_rows(sum, ids, rows)?;
-        }
+        let Some(sum) = self.sum(id) else { return Ok(()) };
+        let held = match sum.take() {
+            Some(held) => held,
+            None => like.zeros_like()?,
+        };
+        scatter_add_rows(&held, ids, rows)?;
+        *sum = Some(held);
         Ok(())
     }
+}
+
+fn add(sum: &mut Option<Tensor>, gradient: Tensor) -> Result<()> {
+    match sum {
+        Some(sum) => add_assign(sum, &gradient)?,
+        None => *sum = Some(gradient),
+    }
+    Ok(())
 }

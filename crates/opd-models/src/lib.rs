@@ -8,19 +8,23 @@ mod config;
 mod error;
 mod feed_forward;
 mod files;
+mod footprint;
 mod gguf;
 mod gradients;
 #[cfg(feature = "hub")]
 mod hub;
 mod kv_cache;
 mod loader;
+mod lora;
 mod mixture;
 mod model;
 mod packed;
 mod parameters;
 mod rope;
+mod safetensors_file;
 mod save;
 mod score;
+mod shards;
 mod tape;
 mod tokenizer;
 mod value_head;
@@ -34,12 +38,15 @@ pub use self::{
     config::{Experts, ModelConfig, eos_token_ids},
     error::{Error, Result},
     files::{is_model, model_files},
+    footprint::Footprint,
     gradients::Gradients,
     kv_cache::KvCache,
+    lora::{ALL_LINEAR, LoraConfig, LoraTarget},
     model::CausalLm,
     packed::Packed,
     parameters::{Parameter, Parameters},
     rope::Rope,
+    save::SHARD_BYTES,
     score::chunks,
     tape::Checkpointing,
     tokenizer::{Spelled, Tokenizer},

@@ -131,8 +131,9 @@ impl<'a> Loader<'a> {
         }
         let rotary = rotary_table(&config, config.context.min(64), self.dtype, self.device)?;
         let rotary = Mutex::new(Arc::new(rotary));
-        let (parameters, source) = (self.parameters, dir.to_owned());
-        Ok(CausalLm { config, parameters, embedding, blocks, norm, head, rotary, source })
+        let (weights, source) = (self.parameters, dir.to_owned());
+        let lora = None;
+        Ok(CausalLm { config, weights, lora, embedding, blocks, norm, head, rotary, source })
     }
 
     fn block(&mut self, layer: usize) -> Result<Block> {
@@ -207,7 +208,7 @@ impl<'a> Loader<'a> {
             true => Some(borrowed(&named("bias"), self, None)?),
             false => None,
         };
-        Ok(Matrix { id: weight.id, weight: weight.values, bias })
+        Ok(Matrix { id: weight.id, weight: weight.values, bias, adapter: None })
     }
 
     fn vector(&mut self, name: &str, width: usize) -> Result<Vector> {

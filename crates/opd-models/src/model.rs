@@ -13,6 +13,7 @@ use crate::{
     Checkpointing, Error, Gradients, KvCache, ModelConfig, Packed, Parameters, Result,
     block::{Block, Place, Vector},
     loader::{Loader, WeightSource},
+    lora::Lora,
     tape::{Layer, Residual, Tape},
     weights::WeightFiles,
 };
@@ -24,7 +25,10 @@ use crate::{
 #[derive(Debug)]
 pub struct CausalLm {
     pub(crate) config: ModelConfig,
-    pub(crate) parameters: Parameters,
+    /// All tensors of the Hugging Face layout.
+    pub(crate) weights: Parameters,
+    /// What is trained instead of them.
+    pub(crate) lora: Option<Lora>,
     pub(crate) embedding: Vector,
     pub(crate) blocks: Vec<Block>,
     pub(crate) norm: Vector,
@@ -65,9 +69,14 @@ impl CausalLm {
         &self.config
     }
 
-    /// All trainable tensors.
+    /// All trainable tensors: the weights, or the adapters of a model that has them.
     pub fn parameters(&self) -> &Parameters {
-        &self.parameters
+        self.lora.as_ref().map_or(&self.weights, |lora| &lora.parameters)
+    }
+
+    /// Number of values in its weights, frozen or not; adapters are apart.
+    pub fn n_weights(&self) -> usize {
+        self.weights.n_values()
     }
 
     /// Where the model was loaded from.
@@ -205,15 +214,19 @@ impl CausalLm {
         let rows = embedding(&hidden, &packed.predictors).map_err(Error::from)?;
         let rows = Var::from_tensor(&rows).map_err(Error::from)?;
         let head = self.head_vector();
-        let head_var = self.parameters.get(head.id).var();
-        let (value, result) = loss(rows.as_tensor(), head_var.as_tensor())?;
+        // A head that is outside the graph costs no gradient.
+        let head_tensor = match self.parameters().get(head.id) {
+            Some(trained) => trained.var().as_tensor(),
+            None => &head.values,
+        };
+        let (value, result) = loss(rows.as_tensor(), head_tensor)?;
         if value.rank() != 0 {
             return Err(Error::NotScalar { got: value.dims().to_vec() }.into());
         }
         let mut store = value.backward().map_err(Error::from)?;
         drop(value);
         let drows = store.remove(rows.as_tensor()).ok_or(Error::NoGradient)?;
-        if let Some(dhead) = store.remove(head_var.as_tensor()) {
+        if let Some(dhead) = store.remove(head_tensor) {
             gradients.add_tensor(head.id, dhead)?;
         }
         if let Some((parameters, gradients)) = beside {
@@ -266,7 +279,8 @@ impl CausalLm {
         gradients.add_rows(table.id, &table.values, &packed.tokens, &dx)
     }
 
-    /// Takes over the weights of another directory of the same architecture and sizes.
+    /// Takes over the weights of another directory of the same architecture and sizes; adapters
+    /// stay as they are.
     ///
     /// # Errors
     ///
@@ -274,7 +288,7 @@ impl CausalLm {
     pub fn reload(&self, dir: impl AsRef<Path>) -> Result<()> {
         let dir = dir.as_ref();
         let mut source = WeightSource::Files(WeightFiles::open(dir)?);
-        for parameter in self.parameters.iter() {
+        for parameter in self.weights.iter() {
             let values = parameter.tensor();
             let columns = values.dims().get(1).copied();
             let fresh = source.stack(parameter.parts(), columns, self.dtype(), self.device())?;

@@ -56,42 +56,73 @@ impl Parameter {
 
 /// All trainable tensors of a model, in a fixed order.
 #[derive(Clone, Debug, Default)]
-pub struct Parameters(Vec<Parameter>);
+pub struct Parameters {
+    /// Places before the first that belong to tensors that are frozen.
+    frozen: usize,
+    list: Vec<Parameter>,
+}
 
-/// Place of a parameter in its model's [`Parameters`].
+/// Place of a tensor in its model: weights first, then adapters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ParameterId(pub(crate) usize);
 
 impl Parameters {
-    pub(crate) fn push(&mut self, parameter: Parameter) -> (ParameterId, Tensor) {
-        let tensor = parameter.tensor();
-        self.0.push(parameter);
-        (ParameterId(self.0.len() - 1), tensor)
+    /// None yet, behind weights that are frozen.
+    pub(crate) fn behind(frozen: &Self) -> Self {
+        Self { frozen: frozen.len(), list: Vec::new() }
     }
 
-    pub(crate) fn get(&self, id: ParameterId) -> &Parameter {
-        &self.0[id.0]
+    pub(crate) fn push(&mut self, parameter: Parameter) -> (ParameterId, Tensor) {
+        let tensor = parameter.tensor();
+        self.list.push(parameter);
+        (ParameterId(self.frozen + self.list.len() - 1), tensor)
+    }
+
+    /// Places before the first.
+    pub(crate) fn frozen(&self) -> usize {
+        self.frozen
+    }
+
+    /// Index of a tensor among these; `None` for one that is frozen.
+    pub(crate) fn index(&self, id: ParameterId) -> Option<usize> {
+        id.0.checked_sub(self.frozen)
+    }
+
+    /// The parameter of this place; `None` for a tensor that is frozen.
+    pub(crate) fn get(&self, id: ParameterId) -> Option<&Parameter> {
+        self.list.get(self.index(id)?)
+    }
+
+    /// Variables of their own, of the same values.
+    pub(crate) fn copied(&self) -> candle_core::Result<Self> {
+        let copy = |parameter: &Parameter| {
+            let var = Var::from_tensor(&parameter.tensor().copy()?)?;
+            Ok(Parameter::new(parameter.parts.clone(), var))
+        };
+        let list = self.iter().map(copy).collect::<candle_core::Result<_>>()?;
+        Ok(Self { frozen: self.frozen, list })
     }
 
     /// These, then those of another model or head; the variables are shared.
     #[must_use]
     pub fn joined(&self, more: &Self) -> Self {
-        Self(self.iter().chain(more.iter()).cloned().collect())
+        let list = self.iter().chain(more.iter()).cloned().collect();
+        Self { frozen: self.frozen, list }
     }
 
     /// The parameters in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Parameter> {
-        self.0.iter()
+        self.list.iter()
     }
 
     /// Number of tensors.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.list.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     /// Number of values in all.

@@ -2,7 +2,7 @@ use std::{path::Path, sync::OnceLock};
 
 use candle_core::{DType, Device};
 use opd_batch::{Ragged, ScoreRequest, ScoredSequence, Teacher, TeacherScores};
-use opd_models::{CausalLm, Tokenizer, chunks};
+use opd_models::{CausalLm, LoraConfig, Tokenizer, chunks};
 
 use crate::{DistributionTeacher, Error, Result, States, candidates::Candidates, digest::digest};
 
@@ -139,11 +139,18 @@ impl Teacher for InProcessTeacher {
         if let Some(digest) = self.digest.get() {
             return Ok(digest.clone());
         }
-        let digest = digest(self.model.source()).map_err(|source| opd_batch::Error::Teacher {
-            teacher: self.name.clone(),
-            source: Box::new(source),
-        })?;
-        Ok(self.digest.get_or_init(|| format!("in-process model sha256:{digest}")).clone())
+        let of = |dir: &Path| {
+            digest(dir).map_err(|source| opd_batch::Error::Teacher {
+                teacher: self.name.clone(),
+                source: Box::new(source),
+            })
+        };
+        let mut identity = format!("in-process model sha256:{}", of(self.model.source())?);
+        if let Some(adapter) = self.model.adapter_source() {
+            let scale = self.model.lora().map_or(0.0, LoraConfig::scale);
+            identity += &format!(" with adapter sha256:{} at scale {scale}", of(adapter)?);
+        }
+        Ok(self.digest.get_or_init(|| identity).clone())
     }
 
     fn score(&self, request: &ScoreRequest<'_>) -> opd_batch::Result<TeacherScores> {

@@ -253,13 +253,14 @@ impl Critic {
         Ok((norm, lr))
     }
 
-    /// Writes head, model and moments into a directory, which is made.
+    /// Writes head, model and moments into a directory, which is made; weight files have at most
+    /// `shard_bytes`.
     ///
     /// # Errors
     ///
     /// If a file cannot be written.
-    pub fn save(&self, dir: &Path) -> Result<()> {
-        self.save_weights(dir)?;
+    pub fn save(&self, dir: &Path, shard_bytes: u64) -> Result<()> {
+        self.save_weights(dir, shard_bytes)?;
         self.optimizer.save(&self.parameters, &dir.join(OPTIMIZER))
     }
 
@@ -268,10 +269,10 @@ impl Critic {
     /// # Errors
     ///
     /// If a file cannot be written.
-    pub fn save_weights(&self, dir: &Path) -> Result<()> {
+    pub fn save_weights(&self, dir: &Path, shard_bytes: u64) -> Result<()> {
         fs::create_dir_all(dir).map_err(|source| crate::run::Error::writing(dir, source))?;
         if let Some(model) = &self.model {
-            model.save(dir)?;
+            model.save_sharded(dir, shard_bytes)?;
         }
         Ok(self.head.save(dir)?)
     }

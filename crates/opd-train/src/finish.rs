@@ -10,9 +10,14 @@ use crate::{
 };
 
 pub(crate) fn write(job: &Job, after: Option<Evaluation>) -> Result<Summary> {
-    save_aside(job, &job.dir.model(), |dir| Ok(job.trainer.student.save(dir)?))?;
+    let (student, shard_bytes) =
+        (&job.trainer.student, job.trainer.config.checkpoints.max_shard_bytes);
+    save_aside(job, &job.dir.model(), |dir| Ok(student.save_sharded(dir, shard_bytes)?))?;
+    if student.lora().is_some() {
+        save_aside(job, &job.dir.adapter(), |dir| Ok(student.save_adapter(dir)?))?;
+    }
     if let Some(critic) = &job.trainer.critic {
-        save_aside(job, &job.dir.critic(), |dir| critic.save_weights(dir))?;
+        save_aside(job, &job.dir.critic(), |dir| critic.save_weights(dir, shard_bytes))?;
     }
     let (state, config) = (&job.state, &job.trainer.config);
     let evaluations: Vec<Evaluation> = state.evaluations.iter().cloned().chain(after).collect();

@@ -1,7 +1,7 @@
 use std::{fs, num::NonZeroUsize, path::Path, time::Instant};
 
-use candle_core::{DType, Device};
-use opd_models::{CausalLm, ChatTemplate, Tokenizer};
+use candle_core::Device;
+use opd_models::{ChatTemplate, Tokenizer};
 use opd_rollout::Fields;
 
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     },
     state::{CRITIC, OPTIMIZER, TrainerState},
     stop_rules::StopRules,
+    student,
     teachers::{Demands, Teachers},
 };
 
@@ -79,7 +80,7 @@ impl Job {
         let path = checkpoint.path();
         job.state = TrainerState::read(path)?;
         job.seconds_before = job.state.seconds_total;
-        job.trainer.student.reload(path)?;
+        student::reload(&job.trainer.student, path)?;
         if let Some(average) = &job.trainer.parts.average {
             average.load(path)?;
         }
@@ -94,8 +95,7 @@ impl Job {
     fn load(config: TrainConfig, dir: RunDir, device: &Device) -> Result<Self> {
         let started = Instant::now();
         let path = &config.student.path;
-        let student = CausalLm::load(path, DType::F32, device)?;
-        student.config().check_trainable()?;
+        let student = student::load(&config, device)?;
         let tokenizer = Tokenizer::load(path)?;
         let reference = match config.needs_reference() {
             true => Some(reference::load(&config, &student, &tokenizer, device)?),
@@ -276,7 +276,8 @@ impl Job {
         observer.event(Event::Loaded {
             student: &self.trainer.config.student.path.display().to_string(),
             teacher: self.teachers.as_ref().map(|teachers| teachers.scorer.name()),
-            parameters: self.trainer.student.parameters().n_values(),
+            parameters: self.trainer.student.n_weights(),
+            trained: self.trainer.student.parameters().n_values(),
         });
         if self.resumes {
             observer.event(Event::Resumed { step: self.state.step });
@@ -300,13 +301,14 @@ impl Job {
         self.state.seconds_total = self.seconds_total();
         let (state, trainer) = (&self.state, &self.trainer);
         let path = store.save(state.step, score, |dir| -> Result<()> {
-            trainer.student.save(dir)?;
+            let shard_bytes = trainer.config.checkpoints.max_shard_bytes;
+            student::save(&trainer.student, dir, shard_bytes)?;
             trainer.optimizer.save(trainer.student.parameters(), &dir.join(OPTIMIZER))?;
             if let Some(critic) = &trainer.critic {
-                critic.save(&dir.join(CRITIC))?;
+                critic.save(&dir.join(CRITIC), shard_bytes)?;
             }
             if let Some(average) = &trainer.parts.average {
-                average.save(dir)?;
+                average.save(dir, shard_bytes)?;
             }
             state.write(dir)
         })?;

@@ -13,12 +13,17 @@ pub struct LearningRate {
 }
 
 impl LearningRate {
-    /// The schedule of a run of `updates` optimizer updates.
+    /// The schedule of a run of `updates` optimizer updates, or of as many as it is to span.
     pub fn new(config: &OptimizerConfig, updates: u64) -> Self {
+        let updates = config.decay_updates.unwrap_or(updates);
+        let warmup = match config.warmup_fraction {
+            0.0 => config.warmup,
+            fraction => (fraction * updates as f64).round() as u64,
+        };
         Self {
             peak: config.lr,
             floor: config.lr * config.min_lr_ratio,
-            warmup: config.warmup,
+            warmup,
             updates,
             schedule: config.schedule,
         }
@@ -62,6 +67,23 @@ mod tests {
         };
         let rate = LearningRate::new(&config, 7);
         (0..7).map(|update| (rate.at(update) * 1e6).round() / 1e6).collect()
+    }
+
+    #[test]
+    fn a_fraction_is_of_what_the_schedule_spans_and_the_end_stays() {
+        let config = OptimizerConfig {
+            lr: 2.0,
+            warmup_fraction: 0.25,
+            decay_updates: Some(8),
+            schedule: Schedule::Linear,
+            min_lr_ratio: 0.5,
+            ..OptimizerConfig::default()
+        };
+        let rate = LearningRate::new(&config, 1000);
+        let rates: Vec<f64> = (0..10).map(|update| rate.at(update)).collect();
+        assert_eq!(rates, [1.0, 2.0, 2.0, 1.8, 1.6, 1.4, 1.2, 1.0, 1.0, 1.0]);
+        let whole = LearningRate::new(&OptimizerConfig { decay_updates: None, ..config }, 8);
+        assert_eq!(whole, rate);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod adamw;
 mod assemble;
 mod authors;
+mod checkpointing;
 mod collect;
 pub mod config;
 mod critic;
@@ -32,6 +33,7 @@ mod showcase;
 mod sinks;
 mod state;
 mod stop_rules;
+mod student;
 mod supervised;
 mod teacher_metrics;
 mod teacher_prompts;

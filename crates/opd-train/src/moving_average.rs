@@ -3,7 +3,7 @@ use std::{path::Path, sync::Arc};
 use opd_models::CausalLm;
 use opd_teacher::InProcessTeacher;
 
-use crate::Result;
+use crate::{Result, student};
 
 /// Directory of a checkpoint that holds the averaged weights, a model of its own.
 const TEACHER: &str = "teacher";
@@ -14,7 +14,8 @@ const TEACHER: &str = "teacher";
 /// teacher <- decay teacher + (1 - decay) student        after every step
 /// ```
 ///
-/// It starts as the student before training.
+/// It starts as the student before training. Of a student with adapters these are averaged, each
+/// factor by itself; the weights below are shared.
 ///
 /// Source: Tarvainen and Valpola 2017 (mean teacher), <https://arxiv.org/abs/1703.01780>.
 #[derive(Clone, Debug)]
@@ -39,11 +40,11 @@ impl MovingAverage {
         Ok(())
     }
 
-    pub(crate) fn save(&self, checkpoint: &Path) -> Result<()> {
-        Ok(self.teacher.model().save(checkpoint.join(TEACHER))?)
+    pub(crate) fn save(&self, checkpoint: &Path, shard_bytes: u64) -> Result<()> {
+        student::save(self.teacher.model(), &checkpoint.join(TEACHER), shard_bytes)
     }
 
     pub(crate) fn load(&self, checkpoint: &Path) -> Result<()> {
-        Ok(self.teacher.model().reload(checkpoint.join(TEACHER))?)
+        student::reload(self.teacher.model(), &checkpoint.join(TEACHER))
     }
 }

@@ -15,8 +15,10 @@ pub enum Event<'a> {
         student: &'a str,
         /// The teacher's name.
         teacher: Option<&'a str>,
-        /// The student's trainable values.
+        /// Values in the student's weights.
         parameters: usize,
+        /// Values that are trained: all of them, or those of its adapters.
+        trained: usize,
     },
     /// The run goes on after this step.
     Resumed {

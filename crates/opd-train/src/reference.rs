@@ -1,7 +1,7 @@
 use candle_core::{DType, Device};
 use opd_models::{CausalLm, Tokenizer};
 
-use crate::{Error, Result, config::TrainConfig};
+use crate::{Error, Result, config::TrainConfig, student};
 
 /// The start policy: the student before training, or the one that is named.
 pub(crate) fn load(
@@ -11,7 +11,7 @@ pub(crate) fn load(
     device: &Device,
 ) -> Result<CausalLm> {
     let Some(path) = &config.student.reference else {
-        return Ok(CausalLm::load(&config.student.path, DType::F32, device)?);
+        return student::start(config, student, device);
     };
     tokenizer.check_same(&Tokenizer::load(path)?)?;
     let reference = CausalLm::load(path, DType::F32, device)?;

@@ -1,8 +1,11 @@
 use opd_batch::RolloutBatch;
 use opd_loss::{CrossEntropy, LossBatch, Metric, Objective, ObjectiveInputs};
-use opd_models::{Checkpointing, Gradients};
+use opd_models::Gradients;
 
-use crate::{Error, Result, TokenizedPrompts, Trainer, micro_batches, scoring::sequences};
+use crate::{
+    Error, Result, TokenizedPrompts, Trainer, checkpointing::checkpointing, micro_batches,
+    scoring::sequences,
+};
 
 /// Supervised fine-tuning that is mixed into another loss.
 #[derive(Clone, Debug)]
@@ -62,14 +65,11 @@ impl Trainer {
             return Ok(all);
         }
         let weighted = whole.part(&rows, &self.parts.aggregation)?;
-        let checkpointing = match self.config.optimizer.activation_checkpointing {
-            true => Checkpointing::PerLayer,
-            false => Checkpointing::Off,
-        };
         for run in micro_batches(batch, &rows, self.config.optimizer.token_budget) {
             let within: Vec<usize> = run.iter().map(|row| row - rows[0]).collect();
             let micro = weighted.select(&within)?;
             let packed = self.student.pack(&sequences(batch, &run))?;
+            let checkpointing = checkpointing(&self.config.optimizer, &self.student, &packed);
             let output =
                 self.student.differentiate(&packed, checkpointing, gradients, |hidden, head| {
                     let temperature = self.config.rollout.temperature;

@@ -20,6 +20,7 @@ use crate::{
     Result, TeacherNames,
     config::{ConfigError, DistillationConfig, TeacherConfig, TeacherKind, TrainConfig},
     run::{Checkpoint, RunDir},
+    student,
 };
 
 /// Who scores a run's samples.
@@ -74,7 +75,8 @@ impl Teachers {
                     Arc::new(ReplayTeacher::new(journal.clone(), identity)?)
                 }
                 (kind, _) if kind.is_in_process() => {
-                    let loaded = Arc::new(in_process_teacher(config, teacher, device)?);
+                    let loaded =
+                        Arc::new(in_process_teacher(config, teacher, demands.student, device)?);
                     match &across {
                         None => {
                             loaded.check_student(demands.student, demands.longest)?;
@@ -130,16 +132,23 @@ impl Teachers {
 
 /// A model in this process: one that is named, or one that is made of the student.
 ///
-/// The frozen start weights stand for the student with its adapters off, as there are none.
+/// Where the student has adapters, those made of it share its weights.
 fn in_process_teacher(
     config: &TrainConfig,
     teacher: &TeacherConfig,
+    student: &CausalLm,
     device: &Device,
 ) -> Result<InProcessTeacher> {
-    let start = || InProcessTeacher::load(&config.student.path, DType::F32, device);
     Ok(match teacher.kind {
-        TeacherKind::Start => start()?.named("the student before training"),
-        TeacherKind::Ema => start()?.named("the student's moving average"),
+        TeacherKind::Start => InProcessTeacher::new(student::start(config, student, device)?)
+            .named("the student before training"),
+        TeacherKind::Ema => {
+            let own = match student.lora() {
+                Some(_) => student.with_own_adapter()?,
+                None => student::start(config, student, device)?,
+            };
+            InProcessTeacher::new(own).named("the student's moving average")
+        }
         _ => InProcessTeacher::load(dir(teacher)?, DType::F32, device)?,
     })
 }

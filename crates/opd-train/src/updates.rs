@@ -5,11 +5,12 @@ use std::borrow::Cow;
 use candle_core::{DType, Tensor};
 use opd_batch::{Author, RolloutBatch};
 use opd_loss::{LossBatch, Metric, ObjectiveInputs, ObjectiveOutput, TeacherStates};
-use opd_models::{Checkpointing, Gradients};
+use opd_models::Gradients;
 use rayon::prelude::*;
 
 use crate::{
     Critic, LearningRate, Result, Trainer, ValueTargets,
+    checkpointing::checkpointing,
     critic::CriticGradients,
     micro_batches,
     scoring::{sequences, teacher_sequences},
@@ -176,10 +177,7 @@ impl Trainer {
             Some(teacher) => Some(teacher.states(&teacher_sequences(batch, rows))?),
             None => None,
         };
-        let checkpointing = match self.config.optimizer.activation_checkpointing {
-            true => Checkpointing::PerLayer,
-            false => Checkpointing::Off,
-        };
+        let checkpointing = checkpointing(&self.config.optimizer, &self.student, &packed);
         let Sums { student: of_student, critic: of_critic } = gradients;
         let learns = self.critic.as_ref().zip(targets);
         let beside = learns.zip(of_critic.as_mut());

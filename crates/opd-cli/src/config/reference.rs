@@ -4,7 +4,9 @@
 
 use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
 
-use opd_train::config::{DistillationConfig, TeacherConfig, TrainConfig, WandbConfig};
+use opd_train::config::{
+    DistillationConfig, LoraConfig, StudentConfig, TeacherConfig, TrainConfig, WandbConfig,
+};
 use toml::Value;
 
 use crate::{config::Shape, flags::flag_of};
@@ -195,7 +197,9 @@ fn made() -> (String, Vec<String>) {
     let mut found = BTreeMap::new();
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../opd-train/src/config");
     items(&config, &mut found);
+    let student = StudentConfig { lora: Some(LoraConfig::default()), ..StudentConfig::default() };
     let defaults = TrainConfig {
+        student,
         distillation: Some(DistillationConfig::default()),
         wandb: Some(WandbConfig::default()),
         ..TrainConfig::default()

@@ -13,6 +13,9 @@ pub(super) struct CheckpointFlags {
     /// Checkpoints that are kept, beside the best
     #[arg(long, value_name = "N")]
     keep_last: Option<usize>,
+    /// Bytes of one weight file, beyond which weights are cut into several
+    #[arg(long, value_name = "BYTES")]
+    max_shard_bytes: Option<u64>,
     /// What to do when the KL explodes, or the entropy or the length collapses
     #[arg(long, value_name = "ACTION", value_parser = choices::<StopAction>())]
     stop_action: Option<StopAction>,

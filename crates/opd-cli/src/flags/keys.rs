@@ -5,6 +5,11 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("seed", "seed"),
     ("student.path", "hf-checkpoint"),
     ("student.reference", "ref-load"),
+    ("student.lora.rank", "lora-rank"),
+    ("student.lora.alpha", "lora-alpha"),
+    ("student.lora.target_modules", "lora-target-modules"),
+    ("student.lora.rslora", "lora-rslora"),
+    ("student.lora.adapter", "lora-adapter"),
     ("data.train", "prompt-data"),
     ("data.validation", "validation-prompt-data"),
     ("data.test", "eval-prompt-data"),
@@ -96,7 +101,9 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("sft.data", "sft-data"),
     ("optimizer.lr", "lr"),
     ("optimizer.warmup", "lr-warmup"),
+    ("optimizer.warmup_fraction", "lr-warmup-fraction"),
     ("optimizer.schedule", "lr-schedule"),
+    ("optimizer.decay_updates", "lr-decay-iters"),
     ("optimizer.min_lr_ratio", "min-lr-ratio"),
     ("optimizer.beta1", "adam-beta1"),
     ("optimizer.beta2", "adam-beta2"),
@@ -118,6 +125,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("evaluation.teacher", "eval-teacher"),
     ("checkpoints.interval", "save-interval"),
     ("checkpoints.keep_last", "keep-last"),
+    ("checkpoints.max_shard_bytes", "max-shard-bytes"),
     ("stop.action", "stop-action"),
     ("wandb.project", "wandb-project"),
     ("wandb.group", "wandb-group"),
@@ -132,7 +140,7 @@ pub(crate) fn flag_of(key: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, FromArgMatches};
-    use opd_train::config::{DistillationConfig, TrainConfig};
+    use opd_train::config::{DistillationConfig, LoraConfig, TrainConfig};
     use toml::Value;
 
     use super::*;
@@ -181,7 +189,8 @@ mod tests {
         start.data.chat_template = true;
         start.objective.allow_biased = true;
         start.objective.kl_loss_unbiased = true;
-        start.optimizer.activation_checkpointing = true;
+        start.optimizer.activation_checkpointing = Some(true);
+        start.student.lora = Some(LoraConfig { rslora: true, ..LoraConfig::default() });
         let before = Value::try_from(&start).unwrap();
         for (key, flag) in KEYS {
             let (text, expected) = sample(key, shape_at(&shape, key), at(&before, key));

@@ -9,6 +9,7 @@ mod given;
 mod help;
 mod keys;
 mod logging;
+mod lora;
 mod objective;
 mod optimizer;
 mod parse;
@@ -28,6 +29,7 @@ use self::{
     distillation::DistillationFlags,
     evaluation::EvaluationFlags,
     logging::LoggingFlags,
+    lora::LoraFlags,
     objective::ObjectiveFlags,
     optimizer::OptimizerFlags,
     rollout::RolloutFlags,
@@ -65,6 +67,8 @@ pub(crate) struct TrainArgs {
     pub(crate) run: RunFlags,
     #[command(flatten)]
     data: DataFlags,
+    #[command(flatten)]
+    lora: LoraFlags,
     #[command(flatten)]
     distillation: DistillationFlags,
     #[command(flatten)]
@@ -107,6 +111,7 @@ impl TrainArgs {
         let mut given = Table::new();
         gather(&self.run, &mut given)?;
         gather(&self.data, &mut given)?;
+        gather(&self.lora, &mut given)?;
         gather(&self.distillation, &mut given)?;
         gather(&self.rollout, &mut given)?;
         gather(&self.objective, &mut given)?;

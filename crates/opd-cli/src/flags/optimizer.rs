@@ -13,9 +13,15 @@ pub(super) struct OptimizerFlags {
     /// Updates over which the learning rate rises from 0
     #[arg(long, value_name = "N")]
     lr_warmup: Option<u64>,
+    /// The same as a fraction of the schedule
+    #[arg(long, value_name = "X")]
+    lr_warmup_fraction: Option<f64>,
     /// What the learning rate does after that
     #[arg(long, value_name = "NAME", value_parser = choices::<Schedule>())]
     lr_schedule: Option<Schedule>,
+    /// Updates that the schedule spans; the whole run without
+    #[arg(long, value_name = "N")]
+    lr_decay_iters: Option<u64>,
     /// The schedule ends at this fraction of --lr
     #[arg(long, value_name = "X")]
     min_lr_ratio: Option<f64>,
@@ -44,7 +50,8 @@ pub(super) struct OptimizerFlags {
     /// models, whose single operations are too short to share among threads
     #[arg(long, value_name = "N")]
     micro_batches_at_once: Option<usize>,
-    /// Compute each layer twice and keep less of it
+    /// Compute each layer twice and keep less of it; without, where layers would keep more than
+    /// 2 GiB
     #[arg(
         long,
         value_name = "BOOL",

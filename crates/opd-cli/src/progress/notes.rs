@@ -8,10 +8,14 @@ use crate::{
 /// The line that an event is worth on any screen.
 pub(super) fn note(event: &Event<'_>) -> Option<String> {
     match event {
-        Event::Loaded { student, teacher, parameters } => {
+        Event::Loaded { student, teacher, parameters, trained } => {
             let teacher = teacher.map_or(String::new(), |teacher| format!("\nteacher: {teacher}"));
+            let adapters = match trained == parameters {
+                true => String::new(),
+                false => format!(", {} trained in adapters", count(*trained as u64)),
+            };
             let parameters = count(*parameters as u64);
-            Some(format!("student: {student} ({parameters} parameters){teacher}"))
+            Some(format!("student: {student} ({parameters} parameters{adapters}){teacher}"))
         }
         Event::Resumed { step } => Some(format!("going on after step {}", count(*step))),
         Event::Evaluated { who, evaluation } => {

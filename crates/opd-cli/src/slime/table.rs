@@ -201,15 +201,9 @@ const RULES: &[Rule] = &[
     only(&["update-weights-interval"], &["1"], "every step is sampled with the newest weights"),
     // The optimizer.
     refused(
-        &[
-            "lr-warmup-fraction",
-            "lr-decay-iters",
-            "lr-wsd-*",
-            "lr-decay-samples",
-            "lr-warmup-samples",
-        ],
-        "the schedule spans the whole run; use --lr-warmup-iters and --lr-decay-style, or \
-         --lr-schedule",
+        &["lr-wsd-*", "lr-decay-samples", "lr-warmup-samples"],
+        "the schedule counts updates; use --lr-warmup-iters or --lr-warmup-fraction, \
+         --lr-decay-iters and --lr-decay-style",
     ),
     only(&["lr-warmup-init"], &["0", "0.0"], "the learning rate rises from 0"),
     only(&["weight-decay-incr-style"], &["constant"], "weight decay is constant"),

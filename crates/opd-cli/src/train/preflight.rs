@@ -24,6 +24,8 @@ pub(super) fn check(config: &TrainConfig) -> anyhow::Result<()> {
         let step = named.step.is_some();
         named.path.as_deref().filter(|_| !step).map_or(Ok(()), |dir| model("teacher.path", dir))?;
     }
+    let adapter = config.student.lora.as_ref().and_then(|lora| lora.adapter.as_deref());
+    adapter.map_or(Ok(()), self::adapter)?;
     critic(&config.objective.critic)?;
     file("data.train", &data.train)?;
     for (key, path) in [
@@ -34,6 +36,17 @@ pub(super) fn check(config: &TrainConfig) -> anyhow::Result<()> {
         path.as_deref().map_or(Ok(()), |path| file(key, path))?;
     }
     Ok(())
+}
+
+fn adapter(dir: &Path) -> anyhow::Result<()> {
+    if dir.join("adapter_config.json").is_file() {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "{} holds no adapter_config.json; name a directory of peft's, or `adapter` of a run with \
+         --lora-rank",
+        place("student.lora.adapter", dir)
+    )))
 }
 
 fn critic(config: &CriticConfig) -> anyhow::Result<()> {
@@ -84,6 +97,10 @@ fn model(key: &str, dir: &Path) -> anyhow::Result<()> {
             dir.join("model").display(),
             dir.join("checkpoints/step-N").display()
         ),
+        _ if dir.join("adapter_config.json").is_file() => {
+            "holds adapters, and no model: name the model below them, and them with --lora-adapter"
+                .to_owned()
+        }
         _ if dir.is_dir() => "holds no config.json: it is not a model directory".to_owned(),
         _ => "is not a directory; name one with config.json and weights".to_owned(),
     };

@@ -1,6 +1,7 @@
 //! The built `opd` as a user meets it: exit codes, messages, files.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod adapters;
 mod command;
 mod configuration;
 mod distillation;

@@ -10,8 +10,9 @@ use super::{load, sequences, tokens};
 #[test]
 fn a_cached_forward_has_the_bits_of_the_packed_one() {
     for golden in GoldenModel::all() {
-        for dtype in [DType::F32, DType::F64] {
+        for (dtype, adapted) in [(DType::F32, false), (DType::F64, false), (DType::F32, true)] {
             let model = load(&golden.dir, dtype);
+            let model = if adapted { super::lora::adapted(model) } else { model };
             let cache = KvCache::new(model.config(), 40, dtype, &Device::Cpu).unwrap();
             // Two responses to one prompt: its rows, then the slots' rows with a gap.
             let prompt = tokens(5, 1);

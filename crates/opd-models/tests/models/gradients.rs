@@ -8,7 +8,7 @@ use opd_testkit::{GoldenModel, ModelDir, host, numbers, tensor};
 use super::{Pair, eight, gradient, norm};
 
 /// Random models in f64 of each kind, their biases and norms moved off 0 and 1.
-fn variants() -> Vec<(String, CausalLm)> {
+pub(super) fn variants() -> Vec<(String, CausalLm)> {
     let mut models = Vec::new();
     for name in ["qwen3_tied", "qwen2_tied", "llama_tied"] {
         for tied in [true, false] {
@@ -36,7 +36,7 @@ fn variants() -> Vec<(String, CausalLm)> {
     models
 }
 
-fn loss(model: &CausalLm, pairs: &[Pair], weights: &[f64]) -> f64 {
+pub(super) fn loss(model: &CausalLm, pairs: &[Pair], weights: &[f64]) -> f64 {
     let packed = model.pack(&super::sequences(pairs)).unwrap();
     let scores = model.token_logprobs(&packed, 0.9).unwrap();
     let tokens = host(&scores.logprobs).into_iter().zip(host(&scores.entropy));

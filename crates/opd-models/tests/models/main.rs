@@ -9,6 +9,7 @@ mod fuzz;
 mod gguf;
 mod gradients;
 mod invariance;
+mod lora;
 mod mixture;
 mod refusal;
 mod saving;

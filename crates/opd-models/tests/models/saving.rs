@@ -164,3 +164,57 @@ fn a_directory_that_cannot_be_written_is_named() {
     let expected = format!("{}: cannot make the directory", file.join("below").display());
     assert_eq!(error.to_string(), expected);
 }
+
+fn files(dir: &std::path::Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn weights_above_the_limit_are_cut_and_read_again() {
+    let golden = GoldenModel::load("llama3_rope_untied");
+    let model = load(&golden.dir, DType::F32);
+    let target = tempfile::tempdir().unwrap();
+    let dir = target.path().join("cut");
+    model.save_sharded(&dir, 100_000).unwrap();
+    let index = json_of(&dir.join("model.safetensors.index.json"));
+    assert_eq!(index["metadata"]["total_size"], model.n_weights() * 4);
+    let map = index["weight_map"].as_object().unwrap();
+    let mut shards: Vec<&str> = map.values().map(|name| name.as_str().unwrap()).collect();
+    shards.sort_unstable();
+    shards.dedup();
+    let n = shards.len();
+    assert!(n > 4, "{shards:?}");
+    let expected = (1..=n).map(|i| format!("model-{i:05}-of-{n:05}.safetensors"));
+    assert_eq!(shards, expected.collect::<Vec<_>>());
+    for shard in &shards {
+        let tensors = candle_core::safetensors::load(dir.join(shard), &Device::Cpu).unwrap();
+        let bytes: usize = tensors.values().map(|tensor| 4 * tensor.elem_count()).sum();
+        assert!(bytes <= 100_000 || tensors.len() == 1, "{shard}: {bytes}");
+        assert!(tensors.keys().all(|name| map[name] == **shard));
+    }
+    assert_eq!(logprobs(&load(&dir, DType::F32), &eight(), 1.0), logprobs(&model, &eight(), 1.0));
+
+    // Whatever was there before, one form is left.
+    model.save(&dir).unwrap();
+    assert_eq!(files(&dir), ["config.json", "generation_config.json", "model.safetensors"]);
+    model.save_sharded(&dir, 400_000).unwrap();
+    let names = files(&dir);
+    assert!(!names.contains(&"model.safetensors".into()) && names.len() == 5, "{names:?}");
+    assert_eq!(logprobs(&load(&dir, DType::F32), &eight(), 1.0), logprobs(&model, &eight(), 1.0));
+    assert_eq!(files(target.path()), ["cut"], "nothing is left aside");
+}
+
+#[test]
+fn a_directory_that_fails_half_way_does_not_appear() {
+    let source = ModelDir::copy(&GoldenModel::load("qwen3_tied").dir);
+    let model = load(source.path(), DType::F32);
+    // A companion that cannot be copied ends the save after the weights are written.
+    fs::create_dir(source.path().join("vocab.json")).unwrap();
+    let target = tempfile::tempdir().unwrap();
+    let error = model.save(target.path().join("model")).unwrap_err().to_string();
+    assert!(error.ends_with("vocab.json: cannot read"), "{error}");
+    assert!(files(target.path()).is_empty());
+}

@@ -6,6 +6,7 @@ mod data;
 mod distillation;
 mod error;
 mod evaluation;
+mod lora;
 mod mix;
 mod objective;
 mod optimizer;
@@ -30,6 +31,7 @@ pub use self::{
     distillation::DistillationConfig,
     error::ConfigError,
     evaluation::EvaluationConfig,
+    lora::LoraConfig,
     mix::{MixBy, MixConfig},
     objective::{
         AggregationKind, BaselineKind, ClipConfig, CorrectionConfig, CorrectionGrain,

@@ -37,8 +37,14 @@ pub struct OptimizerConfig {
     pub clip_grad: Option<f64>,
     /// Updates over which the learning rate rises from 0.
     pub warmup: u64,
+    /// The same as a fraction of the updates that the schedule spans, instead of `warmup`.
+    pub warmup_fraction: f64,
     /// What it does then.
     pub schedule: Schedule,
+    /// Updates that the schedule spans, warm-up included; the whole run without. After them the
+    /// learning rate stays where it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decay_updates: Option<u64>,
     /// The schedule ends at this fraction of the peak.
     pub min_lr_ratio: f64,
     /// Optimizer steps per rollout batch, each on an equal part of it.
@@ -48,8 +54,11 @@ pub struct OptimizerConfig {
     /// Forwards and backwards computed side by side, each into gradients of its own, which are
     /// then added in order: threads have less to wait for, at the price of that much memory.
     pub micro_batches_at_once: usize,
-    /// Keep each layer's input alone and compute the layer again in the backward.
-    pub activation_checkpointing: bool,
+    /// Keep each layer's input alone and compute the layer again in the backward: the same
+    /// result for less memory and a third more time. Without, where what layers would keep is
+    /// more than 2 GiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activation_checkpointing: Option<bool>,
 }
 
 impl Default for OptimizerConfig {
@@ -62,12 +71,14 @@ impl Default for OptimizerConfig {
             weight_decay: 0.0,
             clip_grad: Some(1.0),
             warmup: 0,
+            warmup_fraction: 0.0,
             schedule: Schedule::Constant,
+            decay_updates: None,
             min_lr_ratio: 0.0,
             updates_per_batch: 1,
             token_budget: 8192,
             micro_batches_at_once: 1,
-            activation_checkpointing: false,
+            activation_checkpointing: None,
         }
     }
 }
@@ -85,6 +96,19 @@ impl OptimizerConfig {
         }
         let ratio = self.min_lr_ratio;
         check((0.0..=1.0).contains(&ratio), "optimizer.min_lr_ratio", "from 0 to 1", ratio)?;
+        let fraction = self.warmup_fraction;
+        let expected = "at least 0 and under 1";
+        check((0.0..1.0).contains(&fraction), "optimizer.warmup_fraction", expected, fraction)?;
+        if fraction > 0.0 && self.warmup > 0 {
+            return Err(ConfigError::Conflict {
+                what: "optimizer.warmup and optimizer.warmup_fraction both say how long the learning rate rises".into(),
+                remedy: "give one of --lr-warmup and --lr-warmup-fraction",
+            });
+        }
+        if let Some(span) = self.decay_updates {
+            let expected = "more than the updates of the warm-up";
+            check(span > self.warmup, "optimizer.decay_updates", expected, span)?;
+        }
         at_least_one("optimizer.updates_per_batch", self.updates_per_batch as u64)?;
         at_least_one("optimizer.token_budget", self.token_budget as u64)?;
         at_least_one("optimizer.micro_batches_at_once", self.micro_batches_at_once as u64)

@@ -25,6 +25,7 @@ impl TrainConfig {
             .chain(self.sft.data.as_mut())
             .chain(self.reward.api_key_file.as_mut())
             .chain(self.student.reference.as_mut())
+            .chain(self.student.lora.as_mut().and_then(|lora| lora.adapter.as_mut()))
             .chain(self.objective.critic.path.as_mut())
             .chain(teacher)
             .chain(teachers)

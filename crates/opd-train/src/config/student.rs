@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
+use super::{ConfigError, LoraConfig};
 
 /// The model that is trained.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -14,6 +14,9 @@ pub struct StudentConfig {
     /// Face directory of the same tokenizer; the student before training without.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<PathBuf>,
+    /// Trains adapters instead of the weights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
 }
 
 impl StudentConfig {
@@ -22,6 +25,6 @@ impl StudentConfig {
             let remedy = "name the student's model directory with --hf-checkpoint DIR";
             return Err(ConfigError::Missing { key: "student.path", remedy });
         }
-        Ok(())
+        self.lora.as_ref().map_or(Ok(()), LoraConfig::validate)
     }
 }

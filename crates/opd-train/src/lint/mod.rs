@@ -7,6 +7,7 @@
 mod combinations;
 mod gradient;
 mod groups;
+mod lora;
 mod own_teacher;
 mod reference_kl;
 mod sampling;
@@ -94,6 +95,7 @@ pub const RULES: &[Rule] = &[
     refuse("own-teacher-agrees", own_teacher::agrees),
     refuse("ema-never-moves", own_teacher::never_moves),
     warn("ema-decay-not-read", own_teacher::decay_not_read),
+    warn("lora-learning-rate", lora::learning_rate),
     refuse("top-1-renormalised", top_k::one_renormalised),
     refuse("top-k-truncated", top_k::truncated),
     refuse("single-sample-group", groups::single_sample),

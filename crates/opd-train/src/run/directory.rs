@@ -22,7 +22,7 @@ const ROLLOUTS: &str = "rollouts";
 const INPUTS: &str = "inputs";
 
 /// All that a run writes into its directory; what `--overwrite` may remove.
-const ENTRIES: [&str; 12] = [
+const ENTRIES: [&str; 13] = [
     lock::NAME,
     CONFIG,
     INPUTS,
@@ -34,6 +34,7 @@ const ENTRIES: [&str; 12] = [
     ROLLOUTS,
     CHECKPOINTS,
     "model",
+    "adapter",
     "critic",
 ];
 
@@ -194,6 +195,11 @@ impl RunDir {
     /// The final model, `model/`.
     pub fn model(&self) -> PathBuf {
         self.path.join("model")
+    }
+
+    /// The final adapters of a run with LoRA, in the format of `peft`.
+    pub fn adapter(&self) -> PathBuf {
+        self.path.join("adapter")
     }
 
     /// The final critic, `critic/`, of runs that have one.

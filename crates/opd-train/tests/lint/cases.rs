@@ -2,10 +2,11 @@
 
 use opd_train::config::{
     AggregationKind, CorrectionKind, CriticKind, DistillationConfig, EstimatorKind, KlKind,
-    LossKind, OldLogprobs, ResponseSource, TailKind, TeacherKind, TrainConfig, TruncatedKind,
+    LoraConfig, LossKind, OldLogprobs, ResponseSource, TailKind, TeacherKind, TrainConfig,
+    TruncatedKind,
 };
 
-use crate::{authors, critics, groups, losses, own_teachers, signals, tokenizers};
+use crate::{adapters, authors, critics, groups, losses, own_teachers, signals, tokenizers};
 
 /// A rule's name, what sets it off, and what would have gone wrong.
 pub(crate) type Case = (&'static str, fn(&mut TrainConfig), fn());
@@ -78,6 +79,14 @@ pub(crate) const CASES: &[Case] = &[
         "ema-decay-not-read",
         |config| distillation(config).ema_decay = 0.5,
         own_teachers::a_frozen_teacher_does_not_follow,
+    ),
+    (
+        "lora-learning-rate",
+        |config| {
+            let lora = LoraConfig { rank: Some(16), ..LoraConfig::default() };
+            (config.student.lora, config.optimizer.lr) = (Some(lora), 1e-6);
+        },
+        adapters::a_rate_for_weights_moves_adapters_little,
     ),
     (
         "top-1-renormalised",

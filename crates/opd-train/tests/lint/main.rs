@@ -3,6 +3,7 @@
 //! Expectations are exact sums over a small vocabulary: no sampling.
 #![allow(clippy::unwrap_used)]
 
+mod adapters;
 mod authors;
 mod cases;
 mod critics;

@@ -1,0 +1,118 @@
+use crate::{Checkpointing, LoraConfig, LoraTarget, ModelConfig};
+
+/// Bytes of a value: weights and everything that is computed of them are f32.
+const VALUE: u64 = 4;
+
+/// What a model takes of memory, in bytes, from its config alone.
+///
+/// Per-token numbers follow the forward and the backward tensor by tensor: what lives at the
+/// same time is counted, and nothing else. Buffers of matrix products are not (a few MB).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Footprint {
+    layers: u64,
+    hidden: u64,
+    inner: u64,
+    vocab: u64,
+    heads: u64,
+    queries: u64,
+    /// Queries, keys and values together.
+    fused: u64,
+    keys: u64,
+    weights: u64,
+}
+
+impl Footprint {
+    /// Of a model with this config.
+    pub fn of(config: &ModelConfig) -> Self {
+        let [layers, hidden, inner, vocab, heads, key_heads, head] = [
+            config.n_layers,
+            config.hidden_size,
+            config.intermediate_size,
+            config.vocab_size,
+            config.n_heads,
+            config.n_kv_heads,
+            config.head_dim,
+        ]
+        .map(|n| n as u64);
+        let (queries, keys) = (heads * head, key_heads * head);
+        let fused = queries + 2 * keys;
+        let biases = u64::from(config.qkv_bias) * fused
+            + u64::from(config.output_bias) * hidden
+            + u64::from(config.mlp_bias) * (2 * inner + hidden);
+        let norms = 2 * hidden + u64::from(config.qk_norm()) * 2 * head;
+        let matrices = fused * hidden + queries * hidden + 3 * inner * hidden;
+        let tables = if config.tie_word_embeddings { 1 } else { 2 };
+        let weights = layers * (matrices + biases + norms) + tables * vocab * hidden + hidden;
+        Self { layers, hidden, inner, vocab, heads, queries, fused, keys, weights }
+    }
+
+    /// All weights.
+    pub fn weights(&self) -> u64 {
+        VALUE * self.weights
+    }
+
+    /// The embedding table, or the head: the largest tensor of most models.
+    pub fn table(&self) -> u64 {
+        VALUE * self.vocab * self.hidden
+    }
+
+    /// The weights of one layer.
+    pub fn layer(&self) -> u64 {
+        VALUE * (self.fused + self.queries + 3 * self.inner) * self.hidden
+    }
+
+    /// Adapters on every layer.
+    pub fn adapters(&self, config: &LoraConfig) -> u64 {
+        let sizes = config.targets.iter().map(|target| match target {
+            LoraTarget::QProj => self.hidden + self.queries,
+            LoraTarget::KProj | LoraTarget::VProj => self.hidden + self.keys,
+            LoraTarget::OProj => self.queries + self.hidden,
+            LoraTarget::GateProj | LoraTarget::UpProj => self.hidden + self.inner,
+            LoraTarget::DownProj => self.inner + self.hidden,
+        });
+        VALUE * self.layers * config.rank as u64 * sizes.sum::<u64>()
+    }
+
+    /// Intermediate tensors of one layer, a token.
+    fn layer_per_token(&self) -> u64 {
+        VALUE * (4 * self.hidden + 2 * self.fused + self.queries + self.heads + 3 * self.inner)
+    }
+
+    /// What a training forward keeps of a token for its backward, all layers together.
+    pub fn kept_per_token(&self, checkpointing: Checkpointing) -> u64 {
+        match checkpointing {
+            Checkpointing::Off => self.layers * self.layer_per_token(),
+            Checkpointing::PerLayer => self.layers * VALUE * self.hidden,
+        }
+    }
+
+    /// What a forward that keeps nothing needs of a token while it is in a layer.
+    pub fn forward_per_token(&self) -> u64 {
+        self.layer_per_token() + VALUE * 2 * self.hidden
+    }
+
+    /// What the backward of a layer needs of a token beside what was kept: gradients of the
+    /// layer's tensors and, if it is computed again, these.
+    pub fn backward_per_token(&self, checkpointing: Checkpointing) -> u64 {
+        let gradients = VALUE * (5 * self.hidden + 3 * self.inner + self.queries + 2 * self.fused);
+        match checkpointing {
+            Checkpointing::Off => gradients,
+            Checkpointing::PerLayer => gradients + self.layer_per_token(),
+        }
+    }
+
+    /// A hidden state.
+    pub fn hidden_per_token(&self) -> u64 {
+        VALUE * self.hidden
+    }
+
+    /// Logits of a token.
+    pub fn logits_per_token(&self) -> u64 {
+        VALUE * self.vocab
+    }
+
+    /// Keys and values of a token in the cache.
+    pub fn cache_per_token(&self) -> u64 {
+        VALUE * self.layers * 2 * self.keys
+    }
+}
