@@ -15,6 +15,7 @@ mod lint;
 mod log;
 mod model;
 mod number;
+mod plan;
 mod progress;
 mod records;
 mod sampling;
@@ -29,7 +30,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     check_teacher::CheckTeacherArgs, eval::EvalArgs, failure::Failure, flags::TrainArgs,
-    generate::GenerateArgs, score::ScoreArgs, serve::ServeArgs,
+    generate::GenerateArgs, plan::PlanArgs, score::ScoreArgs, serve::ServeArgs,
 };
 
 /// Training frees and takes the same large buffers at every step; the system's allocator gives
@@ -64,6 +65,7 @@ enum Command {
         opd lint                                   the bundled default job\n  \
         opd lint --config job.toml --loss jsd      that of a file, with a change")]
     Lint(Box<TrainArgs>),
+    Plan(Box<PlanArgs>),
     Eval(EvalArgs),
     Generate(GenerateArgs),
     Score(ScoreArgs),
@@ -100,6 +102,7 @@ fn run(command: Command, matches: &ArgMatches) -> anyhow::Result<()> {
             train::train(&args, &given)
         }
         Command::Lint(args) => lint::lint(&args),
+        Command::Plan(args) => plan::plan(&args),
         Command::Eval(args) => eval::eval(&args),
         Command::Generate(args) => generate::generate(&args),
         Command::Score(args) => score::score(&args),

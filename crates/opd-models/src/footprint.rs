@@ -46,6 +46,11 @@ impl Footprint {
         Self { layers, hidden, inner, vocab, heads, queries, fused, keys, weights }
     }
 
+    /// Number of layers.
+    pub fn layers(&self) -> u64 {
+        self.layers
+    }
+
     /// All weights.
     pub fn weights(&self) -> u64 {
         VALUE * self.weights

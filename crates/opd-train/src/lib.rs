@@ -22,6 +22,7 @@ mod moving_average;
 mod observer;
 mod parts;
 mod pass_at_k;
+pub mod plan;
 mod prompts;
 mod reference;
 pub mod report;

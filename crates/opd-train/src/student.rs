@@ -33,16 +33,18 @@ pub(crate) fn start(config: &TrainConfig, student: &CausalLm, device: &Device) -
 
 /// Writes what training has changed of a model: its adapters, or all weights.
 pub(crate) fn save(model: &CausalLm, dir: &Path, shard_bytes: u64) -> Result<()> {
-    Ok(match model.lora() {
+    match model.lora() {
         Some(_) => model.save_adapter(dir)?,
         None => model.save_sharded(dir, shard_bytes)?,
-    })
+    }
+    Ok(())
 }
 
 /// Takes over what [`save`] wrote.
 pub(crate) fn reload(model: &CausalLm, dir: &Path) -> Result<()> {
-    Ok(match model.lora() {
+    match model.lora() {
         Some(_) => model.reload_adapter(dir)?,
         None => model.reload(dir)?,
-    })
+    }
+    Ok(())
 }

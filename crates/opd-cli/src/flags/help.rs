@@ -4,7 +4,7 @@ use toml::Value;
 
 use crate::{flags::keys::KEYS, train::default_job};
 
-/// Adds the key in the file and the defaults to the help of each flag of `opd train` and `opd lint`, and
+/// Adds the key in the file and the defaults to the help of each flag of `opd train` and its kin, and
 /// lets every flag take a negative number, so that its own message refuses it.
 pub(crate) fn with_keys_and_defaults(cli: Command) -> Command {
     let cli = cli.mut_subcommands(|command| {
@@ -21,7 +21,7 @@ pub(crate) fn with_keys_and_defaults(cli: Command) -> Command {
         general.remove("steps");
     }
     let bundled = default_job().ok().and_then(|job| Value::try_from(job).ok());
-    ["train", "lint"].into_iter().fold(cli, |cli, name| {
+    ["train", "lint", "plan"].into_iter().fold(cli, |cli, name| {
         cli.mut_subcommand(name, |command| {
             KEYS.iter().fold(command, |command, (key, flag)| {
                 let id = flag.replace('-', "_");

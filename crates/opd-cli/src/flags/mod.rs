@@ -94,8 +94,8 @@ pub(crate) struct TrainArgs {
 impl TrainArgs {
     /// Whether the run is the user's own, by a flag that names a model, data or a teacher.
     pub(crate) fn names_own_job(&self) -> anyhow::Result<bool> {
-        let own =
-            |key: &str| ["student.", "data.", "distillation."].iter().any(|t| key.starts_with(t));
+        let named = ["student.path", "student.reference", "data.", "distillation."];
+        let own = |key: &str| named.iter().any(|start| key.starts_with(start));
         Ok(self.distillation.use_opd || self.settings()?.iter().any(|setting| own(setting.key)))
     }
 

@@ -31,7 +31,7 @@ pub(crate) struct Translated {
     pub(crate) notes: Vec<String>,
 }
 
-/// Translates the command line of `opd train` and `opd lint`; `cli` knows our own flags.
+/// Translates the command line of `opd train`, `opd lint` and `opd plan`; `cli` knows our own flags.
 ///
 /// # Errors
 ///
@@ -39,7 +39,7 @@ pub(crate) struct Translated {
 /// its arguments refuses.
 pub(crate) fn translate(words: Vec<OsString>, cli: &Command) -> anyhow::Result<Translated> {
     let texts: Option<Vec<&str>> = words.iter().map(|word| word.to_str()).collect();
-    let Some([program, command @ ("train" | "lint"), rest @ ..]) = texts.as_deref() else {
+    let Some([program, command @ ("train" | "lint" | "plan"), rest @ ..]) = texts.as_deref() else {
         return Ok(Translated { words, notes: Vec::new() });
     };
     let own = own_flags(cli, command);

@@ -35,7 +35,7 @@ pub(super) fn check(config: &TrainConfig) -> anyhow::Result<()> {
 }
 
 /// Writes bundled inputs below `run` if any is used, and puts their paths in place.
-pub(super) fn place(config: &mut TrainConfig, run: &Path) -> anyhow::Result<()> {
+pub(crate) fn place(config: &mut TrainConfig, run: &Path) -> anyhow::Result<()> {
     if config.paths_mut().all(|path| name(path).is_none()) {
         return Ok(());
     }

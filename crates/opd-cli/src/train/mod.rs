@@ -11,7 +11,10 @@ mod table;
 use candle_core::Device;
 use opd_train::{Job, Outcome};
 
-pub(crate) use self::resolve::{default_job, settings, validate};
+pub(crate) use self::{
+    bundled::place,
+    resolve::{default_job, resolve, settings, validate},
+};
 use crate::{failure::Failure, flags::TrainArgs, interrupt, progress::Progress};
 
 /// Runs the command; `given` are the flags on the command line.

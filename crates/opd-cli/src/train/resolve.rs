@@ -26,7 +26,7 @@ pub(crate) fn slime_defaults() -> anyhow::Result<TrainConfig> {
 }
 
 /// Defaults, then the file, then the flags; all that can be known to be wrong is refused.
-pub(super) fn resolve(args: &TrainArgs) -> anyhow::Result<TrainConfig> {
+pub(crate) fn resolve(args: &TrainArgs) -> anyhow::Result<TrainConfig> {
     let mut config = settings(args)?;
     check_name(&config.name)?;
     validate(&config)?;

@@ -32,6 +32,17 @@ pub(crate) struct Lora {
     pub(crate) source: Option<PathBuf>,
 }
 
+impl LoraConfig {
+    /// The settings in `adapter_config.json` of a directory as the `peft` package writes it.
+    ///
+    /// # Errors
+    ///
+    /// As [`CausalLm::with_adapter`].
+    pub fn load(dir: impl AsRef<Path>) -> Result<Self> {
+        peft::read_config(dir.as_ref())
+    }
+}
+
 impl CausalLm {
     /// Freezes all weights and gives every target a new adapter, which changes nothing until it
     /// is trained: first factors are uniform in `+-1 / sqrt(K)` by `seed`, second ones 0.
