@@ -24,6 +24,7 @@ mod projection;
 pub mod reference;
 mod rms_norm;
 mod rotary;
+mod scans;
 mod shape;
 mod spans;
 mod swiglu;
@@ -54,6 +55,7 @@ pub use self::{
     rotary::{
         HeadNorms, Heads, RotaryTable, RotateHeadsGradients, rotate_heads, rotate_heads_backward,
     },
+    scans::{advantages_and_returns, discounted_sums},
     spans::{Span, Spans},
     swiglu::{swiglu, swiglu_backward},
 };

@@ -5,6 +5,7 @@
 #include "../rms_norm.cu"
 #include "../rotate_heads.cu"
 #include "../rows.cu"
+#include "../scans.cu"
 #include "../support_rows.cu"
 #include "../token_rows.cu"
 #include "../values.cu"

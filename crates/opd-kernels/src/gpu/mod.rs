@@ -19,6 +19,7 @@ mod recorded;
 pub(crate) mod rms_norm;
 pub(crate) mod rotary;
 pub(crate) mod rows;
+pub(crate) mod scans;
 pub(crate) mod support_rows;
 #[cfg(test)]
 mod tests;

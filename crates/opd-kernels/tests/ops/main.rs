@@ -8,6 +8,7 @@ mod in_place;
 mod refusal;
 mod rms_norm;
 mod rotary;
+mod scans;
 mod swiglu;
 mod threads;
 

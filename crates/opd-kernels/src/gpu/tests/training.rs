@@ -3,9 +3,9 @@ use opd_testkit::numbers;
 
 use super::{DTYPES, agree, both, matrix, unit};
 use crate::{
-    AdamWStep, HeadNorms, Heads, RotaryTable, adamw_step, add_assign, add_rms_norm, moving_average,
-    rms_norm, rms_norm_backward, rotate_heads, rotate_heads_backward, sum_of_squares, swiglu,
-    swiglu_backward,
+    AdamWStep, HeadNorms, Heads, RotaryTable, adamw_step, add_assign, add_rms_norm,
+    advantages_and_returns, discounted_sums, moving_average, rms_norm, rms_norm_backward,
+    rotate_heads, rotate_heads_backward, sum_of_squares, swiglu, swiglu_backward,
 };
 
 /// bf16 and f16 have no kernel on the CPU: theirs is f32's, of the same values.
@@ -132,6 +132,24 @@ fn squares() {
             };
             let Some([want, got]) = both(square) else { return };
             assert!((got[0][0] / want[0][0] - 1.0).abs() < 1e-13 || n == 0, "{got:?} {want:?}");
+        }
+    }
+}
+
+#[test]
+fn scans_of_ragged_rows() {
+    // Rows of no token, of one, of a warp, and of more than a warp takes at once.
+    let starts = [0, 0, 1, 33, 33, 200, 263];
+    for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-5)] {
+        for discount in [0.0, 0.9, 1.0] {
+            agree(tolerance, || {
+                let [rewards, values] =
+                    [1, 2].map(|seed| opd_testkit::tensor(&numbers(263, seed, 1.0), 263, dtype));
+                let sums = discounted_sums(&rewards, &starts, discount).unwrap();
+                let (advantages, returns) =
+                    advantages_and_returns(&rewards, &values, &starts, 0.97, discount).unwrap();
+                vec![sums, advantages, returns]
+            });
         }
     }
 }
