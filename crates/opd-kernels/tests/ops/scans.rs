@@ -7,13 +7,12 @@ const STARTS: [usize; 6] = [0, 0, 1, 34, 34, 130];
 
 /// Each sum written out.
 fn sums(x: &[f64], discount: f64) -> Vec<f64> {
-    let mut out = vec![0.0; x.len()];
-    for row in STARTS.windows(2) {
-        for t in row[0]..row[1] {
-            out[t] = (t..row[1]).map(|s| discount.powi((s - t) as i32) * x[s]).sum();
-        }
-    }
-    out
+    let rows = STARTS.windows(2).map(|row| row[0]..row[1]);
+    let of_row = |row: std::ops::Range<usize>| {
+        let end = row.end;
+        row.map(move |t| (t..end).map(|s| discount.powi((s - t) as i32) * x[s]).sum())
+    };
+    rows.flat_map(of_row).collect()
 }
 
 #[test]
