@@ -95,17 +95,18 @@ fn differentiate(
             .collect();
         let packed = student.pack(&sequences)?;
         let checkpointing = Checkpointing::Off;
-        total += student.differentiate(&packed, checkpointing, &mut gradients, |hidden, head| {
-            let output = objective.compute(&ObjectiveInputs {
-                hidden,
-                head,
-                temperature: 1.0,
-                batch: &micro,
-                teacher: None,
+        total +=
+            student.differentiate(&packed, checkpointing, &mut gradients, |hidden, head| {
+                let output = objective.compute(&ObjectiveInputs {
+                    hidden,
+                    head,
+                    temperature: 1.0,
+                    batch: &micro,
+                    teacher: None,
+                })?;
+                let loss = output.loss.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+                Ok::<_, anyhow::Error>((output.loss, loss))
             })?;
-            let loss = output.loss.to_dtype(DType::F64)?.to_scalar::<f64>()?;
-            Ok::<_, anyhow::Error>((output.loss, loss))
-        })?;
     }
     Ok((total, gradients))
 }
