@@ -13,10 +13,10 @@ use opd_core::{
     batch::{Ragged, ScoredSequence},
     loss::{Aggregation, CrossEntropy, LossBatch, Objective, ObjectiveInputs},
 };
+use opd_data::Fields;
 use opd_models::{CausalLm, Checkpointing, Gradients, Tokenizer};
 use opd_pocket::sort8::{self, Example, Split};
 use opd_reward::ExactMatch;
-use opd_rollout::Fields;
 use opd_train::{
     AdamW, Endings, Evaluator, LearningRate, TokenizedPrompts,
     config::{OptimizerConfig, Schedule},

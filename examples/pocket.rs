@@ -14,9 +14,10 @@ use opd_core::{
         Aggregation, ImportanceSampling, LossBatch, Objective, ObjectiveInputs, PolicyObjective,
     },
 };
+use opd_data::Fields;
 use opd_models::{CausalLm, Checkpointing, Gradients, Tokenizer};
 use opd_reward::ExactMatch;
-use opd_rollout::{Fields, InProcess, Request, RolloutEngine, Sampling};
+use opd_rollout::{InProcess, Request, RolloutEngine, Sampling};
 use opd_teacher::InProcessTeacher;
 use opd_train::{
     AdamW, Endings, Evaluator, LearningRate, TokenizedPrompts,
@@ -76,10 +77,10 @@ fn main() -> Result<()> {
 fn rollout(student: &CausalLm, prompts: &TokenizedPrompts, step: u64) -> Result<RolloutBatch> {
     let mut requests = Vec::new();
     for index in prompts.batch(0, step, PROMPTS) {
-        let (_, prompt) = prompts.get(index).context("no such prompt")?;
+        let prompt = prompts.get(index)?.context("no such prompt")?.tokens;
         for _ in 0..SAMPLES {
             let stream = step * (PROMPTS * SAMPLES) as u64 + requests.len() as u64;
-            requests.push(Request { prompt: prompt.to_vec(), stream });
+            requests.push(Request { prompt: prompt.clone(), stream });
         }
     }
     let sampling = Sampling::at_temperature(1.0, LONGEST, &student.config().eos_token_ids);

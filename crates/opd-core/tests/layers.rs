@@ -6,10 +6,11 @@ use std::{collections::BTreeMap, process::Command};
 use serde_json::Value;
 
 /// A crate may depend on crates of lower rank.
-const RANKS: [(&str, u32); 15] = [
+const RANKS: [(&str, u32); 16] = [
     ("opd-batch", 0),
     ("opd-http", 0),
     ("opd-advantage", 1),
+    ("opd-data", 1),
     ("opd-kernels", 1),
     ("opd-loss", 2),
     ("opd-core", 3),
@@ -25,7 +26,8 @@ const RANKS: [(&str, u32); 15] = [
 ];
 
 /// Crates without a tensor library below the tensor layer.
-const PLAIN: [&str; 5] = ["opd-batch", "opd-advantage", "opd-http", "opd-pocket", "opd-reward"];
+const PLAIN: [&str; 6] =
+    ["opd-batch", "opd-advantage", "opd-data", "opd-http", "opd-pocket", "opd-reward"];
 
 #[test]
 fn crates_depend_downwards_only() {

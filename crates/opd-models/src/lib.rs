@@ -34,7 +34,7 @@ mod weights;
 pub use self::hub::{Hub, HubId, hub_id, resolve};
 pub use self::{
     architecture::Architecture,
-    chat_template::{ChatTemplate, Message},
+    chat_template::{ChatTemplate, Message, TemplateOptions},
     config::{Experts, ModelConfig, eos_token_ids},
     error::{Error, Result},
     files::{is_model, model_files},

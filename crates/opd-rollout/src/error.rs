@@ -1,6 +1,4 @@
-use std::path::PathBuf;
-
-/// Why sampling or reading prompts failed.
+/// Why sampling failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -55,34 +53,6 @@ pub enum Error {
         index: usize,
         /// Token within the response.
         token: usize,
-    },
-
-    /// A line of a prompt file cannot be used.
-    #[error("{}:{line}: {what}", path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// Line, from 1.
-        line: usize,
-        /// What is wrong and what was expected.
-        what: String,
-    },
-
-    /// A prompt file without prompts.
-    #[error("{}: no prompts; expected one JSON object a line", path.display())]
-    NoPrompts {
-        /// The file.
-        path: PathBuf,
-    },
-
-    /// A file cannot be read.
-    #[error("{}: cannot read", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
     },
 
     /// The model failed.

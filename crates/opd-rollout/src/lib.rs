@@ -5,7 +5,6 @@ mod engine;
 mod error;
 mod in_process;
 mod mixture;
-mod prompts;
 mod run;
 mod sampling;
 mod schedule;
@@ -16,7 +15,6 @@ pub use self::{
     engine::{Generation, Request, RolloutEngine},
     error::{Error, Result},
     in_process::InProcess,
-    prompts::{Example, Fields, PromptSet},
     sampling::{Sampling, Strategy},
     stop::StopStrings,
     truncation::Truncation,

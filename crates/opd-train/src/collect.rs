@@ -2,12 +2,10 @@
 
 use opd_batch::{Author, Rollout, RolloutBatch};
 use opd_models::CausalLm;
-use opd_rollout::{
-    Example, Generation, InProcess, Request, RolloutEngine, Sampling, Strategy, Truncation,
-};
+use opd_rollout::{Generation, InProcess, Request, RolloutEngine, Sampling, Strategy, Truncation};
 
 use crate::{
-    Error, Result, TokenizedPrompts, Trainer, authors::authors, config::ConfigError,
+    Error, Prompt, Result, TokenizedPrompts, Trainer, authors::authors, config::ConfigError,
     label_rollouts::Labels, rewards::answer, run::StepMetrics,
 };
 
@@ -28,10 +26,7 @@ pub(crate) struct Collected {
 struct Asked<'a> {
     /// Its place in the step.
     place: usize,
-    example: &'a Example,
-    prompt: &'a [u32],
-    /// What the teacher sees instead, where it is told more.
-    teacher_prompt: Option<&'a [u32]>,
+    prompt: &'a Prompt,
 }
 
 impl Trainer {
@@ -40,10 +35,8 @@ impl Trainer {
     pub(crate) fn collect(&self, step: u64) -> Result<Collected> {
         let rollout = &self.config.rollout;
         let indices = self.taken(&self.prompts, step, rollout.prompts);
-        let asked = indices.iter().enumerate().filter_map(|(place, &i)| {
-            let (example, prompt) = self.prompts.get(i)?;
-            Some(Asked { place, example, prompt, teacher_prompt: self.prompts.teacher_prompt(i) })
-        });
+        let prompts = self.prompts.get_all(indices)?;
+        let asked = prompts.iter().enumerate().map(|(place, prompt)| Asked { place, prompt });
         let asked: Vec<Asked<'_>> = asked.collect();
         let authors = authors(&rollout.shares(), self.config.seed, step, asked.len());
         let of = |author: Author| -> Vec<Asked<'_>> {
@@ -82,8 +75,8 @@ impl Trainer {
     fn labels(&self, asked: &[Asked<'_>]) -> Result<Vec<Rollout>> {
         let labels = self.label_maker();
         let rollout = |asked: &Asked<'_>| {
-            let rollout = labels.rollout(asked.place as u32, (asked.example, asked.prompt))?;
-            Ok(Rollout { teacher_prompt: asked.teacher_prompt.map(<[u32]>::to_vec), ..rollout })
+            let rollout = labels.rollout(asked.place as u32, asked.prompt)?;
+            Ok(Rollout { teacher_prompt: asked.prompt.teacher_tokens.clone(), ..rollout })
         };
         asked.iter().map(rollout).collect()
     }
@@ -106,11 +99,12 @@ impl Trainer {
             _ => (&self.student, first),
         };
         let mut requests = Vec::with_capacity(asked.len() * per_prompt);
-        for Asked { place, prompt, teacher_prompt, .. } in asked {
-            let told = teacher_prompt.filter(|_| author == Author::Teacher);
+        for Asked { place, prompt } in asked {
+            let told = prompt.teacher_tokens.as_ref().filter(|_| author == Author::Teacher);
+            let prompt = told.unwrap_or(&prompt.tokens);
             for sample in 0..per_prompt {
                 let stream = streams + (place * per_prompt + sample) as u64;
-                requests.push(Request { prompt: told.unwrap_or(prompt).to_vec(), stream });
+                requests.push(Request { prompt: prompt.clone(), stream });
             }
         }
         let mut engine = InProcess::new(model, rollout.max_sequences);
@@ -121,21 +115,21 @@ impl Trainer {
         let text = |one: &Generation| self.endings.read(&self.tokenizer, &one.tokens);
         let texts: Vec<String> = generations.iter().map(text).collect::<Result<_>>()?;
         let answers = texts.iter().enumerate();
-        let answers = answers.map(|(i, text)| answer(asked[i / per_prompt].example, text));
+        let answers = answers.map(|(i, text)| answer(&asked[i / per_prompt].prompt.example, text));
         let rewards = self.parts.reward.rewards(&answers.collect::<Vec<_>>())?;
         let mut rollouts = Vec::with_capacity(generations.len());
         for (i, (generation, reward)) in generations.into_iter().zip(rewards).enumerate() {
-            let Asked { place, example, prompt, teacher_prompt } = asked[i / per_prompt];
+            let Asked { place, prompt } = asked[i / per_prompt];
             rollouts.push(Rollout {
-                prompt: prompt.to_vec(),
-                teacher_prompt: teacher_prompt.map(<[u32]>::to_vec),
+                prompt: prompt.tokens.clone(),
+                teacher_prompt: prompt.teacher_tokens.clone(),
                 response: generation.tokens,
                 sampler_logprobs: generation.logprobs,
                 truncated_logprobs: generation.truncated_logprobs,
                 loss_mask: None,
                 reward,
                 group: place as u32,
-                source: example.source.clone(),
+                source: prompt.example.source.clone(),
                 finish: generation.finish,
                 author,
             });

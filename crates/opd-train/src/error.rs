@@ -16,7 +16,11 @@ pub enum Error {
     #[error(transparent)]
     Model(#[from] opd_models::Error),
 
-    /// Prompts or sampling.
+    /// Prompt files.
+    #[error(transparent)]
+    Data(#[from] opd_data::Error),
+
+    /// Sampling.
     #[error(transparent)]
     Rollout(#[from] opd_rollout::Error),
 
@@ -109,42 +113,6 @@ pub enum Error {
     NoLabel {
         /// The prompt's text.
         prompt: String,
-    },
-
-    /// A prompt that is a conversation, where texts are expected.
-    #[error(
-        "{}: prompt {index} is a list of messages, which the student's chat template writes; add --apply-chat-template (data.chat_template), or name a field of text with --input-key",
-        path.display()
-    )]
-    Conversation {
-        /// The prompt file.
-        path: PathBuf,
-        /// Index of the prompt in the file, from 0.
-        index: usize,
-    },
-
-    /// A prompt for which the teacher is to be told more, and nothing is known.
-    #[error(
-        "the prompt {prompt:?} has nothing to tell the teacher: its line in the prompt file lacks the field of distillation.prompt_key, or the label that distillation.prompt_template names; add it, or drop --opd-teacher-prompt-key or --opd-teacher-prompt-template"
-    )]
-    NoTeacherPrompt {
-        /// The prompt's text.
-        prompt: String,
-    },
-
-    /// A prompt that does not fit.
-    #[error("{}: prompt {index} has {length} tokens; with {response} for the response the model's context of {context} is exceeded; drop it or lower rollout.max_response_tokens", path.display())]
-    PromptTooLong {
-        /// The prompt file.
-        path: PathBuf,
-        /// Index of the prompt in the file, from 0.
-        index: usize,
-        /// Its tokens.
-        length: usize,
-        /// `rollout.max_response_tokens`.
-        response: usize,
-        /// The student's context.
-        context: usize,
     },
 
     /// A checkpoint's own file is unusable.

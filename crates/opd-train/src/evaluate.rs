@@ -72,24 +72,22 @@ impl Evaluator<'_> {
         while start < of {
             let began = Instant::now();
             let answers = start..of.min(start + chunk);
-            let requests: Vec<Request> = answers
-                .clone()
-                .filter_map(|i| {
-                    let index = i / self.samples_per_prompt;
-                    let (_, own) = prompts.get(index)?;
-                    let told = prompts.teacher_prompt(index).filter(|_| who == Who::Teacher);
-                    let prompt = told.unwrap_or(own);
-                    Some(Request { prompt: prompt.to_vec(), stream: STREAMS + i as u64 })
-                })
-                .collect();
+            let (per_prompt, all) = (self.samples_per_prompt, answers.clone());
+            let asked = prompts.get_all(all.start / per_prompt..all.end.div_ceil(per_prompt))?;
+            let prompt_of = |i: usize| asked.get(i / per_prompt - all.start / per_prompt);
+            let requests = answers.clone().filter_map(|i| {
+                let prompt = prompt_of(i)?;
+                let told = prompt.teacher_tokens.as_ref().filter(|_| who == Who::Teacher);
+                let prompt = told.unwrap_or(&prompt.tokens).clone();
+                Some(Request { prompt, stream: STREAMS + i as u64 })
+            });
+            let requests: Vec<Request> = requests.collect();
             let generations = engine.generate(&requests, &sampling)?;
             let texts =
                 generations.iter().map(|one| self.endings.read(self.tokenizer, &one.tokens));
             let texts: Vec<String> = texts.collect::<Result<_>>()?;
-            let given = answers.clone().zip(&texts).filter_map(|(i, text)| {
-                let (example, _) = prompts.get(i / self.samples_per_prompt)?;
-                Some(answer(example, text))
-            });
+            let given = answers.clone().zip(&texts);
+            let given = given.filter_map(|(i, text)| Some(answer(&prompt_of(i)?.example, text)));
             let rewards = self.reward.rewards(&given.collect::<Vec<_>>())?;
             for (i, reward) in answers.clone().zip(rewards) {
                 if reward > 0.5 {

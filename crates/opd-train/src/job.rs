@@ -2,11 +2,10 @@ use std::{fs, num::NonZeroUsize, path::Path, time::Instant};
 
 use candle_core::Device;
 use opd_models::{ChatTemplate, Tokenizer};
-use opd_rollout::Fields;
 
 use crate::{
-    AdamW, Critic, Error, Event, Observer, Result, RolloutDump, Supervised, TokenizedPrompts,
-    Trainer, assemble,
+    AdamW, Critic, Error, Event, Observer, PromptReader, Result, RolloutDump, Supervised,
+    TokenizedPrompts, Trainer, assemble,
     config::{StopAction, TrainConfig},
     finish, reference,
     report::Who,
@@ -103,32 +102,32 @@ impl Job {
         };
         let data = &config.data;
         let told = config.distillation.as_ref().filter(|d| d.tells_teacher());
-        let fields = Fields {
-            input: data.input_key.clone(),
-            label: data.label_key.clone(),
-            teacher_prompt: told.and_then(|d| d.prompt_key.clone()),
-        };
         let response = config.rollout.max_response_tokens;
         let response = response.max(config.evaluation.max_response_tokens.unwrap_or(0));
         let template = data.chat_template.then(|| ChatTemplate::load(path)).transpose()?;
-        let read = |path: &Path| match &template {
-            None => TokenizedPrompts::load(path, &fields, &tokenizer, student.config(), response),
-            Some(template) => {
-                let writer = (&tokenizer, template);
-                TokenizedPrompts::load_chat(path, &fields, writer, student.config(), response)
-            }
+        let options = data.template_options()?;
+        let reader = PromptReader::new(&tokenizer, student.config(), response);
+        let mut reader = PromptReader {
+            fields: data.fields(told.and_then(|d| d.prompt_key.clone())),
+            template: template.as_ref().map(|template| (template, options)),
+            bad_rows: data.bad_rows,
+            max_prompt_tokens: data.max_prompt_tokens,
+            ..reader
         };
-        let tell = |prompts: TokenizedPrompts, required: bool| match told {
-            None => Ok(prompts),
-            Some(d) => {
-                let writer = (&tokenizer, template.as_ref());
-                prompts.with_teacher_prompts(d.prompt_template.as_deref(), writer, required)
-            }
+        let read = |reader: &PromptReader<'_>, path: &Path| -> Result<TokenizedPrompts> {
+            let prompts = reader.read(&[path])?;
+            report_left_out(path, &prompts);
+            Ok(prompts)
         };
-        let prompts = tell(read(&data.train)?, true)?;
-        let held_out = |path: &Path| tell(read(path)?, false);
-        let test = data.test.as_deref().map(held_out).transpose()?;
-        let validation = data.validation.as_deref().map(held_out).transpose()?;
+        let sft = &config.sft;
+        let supervised = sft.data.as_deref().filter(|_| sft.coef > 0.0);
+        let supervised = supervised.map(|path| read(&reader, path)).transpose()?;
+        reader.teacher = told.map(|d| d.prompt_template.as_deref());
+        reader.teacher_required = true;
+        let prompts = read(&reader, &data.train)?;
+        reader.teacher_required = false;
+        let test = data.test.as_deref().map(|path| read(&reader, path)).transpose()?;
+        let validation = data.validation.as_deref().map(|path| read(&reader, path)).transpose()?;
         let longest = [Some(&prompts), test.as_ref(), validation.as_ref()];
         let longest = longest.into_iter().flatten().map(TokenizedPrompts::longest).max();
         let longest = longest.unwrap_or(0) + response;
@@ -136,10 +135,9 @@ impl Job {
         let sources = all.into_iter().flatten().flat_map(TokenizedPrompts::sources).collect();
         let demands = Demands { student: &student, longest, sources: &sources };
         let (mut parts, teachers) = assemble::parts(&config, demands, device)?;
-        let sft = &config.sft;
         if sft.coef > 0.0 {
-            let data = sft.data.as_deref().map(read).transpose()?;
-            parts.supervised = Some(Supervised { coef: sft.coef, prompts: sft.prompts, data });
+            let (coef, prompts) = (sft.coef, sft.prompts);
+            parts.supervised = Some(Supervised { coef, prompts, data: supervised });
         }
         let critic = Critic::new(&config, &student, &tokenizer, longest, device)?;
         let dump = RolloutDump::every(config.rollout.dump_interval, dir.rollouts());
@@ -322,4 +320,19 @@ pub(crate) fn to_toml(config: &TrainConfig, dir: &RunDir) -> Result<String> {
     let bad = |what: String| Error::State { path: dir.config(), what };
     let stored = config.stored_in(dir.path()).map_err(|error| bad(error.to_string()))?;
     toml::to_string(&stored).map_err(|error| bad(error.to_string()))
+}
+
+/// Says which rows of a file are not used.
+fn report_left_out(path: &Path, prompts: &TokenizedPrompts) {
+    let (bad, long) = prompts.left_out();
+    for row in prompts.bad() {
+        tracing::warn!("{}:{}: {}", row.path.display(), row.row, row.what);
+    }
+    if bad > 0 {
+        let n = prompts.len();
+        tracing::warn!("{}: {bad} bad rows are left out, {n} are used", path.display());
+    }
+    if long > 0 {
+        tracing::warn!("{}: {long} prompts are too long and left out", path.display());
+    }
 }

@@ -1,8 +1,7 @@
 use opd_batch::{Author, Finish, Rollout};
 use opd_models::Tokenizer;
-use opd_rollout::Example;
 
-use crate::{Error, Result};
+use crate::{Error, Prompt, Result, Written};
 
 /// What turns labels into responses.
 pub(crate) struct Labels<'a> {
@@ -14,23 +13,31 @@ pub(crate) struct Labels<'a> {
 }
 
 impl Labels<'_> {
-    /// The label of a prompt as response, for losses that learn from given text.
+    /// The label of a prompt as response, or the answers of its conversation, for losses that learn
+    /// from given text.
     ///
     /// It is no sample: its log-probs under a sampler are unknown and held at 0, which no loss on
     /// labels reads. The reward is 0.
-    pub(crate) fn rollout(
-        &self,
-        group: u32,
-        (example, prompt): (&Example, &[u32]),
-    ) -> Result<Rollout> {
-        let label = example.label.as_deref().filter(|label| !label.is_empty());
-        let label = label.ok_or_else(|| Error::NoLabel { prompt: example.prompt.clone() })?;
-        let mut response = self.tokenizer.encode_continuation(label)?;
-        response.extend(self.eos);
+    pub(crate) fn rollout(&self, group: u32, prompt: &Prompt) -> Result<Rollout> {
+        let Prompt { example, tokens, written, .. } = prompt;
+        let (mut response, mut loss_mask) = match written {
+            Some(Written { response, mask }) => (response.clone(), Some(mask.clone())),
+            None => {
+                let label = example.label.as_deref().filter(|label| !label.is_empty());
+                let none = || Error::NoLabel { prompt: example.prompt.clone() };
+                let mut response = self.tokenizer.encode_continuation(label.ok_or_else(none)?)?;
+                response.extend(self.eos);
+                (response, None)
+            }
+        };
+        if let Some(mask) = &mut loss_mask {
+            mask.truncate(self.longest);
+        }
         let finish = if response.len() > self.longest { Finish::Length } else { Finish::Eos };
         response.truncate(self.longest);
         Ok(Rollout {
-            prompt: prompt.to_vec(),
+            prompt: tokens.clone(),
+            loss_mask,
             sampler_logprobs: vec![0.0; response.len()],
             response,
             group,

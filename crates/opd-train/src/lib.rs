@@ -23,6 +23,7 @@ mod observer;
 mod parts;
 mod pass_at_k;
 pub mod plan;
+mod prompt_reader;
 mod prompts;
 mod reference;
 pub mod report;
@@ -41,6 +42,7 @@ mod teacher_prompts;
 mod teachers;
 mod trainer;
 mod updates;
+mod written;
 
 pub use self::{
     adamw::AdamW,
@@ -55,9 +57,11 @@ pub use self::{
     observer::{Event, Observer},
     parts::Parts,
     pass_at_k::pass_at_k,
-    prompts::TokenizedPrompts,
+    prompt_reader::PromptReader,
+    prompts::{Prompt, TokenizedPrompts},
     rollout_dump::{DumpedRollout, RolloutDump},
     supervised::Supervised,
     teacher_metrics::TeacherNames,
     trainer::Trainer,
+    written::Written,
 };

@@ -1,26 +1,44 @@
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use opd_batch::Source;
-use opd_models::{ChatTemplate, Message, ModelConfig, Tokenizer};
-use opd_rollout::{Example, Fields, PromptSet};
+use opd_data::{BadRow, Example, Fields, PromptSet, TokenSpool};
+use opd_models::{ModelConfig, Tokenizer};
 
-use crate::{Error, Result, teacher_prompts::teacher_prompt};
+use crate::{PromptReader, Result, written::Written};
 
-/// A prompt file and the token ids of each prompt.
+/// A prompt with its token ids.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Prompt {
+    /// What the file says.
+    pub example: Example,
+    /// Token ids that the student is asked.
+    pub tokens: Vec<u32>,
+    /// Token ids that the teacher is asked, where these are others.
+    pub teacher_tokens: Option<Vec<u32>>,
+    /// What follows in a conversation that ends with an answer.
+    pub written: Option<Written>,
+}
+
+/// Prompt files and the token ids of each prompt, on the disk; clones share them.
 #[derive(Clone, Debug)]
-pub struct TokenizedPrompts {
+pub struct TokenizedPrompts(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     set: PromptSet,
-    tokens: Vec<Vec<u32>>,
-    /// What the teacher is asked instead, where it is told more.
-    teacher_tokens: Vec<Option<Vec<u32>>>,
+    /// [`Record`]s.
+    records: TokenSpool,
+    longest: usize,
+    sources: BTreeSet<Source>,
 }
 
 impl TokenizedPrompts {
-    /// Reads and tokenises a JSONL file; every prompt must leave room for `response` tokens.
+    /// Reads and tokenises a file of texts; every prompt must leave room for `response` tokens.
+    /// [`PromptReader`] has more to choose.
     ///
     /// # Errors
     ///
-    /// Those of [`PromptSet::from_jsonl`]; [`Error::PromptTooLong`].
+    /// Those of [`PromptReader::read`].
     pub fn load(
         path: &Path,
         fields: &Fields,
@@ -28,136 +46,135 @@ impl TokenizedPrompts {
         model: &ModelConfig,
         response: usize,
     ) -> Result<Self> {
-        Self::read(path, fields, model, response, |index, example| {
-            if !example.messages.is_empty() {
-                let path = path.to_owned();
-                return Err(Error::Conversation { path, index });
-            }
-            Ok(tokenizer.encode(&example.prompt)?)
-        })
+        let reader = PromptReader::new(tokenizer, model, response);
+        PromptReader { fields: fields.clone(), ..reader }.read(&[path])
     }
 
-    /// The same with prompts that `template` writes: lists of messages as they are, texts as a
-    /// user's first message. Special tokens are the template's own.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Self::load`] and of [`ChatTemplate::render`].
-    pub fn load_chat(
-        path: &Path,
-        fields: &Fields,
-        (tokenizer, template): (&Tokenizer, &ChatTemplate),
-        model: &ModelConfig,
-        response: usize,
-    ) -> Result<Self> {
-        Self::read(path, fields, model, response, |_, example| {
-            let text = match example.messages.as_slice() {
-                [] => template.render(&[Message::user(&example.prompt)])?,
-                messages => template.render(messages)?,
-            };
-            Ok(tokenizer.encode_continuation(&text)?)
-        })
-    }
-
-    fn read(
-        path: &Path,
-        fields: &Fields,
-        model: &ModelConfig,
-        response: usize,
-        encode: impl Fn(usize, &Example) -> Result<Vec<u32>>,
-    ) -> Result<Self> {
-        let set = PromptSet::from_jsonl(path, fields)?;
-        let mut tokens = Vec::with_capacity(set.examples().len());
-        for (index, example) in set.examples().iter().enumerate() {
-            let ids = encode(index, example)?;
-            if ids.is_empty() {
-                return Err(opd_rollout::Error::EmptyPrompt { index }.into());
-            }
-            let (length, context) = (ids.len(), model.context);
-            if length + response > context {
-                let path = path.to_owned();
-                return Err(Error::PromptTooLong { path, index, length, response, context });
-            }
-            tokens.push(ids);
-        }
-        let teacher_tokens = vec![None; tokens.len()];
-        Ok(Self { set, tokens, teacher_tokens })
-    }
-
-    /// Tokenises what the teacher is asked in place of each prompt: the examples' own
-    /// [`teacher_prompt`](Example::teacher_prompt), or `template` with their prompts and labels
-    /// in place of `{prompt}` and `{label}`. A chat template writes it in place of a
-    /// conversation's last message.
-    ///
-    /// An example that lacks what is needed is an error where it is `required`, and elsewhere
-    /// asks the teacher what the student is asked.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NoTeacherPrompt`]; those of the tokenizer and the chat template.
-    pub fn with_teacher_prompts(
-        mut self,
-        template: Option<&str>,
-        (tokenizer, chat): (&Tokenizer, Option<&ChatTemplate>),
-        required: bool,
-    ) -> Result<Self> {
-        for (example, tokens) in self.set.examples().iter().zip(&mut self.teacher_tokens) {
-            let text = teacher_prompt(example, template);
-            if required && text.is_none() {
-                return Err(Error::NoTeacherPrompt { prompt: example.prompt.clone() });
-            }
-            let encode = |text: String| match chat {
-                None => Ok(tokenizer.encode(&text)?),
-                Some(chat) => {
-                    let before = example.messages.split_last().map_or(&[][..], |(_, rest)| rest);
-                    let messages = [before, &[Message::user(&text)]].concat();
-                    Ok(tokenizer.encode_continuation(&chat.render(&messages)?)?)
-                }
-            };
-            let ids: Option<Vec<u32>> = text.map(encode).transpose().map_err(|e: Error| e)?;
-            *tokens = ids.filter(|ids| !ids.is_empty());
-        }
-        Ok(self)
+    pub(crate) fn new(
+        set: PromptSet,
+        records: TokenSpool,
+        longest: usize,
+        sources: BTreeSet<Source>,
+    ) -> Self {
+        Self(Arc::new(Inner { set, records, longest, sources }))
     }
 
     /// Number of prompts.
     pub fn len(&self) -> usize {
-        self.tokens.len()
+        self.0.set.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.tokens.is_empty()
+        self.0.set.is_empty()
     }
 
-    /// A prompt and its token ids, or `None` beyond the last.
-    pub fn get(&self, index: usize) -> Option<(&Example, &[u32])> {
-        Some((self.set.examples().get(index)?, self.tokens.get(index)?))
+    /// A prompt, read anew; `None` beyond the last.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Data`](crate::Error::Data) if a file was changed since.
+    pub fn get(&self, index: usize) -> Result<Option<Prompt>> {
+        let example = self.0.set.get(index)?;
+        let record = self.0.records.get(index)?;
+        Ok(example.zip(record).map(|(example, record)| Record::read(&record).prompt(example)))
     }
 
-    /// Token ids that the teacher is asked, where these are others than the student's.
-    pub fn teacher_prompt(&self, index: usize) -> Option<&[u32]> {
-        self.teacher_tokens.get(index)?.as_deref()
+    /// Several prompts, without those beyond the last.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::get`].
+    pub fn get_all(&self, indices: impl IntoIterator<Item = usize>) -> Result<Vec<Prompt>> {
+        indices.into_iter().filter_map(|index| self.get(index).transpose()).collect()
     }
 
-    /// Where the prompts come from, one for each.
+    /// Where the prompts come from, each once.
     pub fn sources(&self) -> impl Iterator<Item = Source> + '_ {
-        self.set.examples().iter().map(|example| example.source.clone())
+        self.0.sources.iter().cloned()
     }
 
     /// Which prompts step `step` (from 0) takes.
     pub fn batch(&self, seed: u64, step: u64, n: usize) -> Vec<usize> {
-        self.set.batch(seed, step, n)
+        self.0.set.batch(seed, step, n)
     }
 
     /// The same in the order of the file.
     pub fn in_order(&self, step: u64, n: usize) -> Vec<usize> {
-        self.set.in_order(step, n)
+        self.0.set.in_order(step, n)
     }
 
     /// Tokens of the longest prompt, the teacher's included.
     pub fn longest(&self) -> usize {
-        let teachers = self.teacher_tokens.iter().flatten();
-        self.tokens.iter().chain(teachers).map(Vec::len).max().unwrap_or(0)
+        self.0.longest
+    }
+
+    /// Bad rows that were left out, and rows that were too long for `data.max_prompt_tokens`.
+    pub fn left_out(&self) -> (u64, u64) {
+        (self.0.set.n_bad(), self.0.set.n_dropped())
+    }
+
+    /// The first of the bad rows.
+    pub fn bad(&self) -> &[BadRow] {
+        self.0.set.bad()
+    }
+}
+
+/// The ids of a prompt as one list: three lists, each behind its length and one more, or 0 for none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Record {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) teacher_tokens: Option<Vec<u32>>,
+    pub(crate) written: Option<Written>,
+}
+
+impl Record {
+    pub(crate) fn list(&self) -> Vec<u32> {
+        let marked = self.written.as_ref().map(Written::marked);
+        let mut list = Vec::new();
+        for part in [Some(&self.tokens), self.teacher_tokens.as_ref(), marked.as_ref()] {
+            list.push(part.map_or(0, |part| part.len() as u32 + 1));
+            list.extend(part.into_iter().flatten());
+        }
+        list
+    }
+
+    fn read(mut list: &[u32]) -> Self {
+        let tokens = part(&mut list).unwrap_or_default();
+        let teacher_tokens = part(&mut list);
+        let written = part(&mut list).map(|marked| Written::from_marked(&marked));
+        Self { tokens, teacher_tokens, written }
+    }
+
+    fn prompt(self, example: Example) -> Prompt {
+        let Self { tokens, teacher_tokens, written } = self;
+        Prompt { example, tokens, teacher_tokens, written }
+    }
+}
+
+/// Takes the next part of a record.
+fn part(list: &mut &[u32]) -> Option<Vec<u32>> {
+    let (&n, rest) = list.split_first()?;
+    let n = (n as usize).saturating_sub(1);
+    let (part, behind) = rest.split_at_checked(n)?;
+    let is_there = list[0] > 0;
+    *list = behind;
+    is_there.then(|| part.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let written = Written { response: vec![7, 8, 9], mask: vec![true, false, true] };
+        for teacher_tokens in [None, Some(vec![]), Some(vec![3, 4])] {
+            for written in [None, Some(written.clone())] {
+                let tokens = vec![1, 2];
+                let record = Record { tokens, teacher_tokens: teacher_tokens.clone(), written };
+                assert_eq!(Record::read(&record.list()), record);
+            }
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! From a rule's name to the judge of responses.
 
+use opd_data::Example;
 use opd_http::{ApiKey, Settings};
 use opd_reward::{
     Answer, AnswerForm, ExactMatch, MathAnswer, Pattern, RemoteReward, Reward, TokenF1,
 };
-use opd_rollout::Example;
 
 use crate::{
     Result,

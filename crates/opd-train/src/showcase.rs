@@ -32,22 +32,20 @@ impl Showcase {
         shown: usize,
     ) -> Result<Self> {
         let sampling = evaluator.sampling(student);
-        let asked: Vec<_> =
-            (0..prompts.len().min(RESPONSES.max(shown))).filter_map(|i| prompts.get(i)).collect();
+        let asked = prompts.get_all(0..prompts.len().min(RESPONSES.max(shown)))?;
         let requests: Vec<Request> = asked
             .iter()
             .zip(STREAMS..)
-            .map(|((_, prompt), stream)| Request { prompt: prompt.to_vec(), stream })
+            .map(|(asked, stream)| Request { prompt: asked.tokens.clone(), stream })
             .collect();
         let generations =
             InProcess::new(student, evaluator.max_sequences).generate(&requests, &sampling)?;
-        let sequences =
-            asked.iter().zip(&generations).enumerate().map(|(i, ((_, prompt), generation))| {
-                let prompt = prompts.teacher_prompt(i).unwrap_or(prompt);
-                ScoredSequence { prompt, response: &generation.tokens }
-            });
+        let sequences = asked.iter().zip(&generations).map(|(asked, generation)| {
+            let prompt = asked.teacher_tokens.as_ref().unwrap_or(&asked.tokens);
+            ScoredSequence { prompt, response: &generation.tokens }
+        });
         let sequences: Vec<_> = sequences.collect();
-        let sources: Vec<_> = asked.iter().map(|(example, _)| example.source.clone()).collect();
+        let sources: Vec<_> = asked.iter().map(|asked| asked.example.source.clone()).collect();
         let rows = Rows::from_lengths(generations.iter().map(|g| g.tokens.len()));
         let scores = match teacher {
             None => Ragged::filled(rows, None),
@@ -64,9 +62,8 @@ impl Showcase {
         };
         let mut samples = Vec::new();
         let mut kl_rows = Vec::new();
-        for (((example, _), generation), scores) in
-            asked.iter().zip(&generations).zip(scores.iter())
-        {
+        for ((asked, generation), scores) in asked.iter().zip(&generations).zip(scores.iter()) {
+            let example = &asked.example;
             let tokens = generation.tokens.iter().zip(&generation.logprobs).zip(scores);
             let tokens: Vec<TokenKl> = tokens
                 .map(|((&id, &student_logprob), &teacher_logprob)| TokenKl {

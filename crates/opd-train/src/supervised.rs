@@ -41,8 +41,8 @@ impl Trainer {
         let data = data.as_ref().unwrap_or(&self.prompts);
         let labels = self.label_maker();
         let indices = self.taken(data, step, *prompts);
-        let asked = indices.into_iter().filter_map(|i| data.get(i));
-        let rollouts = asked.zip(0..).map(|(asked, group)| labels.rollout(group, asked));
+        let asked = data.get_all(indices)?;
+        let rollouts = asked.iter().zip(0..).map(|(asked, group)| labels.rollout(group, asked));
         let batch = RolloutBatch::from_rollouts(rollouts.collect::<Result<_>>()?)?;
         let (targets, mask) = (batch.responses().clone(), batch.loss_mask().clone());
         let whole = LossBatch::supervised(targets, mask, &self.parts.aggregation)?;

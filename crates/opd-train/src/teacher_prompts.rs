@@ -1,4 +1,4 @@
-use opd_rollout::Example;
+use opd_data::Example;
 
 const PROMPT: &str = "{prompt}";
 const LABEL: &str = "{label}";

@@ -9,13 +9,13 @@ use std::{
 
 use candle_core::{DType, Device, Tensor};
 use opd_advantage::RawReward;
+use opd_data::Fields;
 use opd_loss::{
     Objective, ObjectiveInputs, ObjectiveOutput, PolicyInputs, PolicyLoss, PolicyObjective,
     PolicyTokens, Reinforce,
 };
 use opd_models::{CausalLm, Tokenizer};
 use opd_pocket::{DataSizes, materialize_with};
-use opd_rollout::Fields;
 use opd_train::{Parts, TokenizedPrompts, Trainer, config::TrainConfig};
 
 /// Two prompts, three samples each, every sample a micro-batch of its own.

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use candle_core::{DType, Device};
 use opd_advantage::RawReward;
+use opd_data::Fields;
 use opd_loss::{PolicyObjective, Reinforce};
 use opd_models::{CausalLm, Tokenizer};
 use opd_pocket::{DataSizes, materialize_with};
 use opd_reward::{Answer, Reward};
-use opd_rollout::Fields;
 use opd_testkit::same_on_any_number_of_threads;
 use opd_train::{Parts, TokenizedPrompts, Trainer, config::TrainConfig};
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device};
 use opd_advantage::ZeroAdvantage;
+use opd_data::Fields;
 use opd_loss::{Direction, Support, Tail, TopKObjective};
 use opd_models::{CausalLm, Tokenizer};
 use opd_pocket::{DataSizes, materialize_with};
-use opd_rollout::Fields;
 use opd_teacher::InProcessTeacher;
 use opd_train::{
     Parts, TokenizedPrompts, Trainer,

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use opd_data::BadRows;
 use opd_train::config::RewardKind;
 use serde::Serialize;
 
@@ -17,7 +18,8 @@ pub(super) struct DataFlags {
     /// without
     #[arg(long, value_name = "DIR")]
     ref_load: Option<PathBuf>,
-    /// Prompts to train on: JSONL, one object a line
+    /// Prompts to train on: JSONL, one object a line, or Parquet; FILE@[a:b] takes rows a (from 0)
+    /// up to b
     #[arg(long, value_name = "FILE")]
     prompt_data: Option<PathBuf>,
     /// Held-out prompts that are answered on the way, to choose settings by
@@ -26,12 +28,24 @@ pub(super) struct DataFlags {
     /// Held-out prompts of the table before / after / teacher
     #[arg(long, value_name = "FILE")]
     eval_prompt_data: Option<PathBuf>,
-    /// Field of the prompt in these files
+    /// Field of the prompt in these files; a.b is field b of the object a
     #[arg(long, value_name = "KEY")]
     input_key: Option<String>,
     /// Field of the right answer in these files
     #[arg(long, value_name = "KEY")]
     label_key: Option<String>,
+    /// Field of the tools that the chat template is given
+    #[arg(long, value_name = "KEY")]
+    tool_key: Option<String>,
+    /// Variables of the chat template, as '{"enable_thinking": false}'
+    #[arg(long, value_name = "JSON")]
+    apply_chat_template_kwargs: Option<String>,
+    /// Leave out prompts with more tokens
+    #[arg(long, value_name = "TOKENS")]
+    rollout_max_prompt_len: Option<usize>,
+    /// What becomes of rows that cannot be used: an error, or left out, counted and reported
+    #[arg(long, value_name = "WHAT", value_parser = choices::<BadRows>())]
+    bad_rows: Option<BadRows>,
     /// Write prompts into the student's chat template, as a user's first message unless they are
     /// lists of messages
     #[arg(

@@ -235,19 +235,19 @@ const RULES: &[Rule] = &[
         "nothing that is built in reads it",
     ),
     refused(
-        &["apply-chat-template-kwargs", "multimodal-keys", "tool-key", "eval-tool-key"],
-        "messages are text, and the chat template is given nothing else; drop it",
+        &["multimodal-keys", "eval-tool-key"],
+        "messages are text, and the tools of held-out prompts are in the field of --tool-key; drop \
+         it",
     ),
     refused(
         &[
             "rollout-max-context-len",
-            "rollout-max-prompt-len",
             "eval-max-context-len",
             "eval-max-prompt-len",
             "eval-min-new-tokens",
         ],
-        "prompts are not filtered by length: one that does not fit is named before the first \
-         step; use --rollout-max-response-len, and filter the file",
+        "--rollout-max-prompt-len leaves out long prompts of every file, held-out ones too; use \
+         that and --rollout-max-response-len",
     ),
     not_needed(&["rollout-skip-special-tokens"], "answers are read without special tokens"),
     refused(

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use opd_data::DataPath;
 use opd_models::{ValueHead, is_model};
 use opd_train::{
     config::{CriticConfig, CriticKind, DistillationConfig, TrainConfig},
@@ -108,11 +109,15 @@ fn model(key: &str, dir: &Path) -> anyhow::Result<()> {
 }
 
 fn file(key: &str, path: &Path) -> anyhow::Result<()> {
+    let path = &DataPath::of(path).file;
     if bundled::name(path).is_some() || path.is_file() {
         return Ok(());
     }
     let what = if path.exists() { "is not a file" } else { "does not exist" };
-    Err(Failure::usage(format!("{} {what}; name a JSONL file of prompts", place(key, path))))
+    Err(Failure::usage(format!(
+        "{} {what}; name a JSONL or Parquet file of prompts",
+        place(key, path)
+    )))
 }
 
 /// `--hf-checkpoint DIR (student.path):`.

@@ -145,7 +145,7 @@ fn paths_that_lead_nowhere_are_refused_before_a_run_begins() {
         ),
         (
             format!("--hf-checkpoint {student} {teacher} {student}"),
-            "error: data.train is not set; name a JSONL file of prompts with --prompt-data FILE",
+            "error: data.train is not set; name a JSONL or Parquet file of prompts with --prompt-data FILE",
         ),
     ] {
         work.line(&format!("train --steps 2 {flags}")).fails(2, &[expected]);

@@ -159,7 +159,7 @@ fn a_chat_template_writes_the_prompts() {
          --rollout-max-response-len 4 --rollout-shuffle=false --dump-rollouts --quiet"
     );
     work.line(&format!("{line} --output plain"))
-        .fails(1, &["chat.jsonl: prompt 0 is a list of messages", "--apply-chat-template"]);
+        .fails(1, &["chat.jsonl:1: the prompt is a list of messages", "--apply-chat-template"]);
     fs::write(format!("{student}/chat_template.jinja"), "{{ messages[0].content }}3").unwrap();
     work.line(&format!("{line} --apply-chat-template --output chat")).succeeds();
     let rollouts = records(&work.path("chat/rollouts/step-1.jsonl"));

@@ -2,6 +2,7 @@ mod spelled;
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -74,6 +75,17 @@ impl Tokenizer {
             .encode(text, false)
             .map(|encoding| encoding.get_ids().to_vec())
             .map_err(self.bad())
+    }
+
+    /// The same with the bytes of the text that each id stands for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`].
+    pub fn encode_spans(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>> {
+        let encoding = self.inner.encode(text, false).map_err(self.bad())?;
+        let spans = encoding.get_offsets().iter().map(|&(start, end)| start..end);
+        Ok(encoding.get_ids().iter().copied().zip(spans).collect())
     }
 
     /// Text of token ids, without special tokens.

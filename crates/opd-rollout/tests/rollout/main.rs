@@ -6,7 +6,6 @@ mod endings;
 mod exactness;
 mod guided;
 mod independence;
-mod prompts;
 mod refusal;
 mod stops;
 mod truncation;

@@ -1,10 +1,12 @@
 use std::path::PathBuf;
 
+use opd_data::{BadRows, Fields};
+use opd_models::TemplateOptions;
 use serde::{Deserialize, Serialize};
 
-use super::ConfigError;
+use super::{ConfigError, error::at_least_one};
 
-/// Prompt files: JSONL, one object a line.
+/// Prompt files: JSONL, one object a line, or Parquet; `FILE@[a:b]` takes some rows of one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
@@ -20,8 +22,18 @@ pub struct DataConfig {
     pub input_key: String,
     /// Field of the right answer.
     pub label_key: String,
+    /// Field of the tools that a chat template is given.
+    pub tool_key: String,
     /// Whether prompts are written into the student's chat template.
     pub chat_template: bool,
+    /// Variables of the chat template, as a JSON object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chat_template_kwargs: Option<String>,
+    /// Prompts with more tokens are left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_prompt_tokens: Option<usize>,
+    /// What becomes of rows that cannot be used.
+    pub bad_rows: BadRows,
 }
 
 impl Default for DataConfig {
@@ -32,7 +44,11 @@ impl Default for DataConfig {
             validation: None,
             input_key: "prompt".into(),
             label_key: "label".into(),
+            tool_key: "tools".into(),
             chat_template: false,
+            chat_template_kwargs: None,
+            max_prompt_tokens: None,
+            bad_rows: BadRows::Fail,
         }
     }
 }
@@ -40,9 +56,34 @@ impl Default for DataConfig {
 impl DataConfig {
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
         if self.train.as_os_str().is_empty() {
-            let remedy = "name a JSONL file of prompts with --prompt-data FILE";
+            let remedy = "name a JSONL or Parquet file of prompts with --prompt-data FILE";
             return Err(ConfigError::Missing { key: "data.train", remedy });
         }
-        Ok(())
+        if let Some(n) = self.max_prompt_tokens {
+            at_least_one("data.max_prompt_tokens", n as u64)?;
+        }
+        if self.chat_template_kwargs.is_some() && !self.chat_template {
+            return Err(ConfigError::Conflict {
+                what: "data.chat_template_kwargs is read by the chat template alone".into(),
+                remedy: "add --apply-chat-template, or drop --apply-chat-template-kwargs",
+            });
+        }
+        self.template_options().map(drop)
+    }
+
+    /// The fields that are read.
+    pub(crate) fn fields(&self, teacher_prompt: Option<String>) -> Fields {
+        let (input, label) = (self.input_key.clone(), self.label_key.clone());
+        Fields { input, label, teacher_prompt, tools: self.tool_key.clone(), ..Fields::default() }
+    }
+
+    /// What a chat template is given.
+    pub(crate) fn template_options(&self) -> Result<TemplateOptions, ConfigError> {
+        let options = TemplateOptions::default();
+        let Some(json) = &self.chat_template_kwargs else { return Ok(options) };
+        options.with_variables(json).map_err(|error| ConfigError::Conflict {
+            what: format!("data.chat_template_kwargs is no JSON object: {error}"),
+            remedy: "write it as '{\"enable_thinking\": false}'",
+        })
     }
 }

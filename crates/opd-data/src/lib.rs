@@ -1,0 +1,29 @@
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod bad_rows;
+mod data_path;
+mod error;
+mod example;
+mod fields;
+#[cfg(test)]
+mod fuzz;
+mod jsonl;
+mod parquet;
+mod prompt_set;
+mod row;
+mod spool;
+mod token_spool;
+mod turn;
+mod zstd;
+
+pub use self::{
+    bad_rows::{BadRow, BadRows},
+    data_path::DataPath,
+    error::{Error, Result},
+    example::Example,
+    fields::Fields,
+    prompt_set::PromptSet,
+    token_spool::TokenSpool,
+    turn::Turn,
+};

@@ -1,0 +1,15 @@
+use std::fmt::Write;
+
+use minijinja::{Error, ErrorKind};
+
+/// The local time, by a format of C's `strftime`.
+pub(super) fn now(format: &str) -> Result<String, Error> {
+    let mut text = String::new();
+    match write!(text, "{}", chrono::Local::now().format(format)) {
+        Ok(()) => Ok(text),
+        Err(_) => {
+            let what = format!("strftime_now: {format:?} is no format of a time");
+            Err(Error::new(ErrorKind::InvalidOperation, what))
+        }
+    }
+}
