@@ -23,7 +23,7 @@ pub use self::{
     error::{Error, Result},
     example::Example,
     fields::Fields,
-    prompt_set::PromptSet,
+    prompt_set::{PromptSet, count_rows},
     token_spool::TokenSpool,
     turn::Turn,
 };

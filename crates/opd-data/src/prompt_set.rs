@@ -193,3 +193,24 @@ impl PromptSet {
         order
     }
 }
+
+/// Rows of a file, or of a slice `FILE@[a:b]` of it, the bad ones too.
+///
+/// # Errors
+///
+/// [`Error::Io`] and [`Error::Parquet`].
+pub fn count_rows(path: &Path) -> Result<u64> {
+    let path = DataPath::of(path);
+    let io = |source| Error::Io { path: path.file.clone(), source };
+    let mut n = 0;
+    if parquet::is_parquet(&path.file).map_err(io)? {
+        n = parquet::n_rows(&path.file)?;
+    } else {
+        jsonl::scan(&path.file, 0, |_, _, _| {
+            n += 1;
+            Ok(true)
+        })?;
+    }
+    let rows = path.rows(n);
+    Ok(rows.end - rows.start)
+}

@@ -61,17 +61,27 @@ impl Job {
         Ok(Some(evaluation))
     }
 
-    /// pass@1 on the validation prompts, if there are any and they are asked for.
-    pub(crate) fn validate(&self, observer: &mut dyn Observer) -> Result<Option<f64>> {
+    /// pass@1 and pass@k on the validation prompts and on every further set, as metrics, if there are
+    /// any and they are asked for.
+    pub(crate) fn validate(&self, observer: &mut dyn Observer) -> Result<Vec<(String, f64)>> {
         let config = &self.trainer.config.evaluation;
-        let Some(prompts) = self.validation.as_ref().filter(|_| config.interval > 0) else {
-            return Ok(None);
-        };
-        let n = config.validation_prompts.min(prompts.len());
-        let student = &self.trainer.student;
-        let progress = |done, of| told(observer, done, of);
-        let evaluation = self.evaluator().evaluate(Who::After, student, prompts, n, progress)?;
-        Ok(Some(evaluation.pass_at_1))
+        let mut metrics = Vec::new();
+        if config.interval == 0 {
+            return Ok(metrics);
+        }
+        let validation = self.validation.iter().map(|prompts| ("eval".to_owned(), prompts));
+        let sets = self.eval_sets.iter().map(|(name, prompts)| (format!("eval/{name}"), prompts));
+        for (place, prompts) in validation.chain(sets) {
+            let n = config.validation_prompts.min(prompts.len());
+            let student = &self.trainer.student;
+            let progress = |done, of| told(observer, done, of);
+            let evaluation =
+                self.evaluator().evaluate(Who::After, student, prompts, n, progress)?;
+            metrics.push((format!("{place}/pass_at_1"), evaluation.pass_at_1));
+            let several = evaluation.pass_at_k.iter();
+            metrics.extend(several.map(|one| (format!("{place}/pass_at_{}", one.k), one.rate)));
+        }
+        Ok(metrics)
     }
 
     pub(crate) fn showcase(&self) -> Result<Showcase> {

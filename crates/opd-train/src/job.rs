@@ -38,6 +38,8 @@ pub struct Job {
     pub(crate) teachers: Option<Teachers>,
     pub(crate) test: Option<TokenizedPrompts>,
     pub(crate) validation: Option<TokenizedPrompts>,
+    /// Further held-out prompts, by name.
+    pub(crate) eval_sets: Vec<(String, TokenizedPrompts)>,
     pub(crate) state: TrainerState,
     pub(crate) sinks: Sinks,
     /// When this process took the run up.
@@ -128,11 +130,14 @@ impl Job {
         reader.teacher_required = false;
         let test = data.test.as_deref().map(|path| read(&reader, path)).transpose()?;
         let validation = data.validation.as_deref().map(|path| read(&reader, path)).transpose()?;
-        let longest = [Some(&prompts), test.as_ref(), validation.as_ref()];
-        let longest = longest.into_iter().flatten().map(TokenizedPrompts::longest).max();
+        let eval_sets = data.named_eval_sets().into_iter();
+        let eval_sets = eval_sets.map(|(name, path)| Ok((name, read(&reader, path)?)));
+        let eval_sets: Vec<(String, TokenizedPrompts)> = eval_sets.collect::<Result<_>>()?;
+        let held_out = test.iter().chain(&validation).chain(eval_sets.iter().map(|(_, set)| set));
+        let all: Vec<&TokenizedPrompts> = [&prompts].into_iter().chain(held_out).collect();
+        let longest = all.iter().map(|prompts| prompts.longest()).max();
         let longest = longest.unwrap_or(0) + response;
-        let all = [Some(&prompts), test.as_ref(), validation.as_ref()];
-        let sources = all.into_iter().flatten().flat_map(TokenizedPrompts::sources).collect();
+        let sources = all.into_iter().flat_map(TokenizedPrompts::sources).collect();
         let demands = Demands { student: &student, longest, sources: &sources };
         let (mut parts, teachers) = assemble::parts(&config, demands, device)?;
         if sft.coef > 0.0 {
@@ -149,6 +154,7 @@ impl Job {
             teachers,
             test,
             validation,
+            eval_sets,
             state: TrainerState::default(),
             sinks: Sinks::default(),
             started,
@@ -191,9 +197,9 @@ impl Job {
         }
         if self.state.step == 0 {
             self.evaluate_before(observer)?;
-            if let Some(pass_at_1) = self.validate(observer)? {
-                let line = StepMetrics::new(0).with(key::PASS_AT_1, pass_at_1);
-                self.sinks.write(&line)?;
+            let metrics = self.validate(observer)?;
+            if !metrics.is_empty() {
+                self.sinks.write(&with_all(StepMetrics::new(0), &metrics))?;
             }
         }
         let steps = self.trainer.config.steps;
@@ -259,10 +265,7 @@ impl Job {
         if interval == 0 || !self.state.step.is_multiple_of(interval) {
             return Ok(line);
         }
-        Ok(match self.validate(observer)? {
-            Some(pass_at_1) => line.with(key::PASS_AT_1, pass_at_1),
-            None => line,
-        })
+        Ok(with_all(line, &self.validate(observer)?))
     }
 
     /// Seconds of work on this run, earlier processes' included.
@@ -320,6 +323,10 @@ pub(crate) fn to_toml(config: &TrainConfig, dir: &RunDir) -> Result<String> {
     let bad = |what: String| Error::State { path: dir.config(), what };
     let stored = config.stored_in(dir.path()).map_err(|error| bad(error.to_string()))?;
     toml::to_string(&stored).map_err(|error| bad(error.to_string()))
+}
+
+fn with_all(line: StepMetrics, metrics: &[(String, f64)]) -> StepMetrics {
+    metrics.iter().fold(line, |line, (name, value)| line.with(name, *value))
 }
 
 /// Says which rows of a file are not used.

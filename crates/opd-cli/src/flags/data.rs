@@ -28,6 +28,11 @@ pub(super) struct DataFlags {
     /// Held-out prompts of the table before / after / teacher
     #[arg(long, value_name = "FILE")]
     eval_prompt_data: Option<PathBuf>,
+    /// Further held-out prompts that are answered on the way; may be given several times. The
+    /// file's name without its ending names its metrics
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    eval_set: Vec<PathBuf>,
     /// Field of the prompt in these files; a.b is field b of the object a
     #[arg(long, value_name = "KEY")]
     input_key: Option<String>,

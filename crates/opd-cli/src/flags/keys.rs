@@ -13,6 +13,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("data.train", "prompt-data"),
     ("data.validation", "validation-prompt-data"),
     ("data.test", "eval-prompt-data"),
+    ("data.eval_sets", "eval-set"),
     ("data.input_key", "input-key"),
     ("data.label_key", "label-key"),
     ("data.tool_key", "tool-key"),

@@ -1,9 +1,6 @@
 //! Prompts, held-out prompts, and who judges.
 
-use std::{
-    fs::File,
-    io::{BufRead, BufReader},
-};
+use std::path::Path;
 
 use crate::{
     failure::Failure,
@@ -29,8 +26,19 @@ pub(super) fn translate(line: &mut Line, out: &mut Translation) -> anyhow::Resul
         }
         return Ok(());
     };
-    let path = path_of(&held_out)?.to_owned();
+    let paths = paths_of(&held_out)?;
+    let [path, further @ ..] = paths.as_slice() else { return Ok(()) };
+    let path = (*path).to_owned();
     out.flag("eval-prompt-data", &path);
+    for path in further {
+        out.flag("eval-set", path);
+    }
+    if !further.is_empty() {
+        out.note(
+            "--eval-prompt-data with several files: the first is that of the table, and all are \
+             answered every --eval-interval steps; each file's name names its metrics",
+        );
+    }
     if !out.is_slimes {
         return Ok(());
     }
@@ -53,25 +61,19 @@ pub(super) fn translate(line: &mut Line, out: &mut Translation) -> anyhow::Resul
     Ok(())
 }
 
-/// The file of `FILE` or `NAME FILE`.
-fn path_of(held_out: &Given) -> anyhow::Result<&str> {
+/// The files of `FILE` or of pairs `NAME FILE`.
+fn paths_of(held_out: &Given) -> anyhow::Result<Vec<&str>> {
     match held_out.values.as_slice() {
-        [path] | [_, path] => Ok(path),
+        [path] => Ok(vec![path]),
+        [] => Err(Failure::usage("--eval-prompt-data: expected NAME FILE")),
         values if values.len() % 2 == 1 => {
             Err(Failure::usage(format!("{}: expected pairs of name and file", held_out.shown())))
         }
-        [] => Err(Failure::usage("--eval-prompt-data: expected NAME FILE")),
-        _ => Err(Failure::usage(format!(
-            "{}: a run evaluates one file; name one here, and the others with `opd eval` \
-             afterwards",
-            held_out.shown()
-        ))),
+        values => Ok(values.iter().skip(1).step_by(2).map(String::as_str).collect()),
     }
 }
 
-/// Prompts of a JSONL file, if it can be read.
+/// Rows of a prompt file, if it can be read.
 pub(super) fn prompts(path: &str) -> Option<u64> {
-    let lines = BufReader::new(File::open(path).ok()?).split(b'\n');
-    let lines: Result<Vec<Vec<u8>>, _> = lines.collect();
-    Some(lines.ok()?.iter().filter(|line| !line.trim_ascii().is_empty()).count() as u64)
+    opd_data::count_rows(Path::new(path)).ok()
 }

@@ -165,7 +165,7 @@ fn what_is_not_there_is_refused_with_a_remedy() {
         ("--rm-type remote_rm --use-opd --opd-type sglang --rm-url x", "--reward-url URL"),
         ("--loss-type sft_loss", "--loss sft --responses label"),
         ("--loss-type custom_loss", "docs/extending.md"),
-        ("--eval-prompt-data a b c d", "evaluates one file"),
+        ("--eval-prompt-data a b c", "pairs of name and file"),
         ("--learning-rat 3", "unknown flag, of opd and of slime; the nearest known one is --"),
         ("--num-rollot 3", "the nearest known one is --num-rollout"),
         ("--savee-interval 3", "the nearest known one is --save-interval"),

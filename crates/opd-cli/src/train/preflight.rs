@@ -29,6 +29,9 @@ pub(super) fn check(config: &TrainConfig) -> anyhow::Result<()> {
     adapter.map_or(Ok(()), self::adapter)?;
     critic(&config.objective.critic)?;
     file("data.train", &data.train)?;
+    for path in &data.eval_sets {
+        file("data.eval_sets", path)?;
+    }
     for (key, path) in [
         ("data.validation", &data.validation),
         ("data.test", &data.test),

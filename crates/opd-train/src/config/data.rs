@@ -1,6 +1,6 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use opd_data::{BadRows, Fields};
+use opd_data::{BadRows, DataPath, Fields};
 use opd_models::TemplateOptions;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,10 @@ pub struct DataConfig {
     /// Held-out prompts evaluated during training; none is evaluated without.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation: Option<PathBuf>,
+    /// Further held-out prompts that are evaluated during training; each file's name without its
+    /// ending names its metrics.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub eval_sets: Vec<PathBuf>,
     /// Field of the prompt.
     pub input_key: String,
     /// Field of the right answer.
@@ -42,6 +46,7 @@ impl Default for DataConfig {
             train: PathBuf::new(),
             test: None,
             validation: None,
+            eval_sets: Vec::new(),
             input_key: "prompt".into(),
             label_key: "label".into(),
             tool_key: "tools".into(),
@@ -71,6 +76,24 @@ impl DataConfig {
         self.template_options().map(drop)
     }
 
+    /// The further held-out files, each with a name of its own: `aime` of `aime.jsonl`, `aime-2` where
+    /// another one has it.
+    pub(crate) fn named_eval_sets(&self) -> Vec<(String, &Path)> {
+        let mut named: Vec<(String, &Path)> = Vec::new();
+        for path in &self.eval_sets {
+            let file = DataPath::of(path).file;
+            let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let taken = |name: &str| named.iter().any(|(held, _)| held == name);
+            let mut numbered = (2..).map(|n| format!("{stem}-{n}"));
+            let name = match taken(&stem) {
+                true => numbered.find(|name| !taken(name)).unwrap_or_default(),
+                false => stem,
+            };
+            named.push((name, path));
+        }
+        named
+    }
+
     /// The fields that are read.
     pub(crate) fn fields(&self, teacher_prompt: Option<String>) -> Fields {
         let (input, label) = (self.input_key.clone(), self.label_key.clone());
@@ -85,5 +108,18 @@ impl DataConfig {
             what: format!("data.chat_template_kwargs is no JSON object: {error}"),
             remedy: "write it as '{\"enable_thinking\": false}'",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_set_has_a_name_of_its_own() {
+        let files = ["a/aime.jsonl", "b/aime.parquet@[:5]", "c/math.jsonl", "aime"];
+        let data = DataConfig { eval_sets: files.map(Into::into).into(), ..DataConfig::default() };
+        let names: Vec<String> = data.named_eval_sets().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["aime", "aime-2", "math", "aime-3"]);
     }
 }

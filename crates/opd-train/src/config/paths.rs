@@ -22,6 +22,7 @@ impl TrainConfig {
             .into_iter()
             .chain(data.validation.as_mut())
             .chain(data.test.as_mut())
+            .chain(&mut data.eval_sets)
             .chain(self.sft.data.as_mut())
             .chain(self.reward.api_key_file.as_mut())
             .chain(self.student.reference.as_mut())
