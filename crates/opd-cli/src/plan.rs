@@ -3,10 +3,9 @@
 use std::fmt::Write;
 
 use clap::Args;
-use opd_models::{Checkpointing, ModelConfig, Tokenizer};
-use opd_rollout::Fields;
+use opd_models::{ChatTemplate, Checkpointing, ModelConfig, Tokenizer};
 use opd_train::{
-    TokenizedPrompts,
+    PromptReader,
     config::TrainConfig,
     plan::{Assumed, Part, Plan},
 };
@@ -100,21 +99,11 @@ fn text(args: &PlanArgs, config: &TrainConfig) -> anyhow::Result<String> {
 /// Tokens of the longest prompt that is trained on.
 fn longest_prompt(config: &TrainConfig) -> anyhow::Result<usize> {
     let (data, path) = (&config.data, &config.student.path);
-    let fields = Fields {
-        input: data.input_key.clone(),
-        label: data.label_key.clone(),
-        teacher_prompt: None,
-    };
     let (tokenizer, model) = (Tokenizer::load(path)?, ModelConfig::load(path)?);
     let response = config.rollout.max_response_tokens;
-    let prompts = match data.chat_template {
-        false => TokenizedPrompts::load(&data.train, &fields, &tokenizer, &model, response)?,
-        true => {
-            let template = opd_models::ChatTemplate::load(path)?;
-            let writer = (&tokenizer, &template);
-            TokenizedPrompts::load_chat(&data.train, &fields, writer, &model, response)?
-        }
-    };
+    let template = data.chat_template.then(|| ChatTemplate::load(path)).transpose()?;
+    let reader = PromptReader::of(data, &tokenizer, template.as_ref(), &model, response)?;
+    let prompts = reader.read(&[&data.train])?;
     Ok(prompts.longest())
 }
 

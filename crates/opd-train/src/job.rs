@@ -107,15 +107,9 @@ impl Job {
         let response = config.rollout.max_response_tokens;
         let response = response.max(config.evaluation.max_response_tokens.unwrap_or(0));
         let template = data.chat_template.then(|| ChatTemplate::load(path)).transpose()?;
-        let options = data.template_options()?;
-        let reader = PromptReader::new(&tokenizer, student.config(), response);
-        let mut reader = PromptReader {
-            fields: data.fields(told.and_then(|d| d.prompt_key.clone())),
-            template: template.as_ref().map(|template| (template, options)),
-            bad_rows: data.bad_rows,
-            max_prompt_tokens: data.max_prompt_tokens,
-            ..reader
-        };
+        let mut reader =
+            PromptReader::of(data, &tokenizer, template.as_ref(), student.config(), response)?;
+        reader.fields.teacher_prompt = told.and_then(|d| d.prompt_key.clone());
         let read = |reader: &PromptReader<'_>, path: &Path| -> Result<TokenizedPrompts> {
             let prompts = reader.read(&[path])?;
             report_left_out(path, &prompts);

@@ -4,8 +4,8 @@ use opd_data::{BadRows, Example, Fields, PromptSet, TokenSpool};
 use opd_models::{ChatTemplate, Message, ModelConfig, TemplateOptions, Tokenizer};
 
 use crate::{
-    Error, Result, TokenizedPrompts, prompts::Record, teacher_prompts::teacher_prompt,
-    written::Cutter,
+    Error, Result, TokenizedPrompts, config::DataConfig, prompts::Record,
+    teacher_prompts::teacher_prompt, written::Cutter,
 };
 
 /// How rows become the token ids of prompts.
@@ -50,6 +50,29 @@ impl<'a> PromptReader<'a> {
             response,
             ends: model.eos_token_ids.iter().filter_map(|id| tokenizer.token(*id)).collect(),
         }
+    }
+
+    /// As a configuration has it; `template` is the student's, which is read only where the
+    /// configuration asks for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] for variables of the template that are no JSON object.
+    pub fn of(
+        data: &DataConfig,
+        tokenizer: &'a Tokenizer,
+        template: Option<&'a ChatTemplate>,
+        model: &ModelConfig,
+        response: usize,
+    ) -> Result<Self> {
+        let options = data.template_options()?;
+        Ok(Self {
+            fields: data.fields(),
+            template: template.filter(|_| data.chat_template).map(|template| (template, options)),
+            bad_rows: data.bad_rows,
+            max_prompt_tokens: data.max_prompt_tokens,
+            ..Self::new(tokenizer, model, response)
+        })
     }
 
     /// Reads and tokenises every row of the files, or of slices `FILE@[a:b]` of them.

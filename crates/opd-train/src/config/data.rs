@@ -95,9 +95,9 @@ impl DataConfig {
     }
 
     /// The fields that are read.
-    pub(crate) fn fields(&self, teacher_prompt: Option<String>) -> Fields {
+    pub(crate) fn fields(&self) -> Fields {
         let (input, label) = (self.input_key.clone(), self.label_key.clone());
-        Fields { input, label, teacher_prompt, tools: self.tool_key.clone(), ..Fields::default() }
+        Fields { input, label, tools: self.tool_key.clone(), ..Fields::default() }
     }
 
     /// What a chat template is given.
