@@ -60,7 +60,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--opd", default=str(Path(__file__).parent / "../target/release/opd"))
     parser.add_argument("--model")
-    parser.add_argument("--only", help="jobs whose names hold this")
+    parser.add_argument("--only", help="the job of this name")
     args = parser.parse_args()
     worst = 0.0
     with tempfile.TemporaryDirectory() as work:
@@ -73,7 +73,7 @@ def main():
             jobs |= {name: f"{common} {flags.format(model=args.model)}" for name, flags in MODEL.items()}
         print("| job | estimate, MiB | measured, MiB | ratio |\n|---|---|---|---|")
         for i, (name, flags) in enumerate(jobs.items()):
-            if args.only and args.only not in name:
+            if args.only and args.only != name:
                 continue
             words = f"{flags} --steps 2 --quiet".split()
             plan = subprocess.run([args.opd, "plan", *words], capture_output=True, text=True)

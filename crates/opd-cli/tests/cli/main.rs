@@ -13,6 +13,7 @@ mod linting;
 mod mixing;
 mod models;
 mod own_teachers;
+mod planning;
 mod probing;
 mod remote_teacher;
 mod resumption;

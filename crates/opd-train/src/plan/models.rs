@@ -9,8 +9,9 @@ use crate::{
     run::RunDir,
 };
 
-/// What the program itself takes: code, tokenizer, prompts, buffers of matrix products.
-const PROGRAM: u64 = 48 << 20;
+/// What the program itself takes: code, tokenizer, prompts, buffers of matrix products, and what
+/// the allocator keeps between phases.
+const PROGRAM: u64 = 72 << 20;
 
 /// The models of a run and what is held of them.
 pub(super) struct Models {
