@@ -195,8 +195,10 @@ fn join(path: &str, key: &str) -> String {
 
 fn made() -> (String, Vec<String>) {
     let mut found = BTreeMap::new();
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../opd-train/src/config");
-    items(&config, &mut found);
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    items(&crates.join("opd-train/src/config"), &mut found);
+    let of_data = fs::read_to_string(crates.join("opd-data/src/bad_rows.rs")).unwrap();
+    scan(&of_data, &mut found);
     let student = StudentConfig { lora: Some(LoraConfig::default()), ..StudentConfig::default() };
     let defaults = TrainConfig {
         student,

@@ -51,9 +51,10 @@ fn a_config_is_enough() {
         fs::copy(inputs.student.join(name), work.path("bare").join(name)).unwrap();
     }
     let flags = "plan --hf-checkpoint bare --prompt-data inputs/train.jsonl --use-opd \
-                 --opd-type start --opd-teacher-prompt-template Hint:{prompt} --steps 1";
+                 --opd-type start --opd-teacher-prompt-template Hint:{prompt} --steps 1 \
+                 --rollout-max-response-len 10";
     let full = work.line(flags).succeeds().stdout;
-    let lora = work.line(&format!("{flags} --lora-rank 2 --lr 1e-4")).succeeds().stdout;
+    let lora = work.line(&format!("{flags} --lora-rank 8 --lr 1e-4")).succeeds().stdout;
     assert!(size(&full, "teacher's weights") > 0.0, "a second copy of the weights");
     assert!(!lora.contains("teacher's weights"), "which adapters share: {lora}");
     assert!(size(&lora, "optimizer") < 0.5 * size(&full, "optimizer"));

@@ -68,9 +68,9 @@ fn prompts_that_do_not_fit_the_context() {
             fs::write(path, format!("{text}{{\"prompt\": \"{long}\"}}\n")).unwrap();
         },
         &[
-            "train.jsonl: prompt 12 has 62 tokens; with 3 for the response",
+            "train.jsonl:13: the prompt has 62 tokens; with 3 for the response",
             "context of 64 is exceeded",
-            "drop it or lower rollout.max_response_tokens",
+            "drop it, lower rollout.max_response_tokens",
         ],
     );
 }
