@@ -22,7 +22,7 @@ fn set() -> Set {
     let dir = tempfile::tempdir().unwrap();
     opd_testkit::write_byte_level(dir.path(), &[]);
     fs::write(dir.path().join("chat_template.jinja"), TEMPLATE).unwrap();
-    let golden = GoldenModel::load("qwen3");
+    let golden = GoldenModel::load("qwen3_tied");
     let lm =
         CausalLm::load(golden.dir, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
     let mut model = lm.config().clone();
