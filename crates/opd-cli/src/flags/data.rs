@@ -64,7 +64,7 @@ pub(super) struct DataFlags {
     /// The rule that judges answers by the right one
     #[arg(long, value_name = "NAME", value_parser = choices::<RewardKind>())]
     rm_type: Option<RewardKind>,
-    /// Regular expression of --rm-type regex; its group (?<answer>..), if it has one, must hold
+    /// Regular expression of --rm-type regex; its group named answer, if it has one, must hold
     /// the right answer
     #[arg(long, value_name = "REGEX")]
     rm_pattern: Option<String>,
