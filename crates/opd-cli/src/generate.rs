@@ -84,13 +84,7 @@ pub(crate) fn generate(args: &GenerateArgs) -> anyhow::Result<()> {
         let text = match is_text {
             true => {
                 let text = model.tokenizer()?.decode(&generation.tokens)?;
-                Some(
-                    sampling
-                        .stop
-                        .as_ref()
-                        .map_or(text.as_str(), |stop| stop.trim(&text))
-                        .to_owned(),
-                )
+                Some(sampling.read(&text).to_owned())
             }
             false => None,
         };

@@ -106,6 +106,11 @@ impl Sampling {
         }
     }
 
+    /// What is read of a response's text: what stands before the stop string that ended it.
+    pub fn read<'a>(&self, text: &'a str) -> &'a str {
+        self.stop.as_ref().map_or(text, |stop| stop.trim(text))
+    }
+
     /// Temperature of the reported log-probs.
     pub fn temperature(&self) -> f64 {
         match self.strategy {

@@ -39,35 +39,36 @@ impl Truncation {
     /// The ids that are kept, likeliest first, ties by id, with their `weights`; `weights` are
     /// proportional to probabilities, the greatest of them 1.
     pub(crate) fn keep(&self, weights: &[f64]) -> Vec<(usize, f64)> {
+        let mut left: Vec<(usize, f64)> = weights.iter().copied().enumerate().collect();
+        if let Some(k) = self.top_k {
+            let n = ranked(&mut left, k).len();
+            left.truncate(n);
+        }
+        let total: f64 = left.iter().map(|(_, weight)| weight).sum();
+        // What min_p drops are the last: those before them reach what they reached.
         let least = self.min_p.unwrap_or(0.0);
-        let mut left: Vec<(usize, f64)> =
-            weights.iter().copied().enumerate().filter(|(_, weight)| *weight >= least).collect();
-        // What min_p drops counts for top_p all the same: its threshold is of all that top_k left.
-        let Some(p) = self.top_p else {
-            return ranked(&mut left, self.top_k.unwrap_or(usize::MAX)).to_vec();
-        };
-        let total: f64 = match self.top_k {
-            None => weights.iter().sum(),
-            Some(k) if k >= weights.len() => weights.iter().sum(),
-            Some(k) => {
-                let mut all: Vec<(usize, f64)> = weights.iter().copied().enumerate().collect();
-                ranked(&mut all, k).iter().map(|(_, weight)| weight).sum()
-            }
-        };
-        let most = self.top_k.unwrap_or(usize::MAX).min(left.len());
-        let mut n = FEW;
-        loop {
-            let candidates = ranked(&mut left, n.min(most));
-            let mut sum = 0.0;
-            let reached = candidates.iter().position(|(_, weight)| {
-                sum += weight;
-                sum >= p * total
-            });
-            match reached {
-                Some(last) => return candidates[..=last].to_vec(),
-                None if candidates.len() == most => return candidates.to_vec(),
-                None => n *= 8,
-            }
+        left.retain(|(_, weight)| *weight >= least);
+        match self.top_p {
+            None => ranked(&mut left, usize::MAX).to_vec(),
+            Some(p) => reaching(left, p * total),
+        }
+    }
+}
+
+/// The likeliest that together have `share`, in order; all if they have less.
+fn reaching(mut candidates: Vec<(usize, f64)>, share: f64) -> Vec<(usize, f64)> {
+    let mut n = FEW;
+    loop {
+        let first = ranked(&mut candidates, n);
+        let mut sum = 0.0;
+        let reached = first.iter().position(|(_, weight)| {
+            sum += weight;
+            sum >= share
+        });
+        match reached {
+            Some(last) => return first[..=last].to_vec(),
+            None if n >= candidates.len() => return candidates,
+            None => n *= 8,
         }
     }
 }

@@ -40,7 +40,7 @@ impl Question {
         Ok(match &self.answer {
             Right::Text { prompt, label } => {
                 let whole = model.tokenizer()?.decode(response)?;
-                let response = sampling.stop.as_ref().map_or(&*whole, |stop| stop.trim(&whole));
+                let response = sampling.read(&whole);
                 let label = Some(label.as_str());
                 judge.reward(&Answer { prompt, response, label, source: "" })? > 0.5
             }
