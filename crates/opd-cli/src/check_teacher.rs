@@ -63,12 +63,8 @@ enum Speaks {
 
 /// Runs the command.
 pub(crate) fn check_teacher(args: &CheckTeacherArgs) -> anyhow::Result<()> {
-    let key = match (&args.rm_api_key_env, &args.rm_api_key_file) {
-        (Some(variable), _) => Some(ApiKey::from_env(variable)),
-        (None, Some(path)) => Some(ApiKey::from_file(path)),
-        (None, None) => None,
-    };
-    let key = key.transpose().map_err(|error| Failure::usage(error.to_string()))?;
+    let key = ApiKey::named(args.rm_api_key_env.as_deref(), args.rm_api_key_file.as_deref())
+        .map_err(|error| Failure::usage(error.to_string()))?;
     let device = args.compute.start()?;
     let student = CausalLm::load(resolve(&args.student)?, DType::F32, &device)?;
     let subject = if args.teacher.contains("://") {

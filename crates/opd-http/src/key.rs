@@ -50,6 +50,19 @@ impl ApiKey {
         Self::new(key.trim()).ok_or_else(|| bad("it is empty or has odd characters".into()))
     }
 
+    /// The key of the variable, else of the file, that is named; `None` if neither is.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::from_env`] or [`Self::from_file`].
+    pub fn named(variable: Option<&str>, file: Option<&Path>) -> Result<Option<Self>> {
+        match (variable, file) {
+            (Some(variable), _) => Self::from_env(variable).map(Some),
+            (None, Some(path)) => Self::from_file(path).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
     pub(crate) fn header(&self) -> &HeaderValue {
         &self.header
     }

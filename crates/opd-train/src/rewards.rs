@@ -29,11 +29,7 @@ impl RewardConfig {
             RewardKind::Gsm8k => math(AnswerForm::Hashes, 0.0),
             RewardKind::Regex => Box::new(Pattern::new(pattern.as_deref().unwrap_or_default())?),
             RewardKind::RemoteRm => {
-                let key = match (api_key_env, api_key_file) {
-                    (Some(variable), _) => Some(ApiKey::from_env(variable)?),
-                    (None, Some(path)) => Some(ApiKey::from_file(path)?),
-                    (None, None) => None,
-                };
+                let key = ApiKey::named(api_key_env.as_deref(), api_key_file.as_deref())?;
                 let settings = Settings { key, seed, ..Settings::default() };
                 Box::new(RemoteReward::new(urls, settings)?)
             }

@@ -278,11 +278,7 @@ impl TeacherConfig {
     ///
     /// [`opd_http::Error`] if the variable or file holds none.
     pub fn api_key(&self) -> opd_http::Result<Option<ApiKey>> {
-        match (&self.api_key_env, &self.api_key_file) {
-            (Some(variable), _) => ApiKey::from_env(variable).map(Some),
-            (None, Some(path)) => ApiKey::from_file(path).map(Some),
-            (None, None) => Ok(None),
-        }
+        ApiKey::named(self.api_key_env.as_deref(), self.api_key_file.as_deref())
     }
 }
 
