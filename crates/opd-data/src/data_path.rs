@@ -44,7 +44,7 @@ impl DataPath {
         start..self.slice[1].map_or(n, place).max(start)
     }
 
-    /// Whether the end can be known before the number of rows is.
+    /// Whether the number of rows must be known to know which are taken.
     pub(crate) fn counts_from_the_end(&self) -> bool {
         self.slice.iter().flatten().any(|at| *at < 0)
     }

@@ -30,8 +30,11 @@ impl Fields {
     pub(crate) fn reads(&self, column: &str) -> bool {
         let names = [&self.input, &self.label, &self.tools];
         let names = names.into_iter().chain(&self.teacher_prompt).chain(&self.source);
-        names.into_iter().any(|name| {
-            name.strip_prefix(column).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        })
+        names.into_iter().any(|name| reaches_into(name, column))
     }
+}
+
+/// Whether a name is that of a column, or of something within it.
+pub(crate) fn reaches_into(name: &str, column: &str) -> bool {
+    name.strip_prefix(column).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }

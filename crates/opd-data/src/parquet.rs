@@ -19,7 +19,9 @@ use parquet::{
     schema::types::Type,
 };
 
-use crate::{Error, Fields, Result, jsonl::LONGEST, spool::Place, zstd::Group};
+use crate::{
+    Error, Fields, Result, fields::reaches_into, jsonl::LONGEST, spool::Place, zstd::Group,
+};
 
 /// What a Parquet file starts and ends with.
 const MAGIC: &[u8; 4] = b"PAR1";
@@ -123,10 +125,7 @@ fn rows_of(path: &Path, metadata: &ParquetMetaData) -> Result<u64> {
 /// The columns that are read.
 fn projection(path: &Path, schema: &Type, fields: &Fields) -> Result<Type> {
     let columns = schema.get_fields();
-    let has = columns.iter().any(|column| {
-        let name = column.name();
-        fields.input.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    });
+    let has = columns.iter().any(|column| reaches_into(&fields.input, column.name()));
     if !has {
         let known: Vec<&str> = columns.iter().take(20).map(|column| column.name()).collect();
         let what = format!(
@@ -152,16 +151,28 @@ fn guarded<T>(path: &Path, decode: impl FnOnce() -> parquet::errors::Result<T>) 
 
 /// Writes a row as JSON, its fields in their order.
 fn object(row: &Row, out: &mut Vec<u8>) -> io::Result<()> {
-    out.push(b'{');
-    for (i, (name, field)) in row.get_column_iter().enumerate() {
+    listed(*b"{}", row.get_column_iter(), out, |(name, field), out| {
+        serde_json::to_writer(&mut *out, name)?;
+        out.push(b':');
+        value(field, out)
+    })
+}
+
+/// Writes items with commas between them, in brackets.
+fn listed<T>(
+    [open, close]: [u8; 2],
+    items: impl IntoIterator<Item = T>,
+    out: &mut Vec<u8>,
+    mut write: impl FnMut(T, &mut Vec<u8>) -> io::Result<()>,
+) -> io::Result<()> {
+    out.push(open);
+    for (i, item) in items.into_iter().enumerate() {
         if i > 0 {
             out.push(b',');
         }
-        serde_json::to_writer(&mut *out, name)?;
-        out.push(b':');
-        value(field, out)?;
+        write(item, out)?;
     }
-    out.push(b'}');
+    out.push(close);
     Ok(())
 }
 
@@ -183,31 +194,15 @@ fn value(field: &Field, out: &mut Vec<u8>) -> io::Result<()> {
         // Texts of writers that do not mark them as such.
         Field::Bytes(bytes) => serde_json::to_writer(out, &String::from_utf8_lossy(bytes.data()))?,
         Field::Group(row) => object(row, out)?,
-        Field::ListInternal(list) => {
-            out.push(b'[');
-            for (i, element) in list.elements().iter().enumerate() {
-                if i > 0 {
-                    out.push(b',');
-                }
-                value(element, out)?;
+        Field::ListInternal(list) => listed(*b"[]", list.elements(), out, value)?,
+        Field::MapInternal(map) => listed(*b"{}", map.entries(), out, |(key, held), out| {
+            match key {
+                Field::Str(key) => serde_json::to_writer(&mut *out, key)?,
+                key => serde_json::to_writer(&mut *out, &key.to_string())?,
             }
-            out.push(b']');
-        }
-        Field::MapInternal(map) => {
-            out.push(b'{');
-            for (i, (key, held)) in map.entries().iter().enumerate() {
-                if i > 0 {
-                    out.push(b',');
-                }
-                match key {
-                    Field::Str(key) => serde_json::to_writer(&mut *out, key)?,
-                    key => serde_json::to_writer(&mut *out, &key.to_string())?,
-                }
-                out.push(b':');
-                value(held, out)?;
-            }
-            out.push(b'}');
-        }
+            out.push(b':');
+            value(held, out)
+        })?,
         other => serde_json::to_writer(out, &other.to_string())?,
     }
     Ok(())

@@ -69,20 +69,11 @@ impl PromptSet {
         let file = self.spools.len() as u32;
         let io = |source| Error::Io { path: path.file.clone(), source };
         let is_parquet = parquet::is_parquet(&path.file).map_err(io)?;
-        // A slice counts every row of the file, the bad ones too.
-        let n = match (is_parquet, path.counts_from_the_end()) {
-            (true, _) => parquet::n_rows(&path.file)?,
-            (false, true) => {
-                let mut n = 0;
-                jsonl::scan(&path.file, file, |_, _, _| {
-                    n += 1;
-                    Ok(true)
-                })?;
-                n
-            }
-            (false, false) => u64::MAX,
+        // A slice counts every row of the file, the bad ones too; those of JSONL are counted by reading.
+        let wanted = match is_parquet || path.counts_from_the_end() {
+            true => path.rows(n_rows(&path.file, is_parquet)?),
+            false => path.rows(u64::MAX),
         };
-        let wanted = path.rows(n);
         let (mut good, before) = (Vec::new(), self.n_bad);
         let mut row = |index: u64, place: Place, text: std::result::Result<&str, String>| {
             if index < wanted.start || index >= wanted.end {
@@ -202,15 +193,20 @@ impl PromptSet {
 pub fn count_rows(path: &Path) -> Result<u64> {
     let path = DataPath::of(path);
     let io = |source| Error::Io { path: path.file.clone(), source };
-    let mut n = 0;
-    if parquet::is_parquet(&path.file).map_err(io)? {
-        n = parquet::n_rows(&path.file)?;
-    } else {
-        jsonl::scan(&path.file, 0, |_, _, _| {
-            n += 1;
-            Ok(true)
-        })?;
-    }
-    let rows = path.rows(n);
+    let is_parquet = parquet::is_parquet(&path.file).map_err(io)?;
+    let rows = path.rows(n_rows(&path.file, is_parquet)?);
     Ok(rows.end - rows.start)
+}
+
+/// Rows of a whole file, the bad ones too.
+fn n_rows(file: &Path, is_parquet: bool) -> Result<u64> {
+    if is_parquet {
+        return parquet::n_rows(file);
+    }
+    let mut n = 0;
+    jsonl::scan(file, 0, |_, _, _| {
+        n += 1;
+        Ok(true)
+    })?;
+    Ok(n)
 }
