@@ -11,7 +11,7 @@ use crate::{
 
 /// What the program itself takes: code, tokenizer, prompts, buffers of matrix products, and what
 /// the allocator keeps between phases.
-const PROGRAM: u64 = 72 << 20;
+const PROGRAM: u64 = 88 << 20;
 
 /// The models of a run and what is held of them.
 pub(super) struct Models {
