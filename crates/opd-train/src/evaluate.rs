@@ -50,8 +50,8 @@ pub struct Evaluator<'a> {
 }
 
 impl Evaluator<'_> {
-    /// pass@1, and pass@k of several answers, of `model` on the first `n` of `prompts`; `progress` hears of answers given, every
-    /// second or so where answers are quick, and may end the evaluation.
+    /// pass@1, and pass@k of several answers, of `model` on the first `n` of `prompts`; `progress`
+    /// hears of answers given, every second or so where answers are quick, and may end the evaluation.
     ///
     /// # Errors
     ///

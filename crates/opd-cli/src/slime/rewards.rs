@@ -90,8 +90,8 @@ fn rule(line: &mut Line, out: &mut Translation) -> anyhow::Result<bool> {
             Err(Failure::usage("--rm-type random: there is nothing to learn from it; drop it"))
         }
         Some(kind) if kind.starts_with("boxed_") => Err(Failure::usage(format!(
-            "--rm-type {kind}: answers are judged as a whole, or in their box by --rm-type math; use one of math, \
-             exact_match and f1"
+            "--rm-type {kind}: answers are judged as a whole, or in their box by --rm-type math; \
+             use one of math, exact_match and f1"
         ))),
         _ => Ok(false),
     }
