@@ -5,12 +5,12 @@
 #
 # checks every kernel against the CPU's at full size, times it, and times the peers where PYTHON (python3)
 # has PyTorch; PEERS names a directory with liger_kernel, cut_cross_entropy and trl. One JSON object a line.
-# OPD_GPU names a binary that was built elsewhere (`cargo build --release -p opd-benches --features cuda`).
+# OPD_GPU names a binary that was built elsewhere (`cargo build --release -p opd-benches --features cuda --example gpu`).
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 if [ -z "${OPD_GPU:-}" ]; then
-  cargo build --release --locked --manifest-path "$root/Cargo.toml" -p opd-benches --features cuda --bin opd-gpu >&2
-  OPD_GPU=$root/target/release/opd-gpu
+  cargo build --release --locked --manifest-path "$root/Cargo.toml" -p opd-benches --features cuda --example gpu >&2
+  OPD_GPU=$root/target/release/examples/gpu
 fi
 status=0
 "$OPD_GPU" "$@" || status=$?
