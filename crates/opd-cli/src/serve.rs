@@ -51,6 +51,10 @@ pub(crate) struct ServeArgs {
     /// Megabytes (MiB) of a request; more get 413
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = value_parser!(u32).range(1..=1024))]
     max_request_mb: u32,
+    /// Megabytes (MiB) of keys and values kept of what sequences begin with, for those that begin
+    /// alike later; 0 keeps none
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    max_kept_mb: u32,
     /// Compute every sequence alone; scores are the same
     #[arg(long)]
     no_shared_prefixes: bool,
@@ -102,9 +106,13 @@ fn options(args: &ServeArgs) -> anyhow::Result<Options> {
         max_queued_bytes: defaults.max_queued_bytes.max(max_body_bytes),
         ..defaults
     };
-    let (max_batch_tokens, share_prefixes) =
-        (args.max_batch_tokens as usize, !args.no_shared_prefixes);
-    Ok(Options { key, limits, max_batch_tokens, share_prefixes })
+    Ok(Options {
+        key,
+        limits,
+        max_batch_tokens: args.max_batch_tokens as usize,
+        share_prefixes: !args.no_shared_prefixes,
+        max_kept_bytes: (args.max_kept_mb as usize) << 20,
+    })
 }
 
 fn address(host: &str, port: u16) -> anyhow::Result<SocketAddr> {

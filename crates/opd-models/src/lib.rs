@@ -40,7 +40,7 @@ pub use self::{
     files::{is_model, model_files},
     footprint::Footprint,
     gradients::Gradients,
-    kv_cache::KvCache,
+    kv_cache::{KvCache, KvRows},
     lora::{ALL_LINEAR, LoraConfig, LoraTarget},
     model::CausalLm,
     packed::Packed,

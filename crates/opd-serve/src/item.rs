@@ -32,6 +32,15 @@ impl Item {
         }
     }
 
+    /// The first token that is asked what follows it; the number of tokens if none is.
+    pub(crate) fn first_asked(&self) -> usize {
+        match (&self.next, self.n_scored()) {
+            (NextToken::Ignored, 0) => self.tokens.len(),
+            (_, 0) => self.tokens.len() - 1,
+            _ => self.start,
+        }
+    }
+
     /// Ids wanted of scored token `j`, from 0.
     pub(crate) fn named_at(&self, j: usize) -> &[u32] {
         match &self.named {

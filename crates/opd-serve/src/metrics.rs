@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
     tokens: Counter,
     computed: Counter,
     shared: Counter,
+    kept: Gauge,
     depth: Gauge,
     in_flight: Gauge,
     seconds: Family<Endpoint, Histogram>,
@@ -50,6 +51,7 @@ impl Metrics {
             tokens: Counter::default(),
             computed: Counter::default(),
             shared: Counter::default(),
+            kept: Gauge::default(),
             depth: Gauge::default(),
             in_flight: Gauge::default(),
             seconds: Family::new_with_constructor(seconds),
@@ -64,6 +66,11 @@ impl Metrics {
             "shared_tokens",
             "Tokens not computed because another sequence begins with them, too",
             metrics.shared.clone(),
+        );
+        registry.register(
+            "kept_bytes",
+            "Keys and values that are kept of what sequences begin with",
+            metrics.kept.clone(),
         );
         registry.register("queue_depth", "Requests waiting to be scored", metrics.depth.clone());
         registry.register(
@@ -94,6 +101,10 @@ impl Metrics {
         self.tokens.inc_by(tokens as u64);
         self.computed.inc_by(computed as u64);
         self.shared.inc_by(shared as u64);
+    }
+
+    pub(crate) fn kept(&self, bytes: usize) {
+        self.kept.set(bytes as i64);
     }
 
     /// Prometheus' text form.

@@ -13,13 +13,21 @@ pub struct Options {
     pub max_batch_tokens: usize,
     /// Whether tokens that sequences begin with in common are computed once.
     pub share_prefixes: bool,
+    /// Bytes of keys and values of beginnings that are kept between forwards, for sequences that
+    /// come later; 0 for none. Nothing is kept where prefixes are not shared.
+    pub max_kept_bytes: usize,
 }
 
 impl Default for Options {
-    /// No key, forwards of 4,096 tokens, shared prefixes.
+    /// No key, forwards of 4,096 tokens, shared prefixes of which 256 MiB are kept.
     fn default() -> Self {
-        let limits = Limits::default();
-        Self { key: None, limits, max_batch_tokens: 4096, share_prefixes: true }
+        Self {
+            key: None,
+            limits: Limits::default(),
+            max_batch_tokens: 4096,
+            share_prefixes: true,
+            max_kept_bytes: 256 << 20,
+        }
     }
 }
 

@@ -1,21 +1,45 @@
+use super::kept::{Kept, Recalled};
+
 /// Sequences that begin with the same tokens, which are computed once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Family {
     /// Tokens in common.
     pub(crate) prefix: usize,
     /// Indices of the sequences.
     pub(crate) members: Vec<usize>,
+    /// What was computed before of the tokens in common.
+    pub(crate) recalled: Option<Recalled>,
 }
 
 impl Family {
-    fn alone(member: usize) -> Self {
-        Self { prefix: 0, members: vec![member] }
+    fn new(prefix: usize, members: Vec<usize>) -> Self {
+        Self { prefix, members, recalled: None }
     }
 
-    /// Tokens to compute.
+    fn alone(member: usize) -> Self {
+        Self::new(0, vec![member])
+    }
+
+    /// Tokens to hold.
     pub(crate) fn tokens(&self, sequences: &[&[u32]]) -> usize {
         let rest = self.members.iter().map(|&member| sequences[member].len() - self.prefix);
         self.prefix + rest.sum::<usize>()
+    }
+
+    /// Tokens to compute.
+    pub(crate) fn to_compute(&self, sequences: &[&[u32]]) -> usize {
+        self.tokens(sequences) - self.recalled.as_ref().map_or(0, |recalled| recalled.n)
+    }
+
+    /// Looks for the beginning that no member has a question to; `starts` are the first rows
+    /// that they have one to. A sequence alone has all before it in common with itself.
+    pub(crate) fn recall(&mut self, sequences: &[&[u32]], starts: &[usize], kept: &Kept) {
+        let Some(&first) = self.members.first() else { return };
+        if let [alone] = self.members[..] {
+            self.prefix = starts[alone].min(sequences[alone].len());
+        }
+        let unasked = self.members.iter().map(|&member| starts[member]).min().unwrap_or(0);
+        self.recalled = kept.recall(&sequences[first][..self.prefix.min(unasked)]);
     }
 }
 
@@ -52,14 +76,15 @@ pub(crate) fn families(sequences: &[&[u32]], share: bool) -> Vec<Family> {
     while end > 0 {
         let first = best[end].1;
         let prefix = common[first..end - 1].iter().copied().min().unwrap_or(0);
-        families.push(Family { prefix, members: order[first..end].to_vec() });
+        families.push(Family::new(prefix, order[first..end].to_vec()));
         end = first;
     }
     families.reverse();
     families
 }
 
-fn in_common(a: &[u32], b: &[u32]) -> usize {
+/// Tokens that both begin with.
+pub(crate) fn in_common(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
@@ -67,15 +92,19 @@ fn in_common(a: &[u32], b: &[u32]) -> usize {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Family, families};
+    use super::families;
+
+    fn found(sequences: &[&[u32]]) -> Vec<(usize, Vec<usize>)> {
+        let families = families(sequences, true).into_iter();
+        families.map(|family| (family.prefix, family.members)).collect()
+    }
 
     #[test]
     fn groups_share_their_prompt_and_not_less_with_all() {
         let sequences: [&[u32]; 6] =
             [&[9, 1, 2, 3, 4], &[9, 5, 6, 7], &[9, 1, 2, 3, 5], &[9, 5, 6, 8], &[2], &[9, 5, 6]];
-        let family = |prefix, members: &[usize]| Family { prefix, members: members.to_vec() };
-        let found = families(&sequences, true);
-        assert_eq!(found, [family(0, &[4]), family(4, &[0, 2]), family(3, &[5, 1, 3])]);
+        let expected = [(0, vec![4]), (4, vec![0, 2]), (3, vec![5, 1, 3])];
+        assert_eq!(found(&sequences), expected);
         assert_eq!(families(&sequences, false).len(), 6);
         assert!(families(&[], true).is_empty());
     }
@@ -83,8 +112,7 @@ mod tests {
     #[test]
     fn equal_sequences_are_computed_once() {
         let sequences: [&[u32]; 3] = [&[1, 2], &[1, 2], &[1, 2]];
-        let found = families(&sequences, true);
-        assert_eq!(found, [Family { prefix: 2, members: vec![0, 1, 2] }]);
+        assert_eq!(found(&sequences), [(2, vec![0, 1, 2])]);
     }
 
     /// Tokens to compute with the best cut of `sequences`, tried one by one.

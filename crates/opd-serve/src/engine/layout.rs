@@ -2,16 +2,23 @@ use std::ops::Range;
 
 use opd_kernels::Span;
 
-use super::families::Family;
+use super::{families::Family, kept::Recalled};
 
-/// Tokens of one round, with the cache rows that they have: row `i` is that of token `i`.
+/// Tokens of one round, and the cache rows that they have.
 #[derive(Debug, Default)]
 pub(crate) struct Layout<'a> {
+    /// Tokens to compute.
     pub(crate) tokens: Vec<u32>,
     pub(crate) positions: Vec<u32>,
+    /// The cache row of each.
+    pub(crate) rows: Vec<usize>,
     pub(crate) members: Vec<Member>,
+    /// What was computed before, by the first cache row that it gets.
+    pub(crate) recalled: Vec<(usize, Recalled)>,
+    /// Cache rows in use.
+    pub(crate) n_rows: usize,
     segments: Vec<Segment>,
-    placed: Option<(&'a [u32], Range<usize>)>,
+    placed: Option<Placed<'a>>,
 }
 
 /// Where an item's tokens are.
@@ -19,26 +26,50 @@ pub(crate) struct Layout<'a> {
 pub(crate) struct Member {
     /// Index of the item.
     pub(crate) item: usize,
-    prefix: Range<usize>,
-    rest: Range<usize>,
-    /// Tokens that another member had computed before.
+    prefix: Part,
+    rest: Part,
+    /// Tokens that were computed for another sequence.
     pub(crate) shared: usize,
 }
 
-/// Rows that follow each other in one sequence, behind those of `prefix`.
+/// Tokens that follow each other.
+#[derive(Clone, Debug)]
+struct Part {
+    /// Cache rows.
+    rows: Range<usize>,
+    /// How many of them were computed before.
+    recalled: usize,
+    /// Place of the next one among the tokens to compute.
+    computed: usize,
+}
+
+/// The beginning of a family.
+#[derive(Clone, Debug)]
+struct Placed<'a> {
+    tokens: &'a [u32],
+    part: Part,
+}
+
+/// Tokens to compute that follow each other, behind the cache rows of `prefix`.
 #[derive(Debug)]
 struct Segment {
     prefix: Range<usize>,
-    rows: Range<usize>,
+    tokens: Range<usize>,
+    first_row: usize,
 }
 
 impl Member {
-    /// Row of the item's token `t`.
-    pub(crate) fn row(&self, t: usize) -> usize {
-        match t.checked_sub(self.prefix.len()) {
-            None => self.prefix.start + t,
-            Some(t) => self.rest.start + t,
+    /// Place of the item's token `t` among those to compute.
+    pub(crate) fn place(&self, t: usize) -> usize {
+        match t.checked_sub(self.prefix.rows.len()) {
+            None => self.prefix.computed + t - self.prefix.recalled,
+            Some(t) => self.rest.computed + t,
         }
+    }
+
+    /// Cache rows of the tokens before the item's own.
+    pub(crate) fn prefix_rows(&self) -> Range<usize> {
+        self.prefix.rows.clone()
     }
 }
 
@@ -51,7 +82,7 @@ pub(crate) struct Budget {
     pub(crate) most: usize,
 }
 
-/// Rounds within the budget, or of one sequence.
+/// Rounds that hold as many tokens as the budget, or one sequence.
 pub(crate) fn layouts<'a>(
     fed: &[&'a [u32]],
     families: &[Family],
@@ -74,7 +105,7 @@ pub(crate) fn layouts<'a>(
                     true => (prefix + rest.len(), budget.most),
                     false => (tokens, budget.families),
                 };
-                layout.tokens.len() + tokens <= most
+                layout.n_rows + tokens <= most
             });
             begun = true;
             if !room {
@@ -82,7 +113,7 @@ pub(crate) fn layouts<'a>(
             }
             if let Some(layout) = layouts.last_mut() {
                 let resident = place > 0 && layout.holds(prefix);
-                layout.place(item, prefix, rest, resident);
+                layout.place(item, prefix, rest, family.recalled.as_ref(), resident);
             }
         }
     }
@@ -91,39 +122,60 @@ pub(crate) fn layouts<'a>(
 
 impl<'a> Layout<'a> {
     fn holds(&self, prefix: &[u32]) -> bool {
-        self.placed.as_ref().is_some_and(|(placed, _)| *placed == prefix)
+        self.placed.as_ref().is_some_and(|placed| placed.tokens == prefix)
     }
 
-    fn place(&mut self, item: usize, prefix: &'a [u32], rest: &'a [u32], resident: bool) {
-        if !resident {
-            let rows = self.push(prefix, 0, 0..0);
-            self.placed = Some((prefix, rows));
+    fn place(
+        &mut self,
+        item: usize,
+        prefix: &'a [u32],
+        rest: &'a [u32],
+        recalled: Option<&Recalled>,
+        resident: bool,
+    ) {
+        let placed = match self.placed.take().filter(|_| resident) {
+            Some(placed) => placed,
+            None => Placed { tokens: prefix, part: self.push(prefix, 0, 0..0, recalled) },
+        };
+        let before = placed.part.clone();
+        self.placed = Some(placed);
+        let shared = if resident { prefix.len() } else { before.recalled };
+        let rest = self.push(rest, prefix.len(), before.rows.clone(), None);
+        self.members.push(Member { item, prefix: before, rest, shared });
+    }
+
+    fn push(
+        &mut self,
+        tokens: &[u32],
+        position: usize,
+        prefix: Range<usize>,
+        recalled: Option<&Recalled>,
+    ) -> Part {
+        let rows = self.n_rows..self.n_rows + tokens.len();
+        self.n_rows = rows.end;
+        let n = recalled.map_or(0, |recalled| recalled.n);
+        self.recalled.extend(recalled.map(|recalled| (rows.start, recalled.clone())));
+        let first_row = rows.start + n;
+        let computed = self.tokens.len();
+        self.tokens.extend_from_slice(&tokens[n..]);
+        self.positions.extend((position + n..position + tokens.len()).map(|p| p as u32));
+        self.rows.extend(first_row..rows.end);
+        let prefix = if n > 0 { rows.start..first_row } else { prefix };
+        if n < tokens.len() {
+            self.segments.push(Segment { prefix, tokens: computed..self.tokens.len(), first_row });
         }
-        let rows = self.placed.as_ref().map_or(0..0, |(_, rows)| rows.clone());
-        let shared = if resident { prefix.len() } else { 0 };
-        let rest = self.push(rest, prefix.len(), rows.clone());
-        self.members.push(Member { item, prefix: rows, rest, shared });
+        Part { rows, recalled: n, computed }
     }
 
-    fn push(&mut self, tokens: &[u32], position: usize, prefix: Range<usize>) -> Range<usize> {
-        let rows = self.tokens.len()..self.tokens.len() + tokens.len();
-        self.tokens.extend_from_slice(tokens);
-        self.positions.extend((position..position + tokens.len()).map(|p| p as u32));
-        if !rows.is_empty() {
-            self.segments.push(Segment { prefix, rows: rows.clone() });
-        }
-        rows
-    }
-
-    /// What the tokens of `rows` attend to; the rows before them are in the cache.
-    pub(crate) fn spans(&self, rows: &Range<usize>) -> Vec<Span> {
+    /// What `tokens` of those to compute attend to; the rows before them are in the cache.
+    pub(crate) fn spans(&self, tokens: &Range<usize>) -> Vec<Span> {
         let within = self.segments.iter().filter_map(|segment| {
-            let first = segment.rows.start.max(rows.start);
-            let end = segment.rows.end.min(rows.end);
+            let first = segment.tokens.start.max(tokens.start);
+            let end = segment.tokens.end.min(tokens.end);
             (first < end).then(|| Span {
-                queries: first - rows.start..end - rows.start,
+                queries: first - tokens.start..end - tokens.start,
                 prefix: segment.prefix.clone(),
-                keys: segment.rows.start..end,
+                keys: segment.first_row..segment.first_row + end - segment.tokens.start,
             })
         });
         within.collect()
@@ -154,8 +206,8 @@ mod tests {
         let one = &layouts(&fed, &families(&fed, true), even(100))[0];
         assert_eq!(one.members.iter().map(|m| m.shared).collect::<Vec<_>>(), [0, 10, 10, 10, 10]);
         for member in &one.members {
-            let tokens: Vec<u32> = (0..13).map(|t| one.tokens[member.row(t)]).collect();
-            let positions: Vec<u32> = (0..13).map(|t| one.positions[member.row(t)]).collect();
+            let tokens: Vec<u32> = (0..13).map(|t| one.tokens[member.place(t)]).collect();
+            let positions: Vec<u32> = (0..13).map(|t| one.positions[member.place(t)]).collect();
             assert_eq!(tokens, sequences[member.item]);
             assert_eq!(positions, (0..13).collect::<Vec<u32>>());
         }

@@ -2,6 +2,7 @@
 //! what they predict.
 
 mod families;
+mod kept;
 mod layout;
 mod next;
 mod queries;
@@ -13,10 +14,11 @@ use rayon::prelude::*;
 
 use self::{
     families::{Family, families},
+    kept::Kept,
     layout::{Budget, Layout, layouts},
     queries::{Queries, Query},
 };
-use crate::{Error, Item, Result, Scored};
+use crate::{Error, Item, Options, Result, Scored};
 
 /// Fewest tokens for which a thread computes rounds of its own: with less, all threads share the
 /// work of each kernel.
@@ -34,28 +36,42 @@ pub(crate) struct Engine<'a> {
     caches: Vec<KvCache>,
     budget: usize,
     share: bool,
+    kept: Kept,
 }
 
 /// A row's question and its answer.
 type Answered = (Query, RowLogprobs);
 
 impl<'a> Engine<'a> {
-    pub(crate) fn new(model: &'a CausalLm, budget: usize, share: bool) -> Result<Self> {
-        let budget = budget.max(1);
-        let caches = vec![cache(model, budget)?];
-        Ok(Self { model, caches, budget, share })
+    pub(crate) fn new(model: &'a CausalLm, options: &Options) -> Result<Self> {
+        let budget = options.max_batch_tokens.max(1);
+        let share = options.share_prefixes;
+        let kept = Kept::new(if share { options.max_kept_bytes } else { 0 });
+        Ok(Self { model, caches: vec![cache(model, budget)?], budget, share, kept })
+    }
+
+    /// Bytes of the beginnings that are kept.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.kept.bytes()
     }
 
     /// Scores of `items`, in order, and the number of tokens that were computed.
     ///
-    /// Scores do not depend on what is scored together, on the budget, on threads or on sharing.
+    /// Scores do not depend on what is scored together, on the budget, on threads, on sharing or
+    /// on what is kept.
     pub(crate) fn score(&mut self, items: &[&Item]) -> Result<(Vec<Scored>, usize)> {
         let mut scored: Vec<Scored> = items.iter().map(|_| Scored::default()).collect();
         for (item, scored) in items.iter().zip(&mut scored) {
             scored.positions = vec![Default::default(); item.n_scored()];
         }
         let fed: Vec<&[u32]> = items.iter().map(|item| item.fed()).collect();
-        let families = families(&fed, self.share);
+        let mut families = families(&fed, self.share);
+        if self.share {
+            let starts: Vec<usize> = items.iter().map(|item| item.first_asked()).collect();
+            for family in &mut families {
+                family.recall(&fed, &starts, &self.kept);
+            }
+        }
         let n = self.parts(&fed, &families);
         let most = (self.budget / n).max(1);
         let round = if self.model.device().is_cpu() { ROUND_TOKENS } else { most };
@@ -69,11 +85,12 @@ impl<'a> Engine<'a> {
         while self.caches.len() < parts.len() {
             self.caches.push(cache(self.model, most)?);
         }
-        let (model, caches) = (self.model, self.caches.par_iter_mut());
+        let (model, kept, caches) = (self.model, &self.kept, self.caches.par_iter_mut());
         let score = |(part, cache): (&&[Layout<'_>], &mut KvCache)| -> Result<Vec<Answered>> {
             let mut answered = Vec::new();
             for layout in *part {
                 forward(model, cache, layout, items, most, &mut answered)?;
+                keep(kept, cache, layout, items)?;
             }
             Ok(answered)
         };
@@ -92,10 +109,11 @@ impl<'a> Engine<'a> {
         if !self.model.device().is_cpu() {
             return 1;
         }
-        let sizes = || families.iter().map(|family| family.tokens(fed));
-        let largest = sizes().max().unwrap_or(0).clamp(PART_TOKENS, self.budget.max(PART_TOKENS));
+        let largest = families.iter().map(|family| family.tokens(fed)).max().unwrap_or(0);
+        let largest = largest.clamp(PART_TOKENS, self.budget.max(PART_TOKENS));
+        let total: usize = families.iter().map(|family| family.to_compute(fed)).sum();
         let threads = rayon::current_num_threads();
-        threads.min(sizes().sum::<usize>() / PART_TOKENS).min(self.budget / largest).max(1)
+        threads.min(total / PART_TOKENS).min(self.budget / largest).max(1)
     }
 }
 
@@ -127,21 +145,24 @@ fn forward(
     answered: &mut Vec<Answered>,
 ) -> Result<()> {
     let n = layout.tokens.len();
-    if cache.n_rows() < n {
-        *cache = self::cache(model, n)?;
+    if cache.n_rows() < layout.n_rows {
+        *cache = self::cache(model, layout.n_rows)?;
+    }
+    for (first, recalled) in &layout.recalled {
+        cache.restore(&recalled.rows, recalled.n, *first)?;
     }
     let mut queries = Queries::of(layout, items, model.config().vocab_size);
     for start in (0..n).step_by(most) {
-        let rows: Vec<usize> = (start..(start + most).min(n)).collect();
-        let range = start..start + rows.len();
+        let range = start..(start + most).min(n);
+        let rows = &layout.rows[range.clone()];
         let spans = Spans::new(layout.spans(&range), rows.len(), cache.n_rows())?;
         let (tokens, positions) = (&layout.tokens[range.clone()], &layout.positions[range.clone()]);
-        let hidden = model.hidden_cached(tokens, positions, &rows, &spans, cache)?;
+        let hidden = model.hidden_cached(tokens, positions, rows, &spans, cache)?;
         let asked = queries.take(range.end);
         if asked.is_empty() {
             continue;
         }
-        let predictors: Vec<u32> = asked.iter().map(|query| (query.row - start) as u32).collect();
+        let predictors: Vec<u32> = asked.iter().map(|query| (query.place - start) as u32).collect();
         let n = predictors.len();
         let predictors = Tensor::from_vec(predictors, n, model.device())?;
         let hidden = embedding(&hidden, &predictors)?;
@@ -149,6 +170,16 @@ fn forward(
         let answers = linear_row_logprobs(&hidden, model.head(), &rows)?;
         drop(rows);
         answered.extend(asked.into_iter().zip(answers));
+    }
+    Ok(())
+}
+
+/// Keeps the beginnings that no item has a question to, for those who ask later.
+fn keep(kept: &Kept, cache: &KvCache, layout: &Layout<'_>, items: &[&Item]) -> Result<()> {
+    for member in &layout.members {
+        let (item, rows) = (items[member.item], member.prefix_rows());
+        let n = rows.len().min(item.first_asked());
+        kept.keep(&item.tokens[..n], || Ok(cache.copy_rows(rows.start..rows.start + n)?))?;
     }
     Ok(())
 }

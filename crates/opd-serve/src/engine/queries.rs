@@ -3,14 +3,15 @@ use opd_kernels::{RowLogprobs, RowQuery};
 use super::{layout::Layout, next};
 use crate::{Item, NextToken, Position, Scored};
 
-/// What the rows of a layout are asked, by row.
+/// What the tokens of a layout are asked, in their order.
 #[derive(Debug)]
 pub(crate) struct Queries(Vec<Query>);
 
-/// One question to one row, which may be that of several items.
+/// One question to the row of one token, which may be that of several items.
 #[derive(Debug)]
 pub(crate) struct Query {
-    pub(crate) row: usize,
+    /// Place of the token among those to compute.
+    pub(crate) place: usize,
     temperature: f64,
     ids: Vec<u32>,
     top: usize,
@@ -29,7 +30,7 @@ impl Queries {
                 let mut ids = vec![item.tokens[target]];
                 ids.extend_from_slice(item.named_at(j));
                 all.push(Query {
-                    row: member.row(target - 1),
+                    place: member.place(target - 1),
                     temperature: item.temperature.into(),
                     ids,
                     top: item.top,
@@ -39,7 +40,7 @@ impl Queries {
             }
             if item.next != NextToken::Ignored {
                 all.push(Query {
-                    row: member.row(item.tokens.len() - 1),
+                    place: member.place(item.tokens.len() - 1),
                     temperature: item.temperature.into(),
                     ids: item.named_next().to_vec(),
                     top: next::candidates(item, vocab),
@@ -48,14 +49,14 @@ impl Queries {
                 });
             }
         }
-        all.sort_by_key(|query| query.row);
+        all.sort_by_key(|query| query.place);
         let mut merged: Vec<Query> = Vec::with_capacity(all.len());
-        let mut first_of_row = 0;
+        let mut first_there = 0;
         for query in all {
-            if merged.last().is_some_and(|last| last.row != query.row) {
-                first_of_row = merged.len();
+            if merged.last().is_some_and(|last| last.place != query.place) {
+                first_there = merged.len();
             }
-            match merged[first_of_row..].iter_mut().find(|other| other.asks_the_same(&query)) {
+            match merged[first_there..].iter_mut().find(|other| other.asks_the_same(&query)) {
                 Some(other) => other.askers.extend(query.askers),
                 None => merged.push(query),
             }
@@ -63,16 +64,16 @@ impl Queries {
         Self(merged)
     }
 
-    /// The queries to rows before `end` that were not taken yet.
+    /// The queries to tokens before `end` that were not taken yet.
     pub(crate) fn take(&mut self, end: usize) -> Vec<Query> {
-        let n = self.0.partition_point(|query| query.row < end);
+        let n = self.0.partition_point(|query| query.place < end);
         self.0.drain(..n).collect()
     }
 }
 
 impl Query {
     fn asks_the_same(&self, other: &Self) -> bool {
-        (self.row, self.top, self.rank) == (other.row, other.top, other.rank)
+        (self.place, self.top, self.rank) == (other.place, other.top, other.rank)
             && self.temperature.to_bits() == other.temperature.to_bits()
             && self.ids == other.ids
     }

@@ -107,6 +107,44 @@ fn requests_that_wait_together_share_their_prompt() {
     assert!(cached(&answers) >= 20 * 12, "{}", cached(&answers));
 }
 
+/// One request per sample, one after the other, as trainers send them that score each sample as
+/// soon as it is there.
+#[test]
+fn prompts_are_kept_between_requests_and_do_not_change_a_bit() {
+    let fields = json!({ "logprob_start_len": 19, "top_logprobs_num": 2 });
+    let one_by_one = |options: Options| -> Vec<Value> {
+        let site = Site::of("qwen3_tied", options);
+        let ask = |sequence: &Vec<u32>| site.generate(&with(request(json!(sequence)), &fields));
+        groups().iter().map(ask).collect()
+    };
+    let alone = one_by_one(Options { share_prefixes: false, ..Options::default() });
+    let kept = one_by_one(Options::default());
+    assert_eq!(scores(&kept), scores(&alone));
+    // All sequences begin with the same 20 tokens, of which the last one is asked what follows it.
+    let cached_tokens: Vec<u64> =
+        kept.iter().map(|answer| cached(std::slice::from_ref(answer))).collect();
+    assert_eq!(cached_tokens[0], 0);
+    assert_eq!(cached_tokens[1..], [19; 14][..cached_tokens.len() - 1]);
+    let none = one_by_one(Options { max_kept_bytes: 0, ..Options::default() });
+    assert_eq!((scores(&none), cached(&none)), (scores(&alone), 0));
+}
+
+/// Later turns of a conversation begin with what earlier ones were.
+#[test]
+fn what_is_kept_grows_with_a_conversation() {
+    let site = Site::of("llama3_rope_untied", Options::default());
+    let tokens: Vec<u32> = (0..90).map(|i| (i * 7 + 3) % 250).collect();
+    let plain = Site::of("llama3_rope_untied", Options { max_kept_bytes: 0, ..Options::default() });
+    for (turn, end) in [30, 50, 70, 90].into_iter().enumerate() {
+        let fields = json!({ "logprob_start_len": end - 10 });
+        let body = with(request(json!(&tokens[..end])), &fields);
+        let answer = site.generate(&body);
+        assert_eq!(logprobs(&answer), logprobs(&plain.generate(&body)), "turn {turn}");
+        let expected = if turn == 0 { 0 } else { end - 30 };
+        assert_eq!(cached(&[answer]) as usize, expected, "turn {turn}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
@@ -119,6 +157,32 @@ proptest! {
         for (i, sequence) in sequences.iter().enumerate() {
             let alone = site.generate(&request(json!(sequence)));
             prop_assert_eq!(logprobs(&batch[i]), logprobs(&alone));
+        }
+    }
+
+    /// Whatever was kept of earlier batches, and however little room there is for it.
+    #[test]
+    fn what_is_kept_never_changes_a_score(
+        batches in prop::collection::vec(
+            prop::collection::vec((0u32..2, 16usize..40, 0usize..50, prop::collection::vec(0u32..3, 0..6)), 1..6),
+            1..5,
+        ),
+        budget in 8usize..200,
+        kept_kib in 0usize..200,
+    ) {
+        let options = Options { max_batch_tokens: budget, max_kept_bytes: kept_kib << 10, ..Options::default() };
+        let site = Site::of("qwen2_tied", options);
+        let plain = Site::of("qwen2_tied", Options { share_prefixes: false, ..Options::default() });
+        for batch in batches {
+            let start = batch.iter().map(|(_, _, start, _)| *start).min().unwrap_or(0);
+            let sequences: Vec<Vec<u32>> = batch
+                .iter()
+                .map(|(first, n, _, own)| (0..*n as u32).map(|i| i + first * 50).chain(own.iter().copied()).collect())
+                .collect();
+            let start = start.min(sequences.iter().map(Vec::len).min().unwrap_or(1) - 1);
+            let body = with(request(json!(sequences)), &json!({ "logprob_start_len": start }));
+            let (got, expected) = (site.generate(&body), plain.generate(&body));
+            prop_assert_eq!(scores(got.as_array().unwrap()), scores(expected.as_array().unwrap()));
         }
     }
 }
