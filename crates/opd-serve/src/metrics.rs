@@ -103,12 +103,9 @@ impl Metrics {
         self.shared.inc_by(shared as u64);
     }
 
-    pub(crate) fn kept(&self, bytes: usize) {
-        self.kept.set(bytes as i64);
-    }
-
     /// Prometheus' text form.
-    pub(crate) fn text(&self, depth: usize, in_flight: usize) -> String {
+    pub(crate) fn text(&self, kept: usize, depth: usize, in_flight: usize) -> String {
+        self.kept.set(kept as i64);
         self.depth.set(depth as i64);
         self.in_flight.set(in_flight as i64);
         let mut text = String::new();

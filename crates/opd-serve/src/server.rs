@@ -11,7 +11,8 @@ use std::{
 use tokio::sync::Semaphore;
 
 use crate::{
-    Error, Options, Result, ServedModel, Worker, metrics::Metrics, queue::Queue, wire::Rules,
+    Error, Options, Result, ServedModel, Worker, engine::Kept, metrics::Metrics, queue::Queue,
+    wire::Rules,
 };
 
 /// A scoring server: takes requests over HTTP, and a [`Worker`] scores them.
@@ -27,6 +28,7 @@ pub(crate) struct Shared {
     pub(crate) options: Options,
     pub(crate) queue: Queue,
     pub(crate) metrics: Metrics,
+    pub(crate) kept: Kept,
     /// One permit for each request that is read, waits or is scored.
     pub(crate) requests: Arc<Semaphore>,
     /// One permit for each KiB of bodies.
@@ -41,7 +43,9 @@ impl Server {
     pub fn new(model: ServedModel, options: Options) -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let permits = |n: usize| Arc::new(Semaphore::new(n.min(Semaphore::MAX_PERMITS)));
+        let kept = if options.share_prefixes { options.max_kept_bytes } else { 0 };
         let shared = Shared {
+            kept: Kept::new(kept),
             requests: permits(options.limits.max_queue),
             kibibytes: permits(kibibytes(options.limits.max_queued_bytes)),
             model,

@@ -32,7 +32,7 @@ impl Worker {
         let _close = CloseOnDrop(&self.shared);
         let options = &self.shared.options;
         let budget = options.max_batch_tokens;
-        let mut engine = Engine::new(&self.shared.model.lm, options)?;
+        let mut engine = Engine::new(&self.shared.model.lm, options, &self.shared.kept)?;
         while let Some(jobs) = self.shared.queue.take(budget.saturating_mul(BUDGETS_AT_ONCE)) {
             self.score(&mut engine, jobs);
         }
@@ -51,7 +51,6 @@ impl Worker {
                 let tokens = items.iter().map(|item| item.tokens.len()).sum();
                 let shared = scored.iter().map(|scored| scored.shared).sum();
                 self.shared.metrics.scored(items.len(), tokens, computed, shared);
-                self.shared.metrics.kept(engine.kept_bytes());
                 Ok(scored)
             }
             Ok(Err(error)) => Err(error.to_string()),

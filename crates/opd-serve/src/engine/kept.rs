@@ -91,6 +91,11 @@ impl Kept {
         Ok(())
     }
 
+    /// Forgets all of it.
+    pub(crate) fn clear(&self) {
+        *self.lock() = Inside::default();
+    }
+
     /// Bytes that are kept.
     pub(crate) fn bytes(&self) -> usize {
         self.lock().bytes

@@ -12,9 +12,9 @@ use opd_kernels::{RowLogprobs, Spans, embedding, linear_row_logprobs};
 use opd_models::{CausalLm, KvCache};
 use rayon::prelude::*;
 
+pub(crate) use self::kept::Kept;
 use self::{
     families::{Family, families},
-    kept::Kept,
     layout::{Budget, Layout, layouts},
     queries::{Queries, Query},
 };
@@ -36,23 +36,17 @@ pub(crate) struct Engine<'a> {
     caches: Vec<KvCache>,
     budget: usize,
     share: bool,
-    kept: Kept,
+    kept: &'a Kept,
 }
 
 /// A row's question and its answer.
 type Answered = (Query, RowLogprobs);
 
 impl<'a> Engine<'a> {
-    pub(crate) fn new(model: &'a CausalLm, options: &Options) -> Result<Self> {
+    pub(crate) fn new(model: &'a CausalLm, options: &Options, kept: &'a Kept) -> Result<Self> {
         let budget = options.max_batch_tokens.max(1);
-        let share = options.share_prefixes;
-        let kept = Kept::new(if share { options.max_kept_bytes } else { 0 });
-        Ok(Self { model, caches: vec![cache(model, budget)?], budget, share, kept })
-    }
-
-    /// Bytes of the beginnings that are kept.
-    pub(crate) fn kept_bytes(&self) -> usize {
-        self.kept.bytes()
+        let caches = vec![cache(model, budget)?];
+        Ok(Self { model, caches, budget, share: options.share_prefixes, kept })
     }
 
     /// Scores of `items`, in order, and the number of tokens that were computed.
@@ -69,7 +63,7 @@ impl<'a> Engine<'a> {
         if self.share {
             let starts: Vec<usize> = items.iter().map(|item| item.first_asked()).collect();
             for family in &mut families {
-                family.recall(&fed, &starts, &self.kept);
+                family.recall(&fed, &starts, self.kept);
             }
         }
         let n = self.parts(&fed, &families);
@@ -85,7 +79,7 @@ impl<'a> Engine<'a> {
         while self.caches.len() < parts.len() {
             self.caches.push(cache(self.model, most)?);
         }
-        let (model, kept, caches) = (self.model, &self.kept, self.caches.par_iter_mut());
+        let (model, kept, caches) = (self.model, self.kept, self.caches.par_iter_mut());
         let score = |(part, cache): (&&[Layout<'_>], &mut KvCache)| -> Result<Vec<Answered>> {
             let mut answered = Vec::new();
             for layout in *part {

@@ -62,9 +62,10 @@ pub(super) async fn server_info(State(shared): State<Arc<Shared>>) -> Response {
     respond(StatusCode::OK, body.to_string())
 }
 
-/// SGLang's order to empty its cache; here none outlives a batch.
-pub(super) async fn flush_cache() -> Response {
-    (StatusCode::OK, "Nothing is kept from batch to batch.\n").into_response()
+/// SGLang's order to empty its cache.
+pub(super) async fn flush_cache(State(shared): State<Arc<Shared>>) -> Response {
+    shared.kept.clear();
+    (StatusCode::OK, "Cache flushed.\n").into_response()
 }
 
 /// OpenAI's list of models: one.
@@ -88,7 +89,7 @@ pub(super) async fn version() -> Response {
 
 /// Prometheus' text form.
 pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    let text = shared.metrics.text(shared.queue.len(), shared.in_flight());
+    let text = shared.metrics.text(shared.kept.bytes(), shared.queue.len(), shared.in_flight());
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }

@@ -129,6 +129,16 @@ fn prompts_are_kept_between_requests_and_do_not_change_a_bit() {
     assert_eq!((scores(&none), cached(&none)), (scores(&alone), 0));
 }
 
+#[test]
+fn what_is_kept_is_forgotten_on_request() {
+    let site = Site::of("qwen3_tied", Options::default());
+    let body = with(request(json!(groups()[0])), &json!({ "logprob_start_len": 19 }));
+    let cached_tokens = || cached(&[site.generate(&body)]);
+    assert_eq!([cached_tokens(), cached_tokens()], [0, 19]);
+    assert_eq!(site.send("POST", "/flush_cache", "", b"").status, 200);
+    assert_eq!([cached_tokens(), cached_tokens()], [0, 19]);
+}
+
 /// Later turns of a conversation begin with what earlier ones were.
 #[test]
 fn what_is_kept_grows_with_a_conversation() {
