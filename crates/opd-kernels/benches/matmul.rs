@@ -40,7 +40,7 @@ const FORMS: [Form; 3] = [
 ];
 
 /// Form, rows, depth, columns.
-const CASES: [(usize, usize, usize, usize); 12] = [
+const CASES: [(usize, usize, usize, usize); 17] = [
     (0, 2592, 64, 192),
     (0, 2592, 64, 352),
     (0, 2592, 176, 64),
@@ -52,6 +52,11 @@ const CASES: [(usize, usize, usize, usize); 12] = [
     (0, 1, 576, 1536),
     (0, 8, 576, 1536),
     (0, 512, 576, 1536),
+    (0, 1, 576, 49152),
+    (0, 8, 576, 49152),
+    (0, 32, 576, 49152),
+    (0, 8, 1536, 576),
+    (0, 32, 576, 3072),
     (0, 512, 576, 49152),
 ];
 

@@ -98,6 +98,12 @@ impl Lanes for F32Lanes {
     }
 
     #[inline(always)]
+    unsafe fn prefetch_ahead(from: *const f32) {
+        // SAFETY: see above; a hint reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn add(a: __m256, b: __m256) -> __m256 {
         // SAFETY: see above.
         unsafe { _mm256_add_ps(a, b) }
@@ -192,6 +198,12 @@ impl Lanes for F64Lanes {
     unsafe fn prefetch(to: *mut f64) {
         // SAFETY: see above.
         unsafe { _mm_prefetch::<_MM_HINT_ET0>(to.cast_const().cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch_ahead(from: *const f64) {
+        // SAFETY: see above; a hint reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
     }
 
     #[inline(always)]

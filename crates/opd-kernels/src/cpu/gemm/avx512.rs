@@ -85,6 +85,12 @@ impl Lanes for F32Lanes {
     }
 
     #[inline(always)]
+    unsafe fn prefetch_ahead(from: *const f32) {
+        // SAFETY: see above; a hint reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn add(a: __m512, b: __m512) -> __m512 {
         // SAFETY: see above.
         unsafe { _mm512_add_ps(a, b) }
@@ -179,6 +185,12 @@ impl Lanes for F64Lanes {
     unsafe fn prefetch(to: *mut f64) {
         // SAFETY: see above.
         unsafe { _mm_prefetch::<_MM_HINT_ET0>(to.cast_const().cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch_ahead(from: *const f64) {
+        // SAFETY: see above; a hint reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@ use super::{
     Gemm, Matrix, MatrixMut,
     kernels::{Kernels, Level},
     packed::Strips,
-    tile::{LeftBy, Start, Tile},
+    tile::{Ahead, LeftBy, Start, Tile},
 };
 
 /// What happens to the values that the output of a [`Blocks::multiply`] holds.
@@ -139,6 +139,7 @@ impl<T: Gemm> Blocks<T> {
                         c_stride,
                         cols: width.min(cols - col),
                         start,
+                        ahead: Ahead::none(),
                     };
                     kernels.tile(end - top, width, left)(&tile);
                 }

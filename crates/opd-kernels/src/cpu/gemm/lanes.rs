@@ -35,6 +35,9 @@ pub(super) trait Lanes: 'static {
     /// Hints that the cache line of `to` will be written.
     unsafe fn prefetch(to: *mut Self::Scalar);
 
+    /// Hints that what is at `from`, which may be anywhere, will be read, but not next.
+    unsafe fn prefetch_ahead(from: *const Self::Scalar);
+
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
 
     /// `a * b + c`, rounded once where the instruction set can.

@@ -83,6 +83,9 @@ impl<T: Element + MulAdd> Lanes for Array<T> {
     unsafe fn prefetch(_: *mut T) {}
 
     #[inline(always)]
+    unsafe fn prefetch_ahead(_: *const T) {}
+
+    #[inline(always)]
     unsafe fn add(a: [T; 4], b: [T; 4]) -> [T; 4] {
         std::array::from_fn(|i| a[i] + b[i])
     }

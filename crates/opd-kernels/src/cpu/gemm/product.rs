@@ -6,7 +6,7 @@ use super::{
     kernels::Kernels,
     pack::Strip,
     packed::{BLOCK, Packed, Strips},
-    tile::{LeftBy, Start, Tile},
+    tile::{Ahead, LeftBy, Start, Tile},
 };
 
 /// Bytes of packed right operand per pass over the rows: a part of the second-level cache.
@@ -48,6 +48,9 @@ struct Block<T> {
     /// Where it is unpacked, and the distance of its rows; then strips that fill whole vectors
     /// are not packed.
     direct: Option<(*const T, usize)>,
+    /// The same depths of the next pass, if it is one strip and read from far away: its first
+    /// run and the distance of two.
+    next: Option<(*const T, usize)>,
 }
 
 impl<T: Gemm> Product<'_, T> {
@@ -104,8 +107,14 @@ impl<T: Gemm> Product<'_, T> {
         match self.b {
             Right::Packed(packed) => {
                 let all = Strips { kernels: self.kernels, cols: packed.cols() };
-                let packed = packed.block(first)[all.offset(depth, origin)..].as_ptr();
-                Block { packed, direct: None }
+                let block = packed.block(first)[all.offset(depth, origin)..].as_ptr();
+                let next = origin + strips.cols;
+                let next = (n_panels <= NARROW_PANELS && next < packed.cols()).then(|| {
+                    let width = self.kernels.max_cols();
+                    let run = depth.div_ceil(width) * width;
+                    (packed.block(first)[all.offset(depth, next)..].as_ptr(), run)
+                });
+                Block { packed: block, direct: None, next }
             }
             Right::Strided(b) => {
                 let direct = (b.col_stride() == 1 && n_panels <= DIRECT_PANELS).then(|| {
@@ -121,7 +130,14 @@ impl<T: Gemm> Product<'_, T> {
                     // SAFETY: the caller's promise; `to` has the length of the packed strip.
                     unsafe { strips.pack(b, first, depth, origin, col, to.as_mut_ptr()) };
                 }
-                Block { packed: buffer.as_ptr(), direct }
+                let next = origin + strips.cols;
+                let apart = n_panels <= NARROW_PANELS && b.row_stride() == 1;
+                let next = (apart && next < b.cols()).then(|| {
+                    // SAFETY: the first element of the next pass is inside `b`.
+                    let at = unsafe { b.as_ptr().add(first + next * b.col_stride()) };
+                    (at, b.col_stride())
+                });
+                Block { packed: buffer.as_ptr(), direct, next }
             }
         }
     }
@@ -154,6 +170,12 @@ impl<T: Gemm> Product<'_, T> {
             let end = rows.start + rows.len() * (panel + 1) / n_panels;
             // SAFETY: rows top..end and depths first..first + depth are inside `a`.
             let (a, a_stride, by) = unsafe { self.left(top..end, first, depth, n_strips, left) };
+            // Each panel hints at its share.
+            let ahead = right.next.map_or(Ahead::none(), |(from, stride)| {
+                let runs = kernels.max_cols().div_ceil(n_panels);
+                let depths = depth.div_ceil(n_panels);
+                Ahead { from: from.wrapping_add(panel * runs * stride), stride, depths }
+            });
             for col in (0..strips.cols).step_by(kernels.max_cols()) {
                 let width = strips.width(col);
                 let (b, b_stride) = match right.direct {
@@ -175,6 +197,7 @@ impl<T: Gemm> Product<'_, T> {
                     c_stride: self.c_stride,
                     cols: width.min(strips.cols - col),
                     start,
+                    ahead,
                 };
                 // SAFETY: the operands cover the tile, the caller owns this part of `c` and has
                 // the instruction set.

@@ -15,6 +15,28 @@ pub(super) struct Tile<T> {
     /// Columns that are written, at least 1, at most those of the vectors.
     pub(super) cols: usize,
     pub(super) start: Start,
+    pub(super) ahead: Ahead<T>,
+}
+
+/// Runs of memory that will be read soon: a hint for the caches, given bit by bit while a tile is
+/// computed, so that memory is read and products are made at the same time.
+///
+/// A run holds the depth of the tile, or as much.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ahead<T> {
+    /// The first run. May be anywhere: nothing is read.
+    pub(super) from: *const T,
+    /// Distance of two runs.
+    pub(super) stride: usize,
+    /// Depths of the tile at which one row of its right operand's width is hinted at.
+    pub(super) depths: usize,
+}
+
+impl<T> Ahead<T> {
+    /// No hint.
+    pub(super) fn none() -> Self {
+        Self { from: std::ptr::null(), stride: 0, depths: 0 }
+    }
 }
 
 /// Where the sums of a tile start, and where they go.
@@ -64,7 +86,7 @@ macro_rules! unroll {
 pub(super) unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, const BY_ROW: bool>(
     tile: &Tile<L::Scalar>,
 ) {
-    let &Tile { depth, a_stride, b_stride, c_stride, cols, start, mut a, mut b, c } = tile;
+    let &Tile { depth, a_stride, b_stride, c_stride, cols, start, mut a, mut b, c, ahead } = tile;
     let add = start == Start::ZeroThenAdd;
     // SAFETY: k < depth, i < ROWS and v < VECTORS, so reads are those that the caller vouches
     // for; rows i < ROWS and columns below `cols` of `c` belong to the caller.
@@ -89,7 +111,20 @@ pub(super) unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, con
                 });
             });
         }
-        for _ in 0..depth {
+        let per_run = depth.div_ceil(VECTORS * L::COUNT);
+        let (mut run, mut hint, mut left_of_run) = (ahead.from, ahead.from, per_run);
+        for k in 0..depth {
+            if k < ahead.depths {
+                unroll!(v < VECTORS, {
+                    L::prefetch_ahead(hint.wrapping_add(v * L::COUNT));
+                });
+                hint = hint.wrapping_add(VECTORS * L::COUNT);
+                left_of_run -= 1;
+                if left_of_run == 0 {
+                    run = run.wrapping_add(ahead.stride);
+                    (hint, left_of_run) = (run, per_run);
+                }
+            }
             let mut right = [L::zero(); VECTORS];
             unroll!(v < VECTORS, {
                 right[v] = L::load(b.add(v * L::COUNT));
