@@ -1,12 +1,13 @@
 use candle_core::Tensor;
 use opd_kernels::{
-    HeadNorms, Heads, RotaryTable, Spans, add_rms_norm, attention, attention_backward, linear,
-    linear_grad_input, rms_norm, rms_norm_backward, rotate_heads, rotate_heads_backward,
+    HeadNorms, Heads, PackedWeight, RotaryTable, Spans, add_rms_norm, attention,
+    attention_backward, linear, linear_grad_input, linear_packed, rms_norm, rms_norm_backward,
+    rotate_heads, rotate_heads_backward,
 };
 
 use crate::{
     Gradients, Result,
-    feed_forward::FeedForward,
+    feed_forward::{FeedForward, PackedDense},
     kv_cache::CacheRows,
     lora::Adapter,
     parameters::ParameterId,
@@ -31,7 +32,15 @@ pub(crate) struct Matrix {
 
 impl Matrix {
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = linear(x, &self.weight)?;
+        self.forward_from(None, x)
+    }
+
+    /// [`Self::forward`] that reads the weight from its packed form, if there is one.
+    pub(crate) fn forward_from(&self, packed: Option<&PackedWeight>, x: &Tensor) -> Result<Tensor> {
+        let y = match packed {
+            Some(packed) => linear_packed(x, packed)?,
+            None => linear(x, &self.weight)?,
+        };
         let y = match &self.bias {
             None => y,
             Some(bias) => y.broadcast_add(&bias.values)?,
@@ -79,6 +88,22 @@ pub(crate) struct Block {
     pub(crate) output: Matrix,
     pub(crate) mlp_norm: Vector,
     pub(crate) feed_forward: FeedForward,
+}
+
+/// The matrices of a [`Block`], packed.
+#[derive(Debug)]
+pub(crate) struct PackedBlock {
+    qkv: PackedWeight,
+    output: PackedWeight,
+    feed_forward: Option<PackedDense>,
+}
+
+impl PackedBlock {
+    pub(crate) fn new(block: &Block) -> Result<Self> {
+        let qkv = PackedWeight::new(&block.qkv.weight)?;
+        let output = PackedWeight::new(&block.output.weight)?;
+        Ok(Self { qkv, output, feed_forward: block.feed_forward.packed()? })
+    }
 }
 
 impl Block {
@@ -189,16 +214,19 @@ impl Block {
         residual: Residual,
         place: &Place<'_>,
         cache: &CacheRows<'_>,
+        packed: Option<&PackedBlock>,
     ) -> Result<Residual> {
         let (x, normed) = self.enter(residual)?;
         let (n, width) = (x.dims()[0], self.heads.heads * self.heads.head_dim);
-        let qkv = self.qkv.forward(&normed)?;
+        let qkv = self.qkv.forward_from(packed.map(|packed| &packed.qkv), &normed)?;
         let rotated = rotate_heads(&qkv, self.heads, self.norms(), place.rotary, place.positions)?;
         let (keys, values) = cache.write(&rotated, self.heads)?;
         let queries = rotated.narrow(1, 0, self.heads.heads)?;
         let attention = attention(&queries, &keys, &values, place.spans)?;
-        let delta = self.output.forward(&attention.out.reshape((n, width))?)?;
+        let out = attention.out.reshape((n, width))?;
+        let delta = self.output.forward_from(packed.map(|packed| &packed.output), &out)?;
         let (x, normed) = add_rms_norm(&x, &delta, &self.mlp_norm.values, self.eps)?;
-        Ok(Residual { x, delta: Some(self.feed_forward.forward(&normed)?.0) })
+        let packed = packed.and_then(|packed| packed.feed_forward.as_ref());
+        Ok(Residual { x, delta: Some(self.feed_forward.forward_from(packed, &normed)?.0) })
     }
 }

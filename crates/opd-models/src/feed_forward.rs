@@ -1,5 +1,5 @@
 use candle_core::Tensor;
-use opd_kernels::{swiglu, swiglu_backward};
+use opd_kernels::{PackedWeight, swiglu, swiglu_backward};
 
 use crate::{Error, Gradients, Result, block::Matrix, mixture::Mixture};
 
@@ -19,13 +19,37 @@ pub(crate) enum Inner {
     Mixture,
 }
 
+/// The matrices of [`FeedForward::Dense`], packed.
+#[derive(Debug)]
+pub(crate) struct PackedDense {
+    gate_up: PackedWeight,
+    down: PackedWeight,
+}
+
 impl FeedForward {
+    /// `None` for a mixture.
+    pub(crate) fn packed(&self) -> Result<Option<PackedDense>> {
+        let Self::Dense { gate_up, down } = self else { return Ok(None) };
+        let gate_up = PackedWeight::new(&gate_up.weight)?;
+        Ok(Some(PackedDense { gate_up, down: PackedWeight::new(&down.weight)? }))
+    }
+
     pub(crate) fn forward(&self, x: &Tensor) -> Result<(Tensor, Inner)> {
+        self.forward_from(None, x)
+    }
+
+    /// [`Self::forward`] that reads the weights from their packed form, if there is one.
+    pub(crate) fn forward_from(
+        &self,
+        packed: Option<&PackedDense>,
+        x: &Tensor,
+    ) -> Result<(Tensor, Inner)> {
         match self {
             Self::Dense { gate_up, down } => {
-                let gate_up = gate_up.forward(x)?;
+                let gate_up = gate_up.forward_from(packed.map(|packed| &packed.gate_up), x)?;
                 let activated = swiglu(&gate_up)?;
-                Ok((down.forward(&activated)?, Inner::Dense { gate_up, activated }))
+                let y = down.forward_from(packed.map(|packed| &packed.down), &activated)?;
+                Ok((y, Inner::Dense { gate_up, activated }))
             }
             Self::Mixture(mixture) => Ok((mixture.forward(x)?, Inner::Mixture)),
         }

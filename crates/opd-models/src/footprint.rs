@@ -66,6 +66,11 @@ impl Footprint {
         VALUE * (self.fused + self.queries + 3 * self.inner) * self.hidden
     }
 
+    /// The matrices that [`Decoder::packed`](crate::Decoder::packed) copies.
+    pub fn packed(&self) -> u64 {
+        self.layers * self.layer() + self.table()
+    }
+
     /// Adapters on every layer.
     pub fn adapters(&self, config: &LoraConfig) -> u64 {
         let sizes = config.targets.iter().map(|target| match target {

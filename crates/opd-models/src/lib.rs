@@ -5,6 +5,7 @@ mod architecture;
 mod block;
 mod chat_template;
 mod config;
+mod decoder;
 mod error;
 mod feed_forward;
 mod files;
@@ -36,6 +37,7 @@ pub use self::{
     architecture::Architecture,
     chat_template::{ChatTemplate, Message, TemplateOptions},
     config::{Experts, ModelConfig, eos_token_ids},
+    decoder::Decoder,
     error::{Error, Result},
     files::{is_model, model_files},
     footprint::Footprint,

@@ -11,7 +11,7 @@ use opd_kernels::{
 
 use crate::{
     Checkpointing, Error, Gradients, KvCache, ModelConfig, Packed, Parameters, Result,
-    block::{Block, Place, Vector},
+    block::{Block, PackedBlock, Place, Vector},
     loader::{Loader, WeightSource},
     lora::Lora,
     tape::{Layer, Residual, Tape},
@@ -159,6 +159,19 @@ impl CausalLm {
         spans: &Spans,
         cache: &KvCache,
     ) -> Result<Tensor> {
+        self.hidden_over(tokens, positions, rows, spans, cache, None)
+    }
+
+    /// [`Self::hidden_cached`] that reads the matrices of each layer from `packed`, if given.
+    pub(crate) fn hidden_over(
+        &self,
+        tokens: &[u32],
+        positions: &[u32],
+        rows: &[usize],
+        spans: &Spans,
+        cache: &KvCache,
+        packed: Option<&[PackedBlock]>,
+    ) -> Result<Tensor> {
         if cache.n_layers() != self.blocks.len() {
             return Err(Error::Cache { expected: self.blocks.len(), got: cache.n_layers() });
         }
@@ -169,7 +182,8 @@ impl CausalLm {
         let place = Place { positions: &positions, rotary: &rotary, spans };
         let mut residual = self.embed(&vector(tokens)?)?;
         for (layer, block) in self.blocks.iter().enumerate() {
-            residual = block.forward_cached(residual, &place, &cache.layer(layer, rows))?;
+            let packed = packed.and_then(|packed| packed.get(layer));
+            residual = block.forward_cached(residual, &place, &cache.layer(layer, rows), packed)?;
         }
         Ok(self.leave(residual)?.1)
     }

@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use opd_models::CausalLm;
+use opd_models::{CausalLm, Decoder};
 use rayon::prelude::*;
 
 use crate::{Error, Generation, Request, Result, RolloutEngine, Sampling, run::Run};
@@ -16,7 +16,12 @@ pub struct InProcess<'a> {
     pub(crate) model: &'a CausalLm,
     pub(crate) max_sequences: usize,
     pub(crate) guide: Option<Guide<'a>>,
+    packs: bool,
 }
+
+/// Fewest new tokens for which [`InProcess`] copies the weights: with less the copy costs more
+/// than it saves.
+pub const PACKED_TOKENS: usize = 16;
 
 /// A model that has a share in every token.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +33,27 @@ pub(crate) struct Guide<'a> {
 impl<'a> InProcess<'a> {
     /// An engine that runs at most `max_sequences` (at least 1) side by side.
     pub fn new(model: &'a CausalLm, max_sequences: usize) -> Self {
-        Self { model, max_sequences: max_sequences.max(1), guide: None }
+        Self { model, max_sequences: max_sequences.max(1), guide: None, packs: true }
+    }
+
+    /// Whether to copy the weights into the order in which few rows read them fastest (CPU), as
+    /// [`Decoder::packed`] does, for as long as one call takes: faster for models that do not fit
+    /// into the processor's caches, at the price of that memory. What is sampled is the same, bit
+    /// for bit. True unless said otherwise.
+    #[must_use]
+    pub fn packing_weights(self, packs: bool) -> Self {
+        Self { packs, ..self }
+    }
+
+    /// The model and its guide, as one call reads them.
+    fn decoders(&self, sampling: &Sampling) -> Result<Vec<Decoder<'a>>> {
+        let packs = self.packs && sampling.max_new_tokens >= PACKED_TOKENS;
+        let models = std::iter::once(self.model).chain(self.guide.map(|guide| guide.model));
+        let decoder = |model| match packs {
+            true => Ok(Decoder::packed(model)?),
+            false => Ok(Decoder::new(model)),
+        };
+        models.map(decoder).collect()
     }
 
     /// Draws every token from a mixture with another model of the same tokenizer, at the
@@ -103,8 +128,9 @@ impl RolloutEngine for InProcess<'_> {
         let parts = parts(requests, threads.min(side_by_side / PART_SEQUENCES).max(1));
         let engine =
             Self { max_sequences: (self.max_sequences / parts.len().max(1)).max(1), ..*self };
+        let decoders = self.decoders(sampling)?;
         let run = |part: &Range<usize>| {
-            let mut run = Run::new(&engine, &requests[part.clone()], sampling)?;
+            let mut run = Run::new(&engine, &decoders, &requests[part.clone()], sampling)?;
             while run.step().map_err(|error| error.shifted(part.start))? {}
             Ok(run.into_generations())
         };

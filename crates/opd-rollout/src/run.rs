@@ -2,8 +2,8 @@ use std::ops::Range;
 
 use candle_core::{DType, Tensor};
 use opd_batch::Finish;
-use opd_kernels::{Span, Spans, embedding, linear, token_logprobs};
-use opd_models::{CausalLm, KvCache};
+use opd_kernels::{Span, Spans, embedding, token_logprobs};
+use opd_models::{Decoder, KvCache};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use rayon::prelude::*;
 
@@ -28,7 +28,7 @@ struct Sequence {
 
 /// A model that follows the running sequences.
 struct Lane<'a> {
-    model: &'a CausalLm,
+    decoder: &'a Decoder<'a>,
     cache: KvCache,
     /// Hidden state behind the last token of each resident prompt.
     prompt_hidden: Vec<(&'a [u32], Tensor)>,
@@ -49,18 +49,19 @@ pub(crate) struct Run<'a> {
 impl<'a> Run<'a> {
     pub(crate) fn new(
         engine: &InProcess<'a>,
+        decoders: &'a [Decoder<'a>],
         requests: &'a [Request],
         sampling: &'a Sampling,
     ) -> Result<Self> {
         let max_new = sampling.max_new_tokens.min(engine.context());
         let schedule = Schedule::new(requests, engine.max_sequences, max_new);
         let rows = schedule.n_cache_rows().max(1);
-        let models = std::iter::once(engine.model).chain(engine.guide.map(|guide| guide.model));
-        let lane = |model: &'a CausalLm| -> Result<Lane<'a>> {
+        let lane = |decoder: &'a Decoder<'a>| -> Result<Lane<'a>> {
+            let model = decoder.model();
             let cache = KvCache::new(model.config(), rows, model.dtype(), model.device())?;
-            Ok(Lane { model, cache, prompt_hidden: Vec::new() })
+            Ok(Lane { decoder, cache, prompt_hidden: Vec::new() })
         };
-        let lanes = models.map(lane).collect::<Result<_>>()?;
+        let lanes = decoders.iter().map(lane).collect::<Result<_>>()?;
         let empty = Generation {
             tokens: Vec::new(),
             logprobs: Vec::new(),
@@ -118,7 +119,7 @@ impl<'a> Run<'a> {
         }
         let spans = Spans::new(spans, n, self.n_cache_rows())?;
         let hidden = |lane: &Lane<'_>| -> Result<Vec<Tensor>> {
-            Ok(vec![lane.model.hidden_cached(&tokens, &positions, &rows, &spans, &lane.cache)?])
+            Ok(vec![lane.decoder.hidden(&tokens, &positions, &rows, &spans, &lane.cache)?])
         };
         self.lanes.iter().map(hidden).collect()
     }
@@ -150,7 +151,7 @@ impl<'a> Run<'a> {
             let spans = Spans::new(spans, tokens.len(), self.n_cache_rows())?;
             for lane in &mut self.lanes {
                 let hidden =
-                    lane.model.hidden_cached(&tokens, &positions, &rows, &spans, &lane.cache)?;
+                    lane.decoder.hidden(&tokens, &positions, &rows, &spans, &lane.cache)?;
                 for (&request, &last) in new.iter().zip(&last) {
                     let prompt = self.requests[request].prompt.as_slice();
                     let hidden = hidden.narrow(0, last as usize, 1)?.force_contiguous()?;
@@ -172,7 +173,7 @@ impl<'a> Run<'a> {
             let mut logits = Vec::with_capacity(hidden.len());
             for (lane, hidden) in self.lanes.iter().zip(hidden) {
                 let hidden = hidden.narrow(0, rows.start, rows.len())?.contiguous()?;
-                logits.push(linear(&hidden, lane.model.head())?);
+                logits.push(lane.decoder.logits(&hidden)?);
             }
             match (logits.as_slice(), self.engine.guide) {
                 ([own, guide], Some(Guide { share, .. })) => {

@@ -107,7 +107,8 @@ impl Trainer {
                 requests.push(Request { prompt: prompt.clone(), stream });
             }
         }
-        let mut engine = InProcess::new(model, rollout.max_sequences);
+        let mut engine =
+            InProcess::new(model, rollout.max_sequences).packing_weights(rollout.packed_weights);
         if author == Author::Student && rollout.teacher_mixed_alpha > 0.0 {
             engine = engine.guided_by(self.writer()?, rollout.teacher_mixed_alpha);
         }

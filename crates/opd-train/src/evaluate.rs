@@ -45,11 +45,17 @@ pub struct Evaluator<'a> {
     pub max_response_tokens: usize,
     /// Sequences sampled side by side.
     pub max_sequences: usize,
+    /// Whether to hold a second, faster copy of the weights meanwhile.
+    pub packed_weights: bool,
     /// Fixes the random choices.
     pub seed: u64,
 }
 
 impl Evaluator<'_> {
+    pub(crate) fn engine<'m>(&self, model: &'m CausalLm) -> InProcess<'m> {
+        InProcess::new(model, self.max_sequences).packing_weights(self.packed_weights)
+    }
+
     /// pass@1, and pass@k of several answers, of `model` on the first `n` of `prompts`; `progress`
     /// hears of answers given, every second or so where answers are quick, and may end the evaluation.
     ///
@@ -65,7 +71,7 @@ impl Evaluator<'_> {
         mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Evaluation> {
         let sampling = self.sampling(model);
-        let engine = InProcess::new(model, self.max_sequences);
+        let engine = self.engine(model);
         let of = n * self.samples_per_prompt;
         let mut right = vec![0_usize; n];
         let (mut start, mut chunk) = (0, self.max_sequences.clamp(1, CHUNK));

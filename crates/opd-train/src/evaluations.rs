@@ -22,6 +22,7 @@ impl Job {
             max_response_tokens: (config.evaluation.max_response_tokens)
                 .unwrap_or(config.rollout.max_response_tokens),
             max_sequences: config.rollout.max_sequences,
+            packed_weights: config.rollout.packed_weights,
             seed: config.seed,
         }
     }

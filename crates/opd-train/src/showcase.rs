@@ -1,6 +1,6 @@
 use opd_batch::{Ragged, Rows, ScoreRequest, ScoredSequence, Teacher, Wanted};
 use opd_models::CausalLm;
-use opd_rollout::{InProcess, Request, RolloutEngine};
+use opd_rollout::{Request, RolloutEngine};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -38,8 +38,7 @@ impl Showcase {
             .zip(STREAMS..)
             .map(|(asked, stream)| Request { prompt: asked.tokens.clone(), stream })
             .collect();
-        let generations =
-            InProcess::new(student, evaluator.max_sequences).generate(&requests, &sampling)?;
+        let generations = evaluator.engine(student).generate(&requests, &sampling)?;
         let sequences = asked.iter().zip(&generations).map(|(asked, generation)| {
             let prompt = asked.teacher_tokens.as_ref().unwrap_or(&asked.tokens);
             ScoredSequence { prompt, response: &generation.tokens }

@@ -43,6 +43,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("rollout.stop", "rollout-stop"),
     ("rollout.stop_token_ids", "rollout-stop-token-ids"),
     ("rollout.max_sequences", "rollout-max-sequences"),
+    ("rollout.packed_weights", "rollout-packed-weights"),
     ("rollout.shuffle", "rollout-shuffle"),
     ("rollout.dump_interval", "dump-rollouts"),
     ("distillation.type", "opd-type"),

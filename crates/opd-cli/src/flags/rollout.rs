@@ -61,6 +61,16 @@ pub(super) struct RolloutFlags {
     /// Answers written side by side; bounds the memory of keys and values
     #[arg(long, value_name = "N")]
     rollout_max_sequences: Option<usize>,
+    /// Hold a second copy of the weights while answers are written, which is faster; the answers
+    /// are the same
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    rollout_packed_weights: Option<bool>,
     /// Take the prompts of each pass in a random order of its own, and not in the file's
     #[arg(
         long,

@@ -1,8 +1,8 @@
 //! One token at a time over a cache: the bits of the packed forward.
 
 use candle_core::{DType, Device};
-use opd_kernels::{Span, Spans};
-use opd_models::KvCache;
+use opd_kernels::{Span, Spans, linear};
+use opd_models::{Decoder, KvCache};
 use opd_testkit::{GoldenModel, host};
 
 use super::{load, sequences, tokens};
@@ -10,9 +10,14 @@ use super::{load, sequences, tokens};
 #[test]
 fn a_cached_forward_has_the_bits_of_the_packed_one() {
     for golden in GoldenModel::all() {
-        for (dtype, adapted) in [(DType::F32, false), (DType::F64, false), (DType::F32, true)] {
+        let kinds = [false, true].map(|copied| {
+            [(DType::F32, false, copied), (DType::F64, false, copied), (DType::F32, true, copied)]
+        });
+        for (dtype, adapted, copied) in kinds.concat() {
             let model = load(&golden.dir, dtype);
             let model = if adapted { super::lora::adapted(model) } else { model };
+            let decoder =
+                if copied { Decoder::packed(&model).unwrap() } else { Decoder::new(&model) };
             let cache = KvCache::new(model.config(), 40, dtype, &Device::Cpu).unwrap();
             // Two responses to one prompt: its rows, then the slots' rows with a gap.
             let prompt = tokens(5, 1);
@@ -28,7 +33,7 @@ fn a_cached_forward_has_the_bits_of_the_packed_one() {
             let spans = Spans::new(vec![span], 5, 40).unwrap();
             let rows: Vec<usize> = keys.clone().collect();
             let positions: Vec<u32> = (0..5).collect();
-            let hidden = model.hidden_cached(&prompt, &positions, &rows, &spans, &cache).unwrap();
+            let hidden = decoder.hidden(&prompt, &positions, &rows, &spans, &cache).unwrap();
             let first = host(&hidden)[4 * width..].to_vec();
             let mut got = [first.clone(), first];
             for t in 0..8 {
@@ -42,12 +47,15 @@ fn a_cached_forward_has_the_bits_of_the_packed_one() {
                     keys: slots[i]..slots[i] + t + 1,
                 });
                 let spans = Spans::new(spans.collect(), running.len(), 40).unwrap();
-                let hidden = model.hidden_cached(&new, &positions, &rows, &spans, &cache).unwrap();
+                let hidden = decoder.hidden(&new, &positions, &rows, &spans, &cache).unwrap();
                 for (values, &i) in host(&hidden).chunks(width).zip(&running) {
                     got[i].extend_from_slice(values);
                 }
             }
             assert!(got.concat() == want, "{:?}", golden.dir);
+            let logits = decoder.logits(&model.hidden(&packed).unwrap()).unwrap();
+            let plain = linear(&model.hidden(&packed).unwrap(), model.head()).unwrap();
+            assert!(host(&logits) == host(&plain), "{:?}", golden.dir);
         }
     }
 }

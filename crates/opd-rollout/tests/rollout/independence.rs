@@ -1,7 +1,9 @@
 //! A sequence is a function of the seed, its prompt and its stream.
 
-use opd_rollout::{Generation, Request, Sampling, Strategy, Truncation};
-use opd_testkit::same_on_any_number_of_threads;
+use opd_rollout::{
+    Generation, InProcess, PACKED_TOKENS, Request, RolloutEngine, Sampling, Strategy, Truncation,
+};
+use opd_testkit::{GoldenModel, same_on_any_number_of_threads};
 
 use super::{generate, load, requests, sampling, tokens};
 
@@ -34,6 +36,26 @@ fn a_sequence_has_the_same_bits_alone_and_in_any_batch() {
             backwards.reverse();
             assert!(backwards == together, "{name}, {strategy:?}");
         }
+    }
+}
+
+/// Both on one thread and on several, as a copy of the weights is read by all of them.
+#[test]
+fn packed_weights_do_not_change_a_bit() {
+    for name in GoldenModel::NAMES {
+        let (model, guide) = (load(name), load(name));
+        let ids: Vec<u32> = (0..10).collect();
+        let sampling = Sampling::at_temperature(0.9, PACKED_TOKENS + 2, &ids);
+        let requests: Vec<Request> =
+            (0..140).map(|i| Request { prompt: tokens(9, i / 4), stream: i }).collect();
+        let run = |packs, share| {
+            let engine = InProcess::new(&model, 140).packing_weights(packs);
+            engine.guided_by(&guide, share).generate(&requests, &sampling).unwrap()
+        };
+        assert!(run(true, 0.3) == run(false, 0.3), "{name}, guided");
+        let engine = |packs| InProcess::new(&model, 140).packing_weights(packs);
+        let run = |packs| engine(packs).generate(&requests, &sampling).unwrap();
+        assert!(run(true) == run(false), "{name}");
     }
 }
 

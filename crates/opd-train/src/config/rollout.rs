@@ -57,6 +57,9 @@ pub struct RolloutConfig {
     pub stop_token_ids: Vec<u32>,
     /// Sequences sampled side by side.
     pub max_sequences: usize,
+    /// Whether to hold a second copy of the weights while responses are sampled, in the order in
+    /// which few rows read them fastest (CPU); what is sampled is the same.
+    pub packed_weights: bool,
     /// Whether each pass over the prompts has a random order of its own; else it is the file's.
     pub shuffle: bool,
     /// Steps between those whose rollouts are kept in `rollouts/step-N.jsonl`; 0 for none.
@@ -80,6 +83,7 @@ impl Default for RolloutConfig {
             stop: Vec::new(),
             stop_token_ids: Vec::new(),
             max_sequences: 256,
+            packed_weights: true,
             shuffle: true,
             dump_interval: 0,
         }

@@ -1,4 +1,5 @@
 use opd_models::{Checkpointing, Footprint};
+use opd_rollout::PACKED_TOKENS;
 
 use super::{Assumed, Models, Part, Plan};
 use crate::{checkpointing::decide, config::TrainConfig};
@@ -65,7 +66,14 @@ impl Phases<'_> {
         let rows = prompts + (slots * (rollout.max_response_tokens - 1)) as u64;
         // The logits, and as much again for the choice.
         let logits = 2 * slots.min(LOGIT_ROWS) as u64 * student.logits_per_token();
+        let packs = rollout.packed_weights && rollout.max_response_tokens >= PACKED_TOKENS;
+        let guide = self.models.scorer.as_ref().filter(|_| rollout.teacher_mixed_alpha > 0.0);
+        let packed = match packs {
+            true => student.packed() + guide.map_or(0, Footprint::packed),
+            false => 0,
+        };
         vec![
+            part("weights as generation reads them", packed),
             part("KV cache", rows * student.cache_per_token()),
             part("prompts' forward", prompts * student.forward_per_token()),
             part("logits", logits),

@@ -1,0 +1,78 @@
+use candle_core::Tensor;
+use opd_kernels::{PackedWeight, Spans, linear, linear_packed};
+use rayon::prelude::*;
+
+use crate::{CausalLm, KvCache, Result, block::PackedBlock};
+
+/// A model that reads a few new tokens at a time over a cache, as generation does.
+///
+/// Its values are those of the model's other forwards, bit for bit, packed or not.
+#[derive(Debug)]
+pub struct Decoder<'a> {
+    model: &'a CausalLm,
+    packed: Option<PackedModel>,
+}
+
+/// The matrices in the order in which few rows read them fastest.
+#[derive(Debug)]
+struct PackedModel {
+    blocks: Vec<PackedBlock>,
+    head: PackedWeight,
+}
+
+impl<'a> Decoder<'a> {
+    /// Reads the weights where they are.
+    pub fn new(model: &'a CausalLm) -> Self {
+        Self { model, packed: None }
+    }
+
+    /// Reads a copy of the matrices that is made for products with few rows, on the CPU; elsewhere
+    /// as [`Decoder::new`]. The copy has the weights as they are now and lives as long as this.
+    /// Experts of a mixture are not copied.
+    ///
+    /// # Errors
+    ///
+    /// If a kernel fails.
+    pub fn packed(model: &'a CausalLm) -> Result<Self> {
+        if !model.device().is_cpu() {
+            return Ok(Self::new(model));
+        }
+        let blocks = model.blocks.par_iter().map(PackedBlock::new).collect::<Result<_>>()?;
+        let head = PackedWeight::new(model.head())?;
+        Ok(Self { model, packed: Some(PackedModel { blocks, head }) })
+    }
+
+    /// The model that reads.
+    pub fn model(&self) -> &'a CausalLm {
+        self.model
+    }
+
+    /// As [`CausalLm::hidden_cached`].
+    ///
+    /// # Errors
+    ///
+    /// As [`CausalLm::hidden_cached`].
+    pub fn hidden(
+        &self,
+        tokens: &[u32],
+        positions: &[u32],
+        rows: &[usize],
+        spans: &Spans,
+        cache: &KvCache,
+    ) -> Result<Tensor> {
+        let packed = self.packed.as_ref().map(|packed| packed.blocks.as_slice());
+        self.model.hidden_over(tokens, positions, rows, spans, cache, packed)
+    }
+
+    /// Logits `[T, V]` of hidden states `[T, H]`.
+    ///
+    /// # Errors
+    ///
+    /// If the width is not the model's.
+    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        Ok(match &self.packed {
+            Some(packed) => linear_packed(hidden, &packed.head)?,
+            None => linear(hidden, self.model.head())?,
+        })
+    }
+}
