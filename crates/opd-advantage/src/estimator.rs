@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use opd_batch::{Ragged, ScoredBatch};
 
-use crate::{Plus, PrefixWeighted, Result, Whitened};
+use crate::{Plus, PrefixRatio, PrefixWeighted, Result, Whitened};
 
 /// Turns scores into advantages.
 ///
@@ -66,6 +66,15 @@ pub trait AdvantageEstimator: Send + Sync {
         Self: Sized,
     {
         PrefixWeighted::new(self, gamma)
+    }
+
+    /// Weighs tokens by how likely the teacher is to have written what came before each, to
+    /// `power`; 1 is the likelihood ratio itself.
+    fn prefix_ratio(self, power: f32) -> PrefixRatio<Self>
+    where
+        Self: Sized,
+    {
+        PrefixRatio::new(self, power)
     }
 
     /// Mean 0 and variance 1 over the batch's tokens with mask 1; call it last.

@@ -18,6 +18,7 @@ mod opo;
 mod output;
 mod pass_at_k;
 mod plus;
+mod prefix_ratio;
 mod prefix_weighted;
 mod raw_reward;
 mod reference_penalty;
@@ -44,6 +45,7 @@ pub use self::{
     opo::Opo,
     pass_at_k::PassAtK,
     plus::Plus,
+    prefix_ratio::{PrefixRatio, prefix_ratios},
     prefix_weighted::PrefixWeighted,
     raw_reward::RawReward,
     reinforce_plus_plus::ReinforcePlusPlus,

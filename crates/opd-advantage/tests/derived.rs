@@ -48,6 +48,8 @@ fn estimators() -> Vec<(&'static str, Box<dyn AdvantageEstimator>)> {
         ("extrapolated_1_0.5_0.9", beyond(1.0, 0.5, 0.9)),
         ("extrapolated_1_1_0", beyond(1.0, 1.0, 0.0)),
         ("prefix_weighted_0.5", Box::new(signal.prefix_weighted(0.5))),
+        ("prefix_ratio_1", Box::new(signal.prefix_ratio(1.0))),
+        ("prefix_ratio_0.3", Box::new(signal.prefix_ratio(0.3))),
         ("future_0.7", Box::new(FutureKl { coef: 0.7, ..FutureKl::default() })),
         ("by_source_code_0.25", Box::new(by_source)),
     ]

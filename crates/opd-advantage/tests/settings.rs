@@ -33,10 +33,11 @@ fn coefficients_are_finite_and_not_negative() {
     {
         let beyond = ExtrapolatedKl::default();
         let signal = ReverseKl::default();
-        let cases: [(&dyn AdvantageEstimator, &str); 8] = [
+        let cases: [(&dyn AdvantageEstimator, &str); 9] = [
             (&ExtrapolatedKl { coef: value, ..beyond }, "ExtrapolatedKl: `coef`"),
             (&ExtrapolatedKl { lambda: value, ..beyond }, "ExtrapolatedKl: `lambda`"),
             (&FutureKl { coef: value, ..FutureKl::default() }, "FutureKl: `coef`"),
+            (&signal.prefix_ratio(value), "PrefixRatio: `power`"),
             (&signal.prefix_weighted(value), "PrefixWeighted: `gamma`"),
             (&Gae { kl_coef: value, kl, gamma, lambda }, "Gae: `kl_coef`"),
             (&ReinforcePlusPlus { kl_coef: value, kl, gamma }, "ReinforcePlusPlus: `kl_coef`"),
@@ -85,7 +86,8 @@ fn a_team_has_a_member() {
 fn combinators_and_pointers_validate_what_they_hold() {
     let bad = ReverseKl { coef: -1.0, discount: 0.0 };
     let expected = "ReverseKl: `coef` must be finite and at least 0, got -1";
-    let holders: [Box<dyn AdvantageEstimator>; 6] = [
+    let holders: [Box<dyn AdvantageEstimator>; 7] = [
+        Box::new(bad.prefix_ratio(1.0)),
         Box::new(bad.prefix_weighted(0.5)),
         Box::new(Grpo.plus(bad)),
         Box::new(bad.plus(Grpo)),

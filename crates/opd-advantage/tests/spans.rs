@@ -78,6 +78,16 @@ fn what_follows_a_span_is_counted_once() {
 }
 
 #[test]
+fn ratios_are_of_the_spans_before() {
+    let [a, b, c] = GAPS;
+    let powered = |power: f32| advantages(ReverseKl::default().prefix_ratio(power));
+    // Before the third span the teacher is likelier than the student: -0.25 + 0.75.
+    let weight = |log_ratio: f64| log_ratio.exp() as f32;
+    assert_eq!(powered(1.0), each_token([a, weight(-0.25) * b, c]));
+    assert_eq!(powered(2.0), each_token([a, weight(-0.5) * b, c]));
+}
+
+#[test]
 fn spans_of_one_token_are_tokens() {
     let rollouts = rollouts();
     let logprobs = Ragged::from_rows([OLD.map(|x| Some(2.0 * x)).to_vec()]);

@@ -131,6 +131,10 @@ fn signal(whole: &TrainConfig, config: &DistillationConfig) -> Box<dyn Advantage
         1.0 => Box::new(ReverseKl { coef, discount }),
         lambda => Box::new(ExtrapolatedKl { coef, lambda, discount }),
     };
+    let signal = match config.prefix_ratio as f32 {
+        0.0 => signal,
+        power => Box::new(signal.prefix_ratio(power)),
+    };
     match config.prefix_weight as f32 {
         0.0 => signal,
         gamma => Box::new(signal.prefix_weighted(gamma)),

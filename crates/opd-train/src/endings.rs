@@ -26,6 +26,12 @@ impl Endings {
         Ok(Self { token_ids: rollout.stop_token_ids.clone(), stop })
     }
 
+    /// The stop strings of a run for a model with another tokenizer, to which the run's token ids
+    /// say nothing.
+    pub(crate) fn by_text(rollout: &RolloutConfig, tokenizer: &Tokenizer) -> Result<Self> {
+        Ok(Self { token_ids: Vec::new(), ..Self::new(rollout, tokenizer)? })
+    }
+
     /// Sampling by a model of these end tokens.
     pub(crate) fn sampling(
         &self,

@@ -8,7 +8,7 @@ use opd_reward::Reward;
 use opd_rollout::{InProcess, Request, RolloutEngine, Sampling, Strategy, Truncation};
 
 use crate::{
-    Endings, Error, Result, TokenizedPrompts,
+    Endings, Error, Prompt, Result, TokenizedPrompts,
     pass_at_k::pass_at_powers,
     report::{Evaluation, Who},
     rewards::answer,
@@ -68,6 +68,23 @@ impl Evaluator<'_> {
         model: &CausalLm,
         prompts: &TokenizedPrompts,
         n: usize,
+        progress: impl FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Evaluation> {
+        let ids = |prompt: &Prompt| {
+            let told = prompt.teacher_tokens.as_ref().filter(|_| who == Who::Teacher);
+            Ok(told.unwrap_or(&prompt.tokens).clone())
+        };
+        self.evaluate_on(ids, who, model, prompts, n, progress)
+    }
+
+    /// The same for a model whose prompts are `ids`.
+    pub(crate) fn evaluate_on(
+        &self,
+        ids: impl Fn(&Prompt) -> Result<Vec<u32>>,
+        who: Who,
+        model: &CausalLm,
+        prompts: &TokenizedPrompts,
+        n: usize,
         mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Evaluation> {
         let sampling = self.sampling(model);
@@ -82,12 +99,10 @@ impl Evaluator<'_> {
             let asked = prompts.get_all(all.start / per_prompt..all.end.div_ceil(per_prompt))?;
             let prompt_of = |i: usize| asked.get(i / per_prompt - all.start / per_prompt);
             let requests = answers.clone().filter_map(|i| {
-                let prompt = prompt_of(i)?;
-                let told = prompt.teacher_tokens.as_ref().filter(|_| who == Who::Teacher);
-                let prompt = told.unwrap_or(&prompt.tokens).clone();
-                Some(Request { prompt, stream: STREAMS + i as u64 })
+                let request = |prompt| Request { prompt, stream: STREAMS + i as u64 };
+                Some(ids(prompt_of(i)?).map(request))
             });
-            let requests: Vec<Request> = requests.collect();
+            let requests: Vec<Request> = requests.collect::<Result<_>>()?;
             let generations = engine.generate(&requests, &sampling)?;
             let texts =
                 generations.iter().map(|one| self.endings.read(self.tokenizer, &one.tokens));

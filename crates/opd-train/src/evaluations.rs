@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 
 use crate::{
-    Evaluator, Event, Job, Observer, Result,
+    Endings, Evaluator, Event, Job, Observer, Prompt, Result,
     report::{Evaluation, Who},
     showcase::Showcase,
+    teachers::ForeignTeacher,
 };
 
 impl Job {
@@ -46,18 +47,33 @@ impl Job {
         observer: &mut dyn Observer,
     ) -> Result<Option<Evaluation>> {
         let Some(prompts) = &self.test else { return Ok(None) };
-        let in_process = self.teachers.as_ref().and_then(|teachers| teachers.in_process.as_ref());
-        let model = match (who, in_process) {
-            (Who::Teacher, None) => return Ok(None),
-            (Who::Teacher, Some(teacher)) => teacher.model(),
+        let teachers = self.teachers.as_ref().filter(|_| who == Who::Teacher);
+        let foreign = teachers.and_then(|teachers| teachers.foreign.as_ref());
+        let in_process = teachers.and_then(|teachers| teachers.in_process.as_ref());
+        let model = match (who, foreign, in_process) {
+            (Who::Teacher, Some(foreign), _) => foreign.teacher.model(),
+            (Who::Teacher, None, Some(teacher)) => teacher.model(),
+            (Who::Teacher, None, None) => return Ok(None),
             _ => &self.trainer.student,
         };
         let n = self.trainer.config.evaluation.test_prompts.unwrap_or(prompts.len());
         let n = n.min(prompts.len());
         observer.event(Event::EvaluationStarted { who, prompts: n });
-        let evaluation = self
-            .evaluator()
-            .evaluate(who, model, prompts, n, |done, of| told(observer, done, of))?;
+        let mut evaluator = self.evaluator();
+        let progress = |done, of| told(observer, done, of);
+        let evaluation = match foreign {
+            None => evaluator.evaluate(who, model, prompts, n, progress)?,
+            Some(ForeignTeacher { theirs, students, .. }) => {
+                evaluator.tokenizer = &theirs.tokenizer;
+                evaluator.endings =
+                    Endings::by_text(&self.trainer.config.rollout, &theirs.tokenizer)?;
+                let ids = |prompt: &Prompt| {
+                    let asked = prompt.teacher_tokens.as_ref().unwrap_or(&prompt.tokens);
+                    Ok(theirs.tokenizer.encode(&students.tokenizer.decode(asked)?)?)
+                };
+                evaluator.evaluate_on(ids, who, model, prompts, n, progress)?
+            }
+        };
         observer.event(Event::Evaluated { who, evaluation: &evaluation });
         Ok(Some(evaluation))
     }

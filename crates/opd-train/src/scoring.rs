@@ -7,9 +7,13 @@ use opd_models::CausalLm;
 
 use crate::{Result, Trainer, config::OldLogprobs};
 
+/// Where each token stands in its span, if there are spans.
+pub(crate) type Spans = Option<Ragged<SpanToken>>;
+
 impl Trainer {
-    /// Old, teacher and reference log-probs.
-    pub(crate) fn score<'b>(&self, batch: &'b RolloutBatch) -> Result<ScoredBatch<'b>> {
+    /// Old, teacher and reference log-probs, and where tokens stand in their spans if a teacher's
+    /// distributions are of other tokens.
+    pub(crate) fn score<'b>(&self, batch: &'b RolloutBatch) -> Result<(ScoredBatch<'b>, Spans)> {
         let mut request = ScoreRequest::for_batch(batch, self.config.rollout.temperature as f32);
         if let (Some(k), None) =
             (self.parts.objective.needs().teacher_top, &self.parts.distribution)
@@ -40,14 +44,14 @@ impl Trainer {
             let values = critic.values(&self.student, &sequences(batch, &rows), budget)?;
             scored = scored.with_values(Ragged::new("values", batch.rows().clone(), values)?)?;
         }
-        if let Some(spans) = self.spans(batch)? {
-            scored = scored.masked(&SpanToken::starts(&spans))?;
+        let spans = self.spans(batch)?;
+        if let Some(spans) = &spans {
+            scored = scored.masked(&SpanToken::starts(spans))?;
         }
-        Ok(scored)
+        Ok((scored, spans))
     }
 
-    /// Where tokens stand in their spans, if a teacher's distributions are of other tokens.
-    fn spans(&self, batch: &RolloutBatch) -> Result<Option<Ragged<SpanToken>>> {
+    fn spans(&self, batch: &RolloutBatch) -> Result<Spans> {
         let Some(teacher) = &self.parts.distribution else { return Ok(None) };
         let rows: Vec<usize> = (0..batch.n_rows()).collect();
         Ok(teacher.spans(&sequences(batch, &rows))?)

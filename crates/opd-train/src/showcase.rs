@@ -1,4 +1,4 @@
-use opd_batch::{Ragged, Rows, ScoreRequest, ScoredSequence, Teacher, Wanted};
+use opd_batch::{Ragged, Rows, ScoreRequest, ScoredSequence, SpanToken, Teacher, Wanted};
 use opd_models::CausalLm;
 use opd_rollout::{Request, RolloutEngine};
 use serde::{Deserialize, Serialize};
@@ -46,22 +46,26 @@ impl Showcase {
         let sequences: Vec<_> = sequences.collect();
         let sources: Vec<_> = asked.iter().map(|asked| asked.example.source.clone()).collect();
         let rows = Rows::from_lengths(generations.iter().map(|g| g.tokens.len()));
-        let scores = match teacher {
-            None => Ragged::filled(rows, None),
+        let (scores, spans) = match teacher {
+            None => (Ragged::filled(rows, None), None),
             Some(teacher) => {
                 let temperature = sampling.temperature() as f32;
                 let (wanted, sources) = (Wanted::Sampled, sources.as_slice());
                 let request = ScoreRequest { sequences, temperature, wanted, sources };
                 match teacher.score(&request) {
                     // A server that scores at one temperature only; the report does without.
-                    Err(opd_batch::Error::Unsupported { .. }) => Ragged::filled(rows, None),
-                    scores => scores?.logprobs,
+                    Err(opd_batch::Error::Unsupported { .. }) => (Ragged::filled(rows, None), None),
+                    scores => {
+                        let scores = scores?;
+                        (scores.logprobs, scores.spans)
+                    }
                 }
             }
         };
         let mut samples = Vec::new();
         let mut kl_rows = Vec::new();
-        for ((asked, generation), scores) in asked.iter().zip(&generations).zip(scores.iter()) {
+        let answered = asked.iter().zip(&generations).zip(scores.iter());
+        for (row, ((asked, generation), scores)) in answered.enumerate() {
             let example = &asked.example;
             let tokens = generation.tokens.iter().zip(&generation.logprobs).zip(scores);
             let tokens: Vec<TokenKl> = tokens
@@ -71,6 +75,10 @@ impl Showcase {
                     teacher_logprob,
                 })
                 .collect();
+            let tokens = match spans.as_ref().and_then(|spans| spans.row(row)) {
+                Some(places) => joined(tokens, places),
+                None => tokens,
+            };
             kl_rows.push(tokens.iter().map(|t| t.kl().unwrap_or(f32::NAN)).collect::<Vec<_>>());
             if samples.len() < shown {
                 let response = evaluator.endings.read(evaluator.tokenizer, &generation.tokens)?;
@@ -86,5 +94,49 @@ impl Showcase {
             Some(_) => kl_by_position(kl_rows.iter().map(Vec::as_slice)),
         };
         Ok(Self { samples, kl_by_position })
+    }
+}
+
+/// The tokens of each span as one: what the teacher gave one score.
+fn joined(tokens: Vec<TokenKl>, places: &[SpanToken]) -> Vec<TokenKl> {
+    let mut joined: Vec<TokenKl> = Vec::with_capacity(tokens.len());
+    let mut inside = false;
+    for (token, place) in tokens.into_iter().zip(places) {
+        match joined.last_mut().filter(|_| inside) {
+            Some(span) => {
+                span.text.push_str(&token.text);
+                span.student_logprob += token.student_logprob;
+            }
+            None => joined.push(token),
+        }
+        inside = *place == SpanToken::Inside;
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_shown_as_one() {
+        let token = |text: &str, student_logprob, teacher_logprob| TokenKl {
+            text: text.to_owned(),
+            student_logprob,
+            teacher_logprob,
+        };
+        let tokens = vec![
+            token("0", -0.5, Some(-2.0)),
+            token("1", -0.25, Some(-2.0)),
+            token("7", -1.0, Some(-0.5)),
+            token("<pad>", -4.0, None),
+        ];
+        use SpanToken::{End, Inside, Unaligned};
+        let expected = [
+            token("01", -0.75, Some(-2.0)),
+            token("7", -1.0, Some(-0.5)),
+            token("<pad>", -4.0, None),
+        ];
+        assert_eq!(joined(tokens, &[Inside, End, End, Unaligned]), expected);
     }
 }

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
-use opd_batch::{Author, ScoredBatch, Source, SpanToken};
+use opd_advantage::prefix_ratios;
+use opd_batch::{Author, Ragged, ScoredBatch, Source, SpanToken};
 
 use crate::{
     Error, Result,
@@ -22,7 +23,6 @@ struct Sums {
     kl: f64,
     trained: f64,
     missing: f64,
-    unaligned: f64,
     tokens: f64,
 }
 
@@ -59,15 +59,11 @@ pub(crate) fn add(
             kl: sum.kl + row.kl,
             trained: sum.trained + row.trained,
             missing: sum.missing + row.missing,
-            unaligned: sum.unaligned + row.unaligned,
             tokens: sum.tokens + row.tokens,
         })
     };
     let all = total(&mut by_row.iter());
     metrics = metrics.with(key::TEACHER_MISSING, all.missing());
-    if scored.teacher().is_some_and(|scores| scores.spans.is_some()) {
-        metrics = metrics.with(key::TEACHER_UNALIGNED, all.unaligned / all.tokens.max(1.0));
-    }
     if let Some(kl) = all.kl() {
         metrics = metrics.with(key::REVERSE_KL, kl);
     }
@@ -87,6 +83,24 @@ pub(crate) fn add(
     Ok(metrics)
 }
 
+/// Share of the tokens that the teacher has no counterpart for.
+pub(crate) fn unaligned(spans: &Ragged<SpanToken>) -> f64 {
+    let without = spans.values().iter().filter(|&&place| place == SpanToken::Unaligned).count();
+    without as f64 / spans.values().len().max(1) as f64
+}
+
+/// Adds the mean of the trained tokens' weights by the ratio of what came before them.
+pub(crate) fn add_prefix_weight(
+    scored: &ScoredBatch<'_>,
+    power: f32,
+    metrics: StepMetrics,
+) -> Result<StepMetrics> {
+    let weights = prefix_ratios(scored, power)?;
+    let trained = weights.values().iter().zip(scored.mask().values()).filter(|(_, mask)| **mask);
+    let (sum, n) = trained.fold((0.0, 0.0), |(sum, n), (w, _)| (sum + f64::from(*w), n + 1.0));
+    Ok(if n > 0.0 { metrics.with(key::PREFIX_WEIGHT, sum / n) } else { metrics })
+}
+
 /// The sums of each row; only token counts without a teacher.
 fn sums(scored: &ScoredBatch<'_>) -> Result<Vec<Sums>> {
     let (old, mask) = (scored.per_span(scored.old_logprobs())?, scored.mask().values());
@@ -100,7 +114,7 @@ fn sums(scored: &ScoredBatch<'_>) -> Result<Vec<Sums>> {
         let Some(scores) = teacher.map(|scores| scores.logprobs.values()) else { return sums };
         for t in range {
             match scores[t] {
-                None if unaligned(t) => sums.unaligned += 1.0,
+                None if unaligned(t) => {}
                 None => sums.missing += 1.0,
                 Some(score) if mask[t] && *author == Author::Student => {
                     sums.trained += 1.0;
@@ -182,6 +196,24 @@ mod tests {
         };
         assert_eq!(of(Author::Student), (0.5 + 9.0) / 2.0);
         assert_eq!((of(Author::Label), of(Author::Teacher)), (0.5, 0.5));
+    }
+
+    #[test]
+    fn weights_are_averaged_over_trained_tokens() {
+        let batch = batch();
+        let metrics = add_prefix_weight(&scored(&batch), 1.0, StepMetrics::new(1)).unwrap();
+        // Teacher less student is -0.5 in the first row, -2 at each token of the second.
+        let expected = (1.0 + (1.0 + (-2.0f64).exp() + (-4.0f64).exp()) + 1.0) / 5.0;
+        let got = metrics.get(key::PREFIX_WEIGHT).unwrap();
+        assert!((got - expected).abs() < 1e-7, "{got}, expected {expected}");
+    }
+
+    #[test]
+    fn tokens_without_counterpart_are_a_share_of_all() {
+        use SpanToken::{End, Inside, Unaligned};
+        let spans = Ragged::from_rows([vec![Inside, End, Unaligned], vec![End]]);
+        assert_eq!(unaligned(&spans), 0.25);
+        assert_eq!(unaligned(&Ragged::from_rows([vec![], vec![]])), 0.0);
     }
 
     #[test]

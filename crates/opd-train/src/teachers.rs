@@ -29,12 +29,21 @@ pub(crate) struct Teachers {
     pub(crate) scorer: Arc<dyn Teacher>,
     /// The only teacher, if it is in this process and its tokens are the student's.
     pub(crate) in_process: Option<Arc<InProcessTeacher>>,
+    /// The only teacher, if it is in this process and has a tokenizer of its own.
+    pub(crate) foreign: Option<ForeignTeacher>,
     /// Gives whole distributions: the only teacher, if it is in this process.
     pub(crate) distribution: Option<Arc<dyn DistributionTeacher>>,
     /// Its id of the same text as each of the student's, if it has another tokenizer.
     pub(crate) counterparts: Option<Vec<Option<u32>>>,
     /// Names by source, where there are several.
     pub(crate) names: TeacherNames,
+}
+
+/// A teacher in this process whose tokens are not the student's.
+pub(crate) struct ForeignTeacher {
+    pub(crate) teacher: Arc<InProcessTeacher>,
+    pub(crate) theirs: Vocabulary,
+    pub(crate) students: Vocabulary,
 }
 
 /// What the teachers must suit.
@@ -64,7 +73,7 @@ impl Teachers {
         };
         let journal = journal.map(Arc::new);
         let mut distribution: Option<Arc<dyn DistributionTeacher>> = None;
-        let (mut in_process, mut counterparts) = (None, None);
+        let (mut in_process, mut foreign, mut counterparts) = (None, None, None);
         let mut teachers: Vec<Arc<dyn Teacher>> = Vec::with_capacity(all.len());
         for teacher in &all {
             let across = teacher.tokenizer.as_deref();
@@ -85,6 +94,12 @@ impl Teachers {
                         }
                         Some((theirs, students)) => {
                             loaded.check_context(demands.longest)?;
+                            let own = ForeignTeacher {
+                                teacher: loaded.clone(),
+                                theirs: theirs.clone(),
+                                students: students.clone(),
+                            };
+                            foreign = Some(own).filter(|_| all.len() == 1);
                             if config.objective.loss.is_cross_vocabulary() {
                                 let size = demands.student.config().vocab_size;
                                 counterparts = Some(students.counterparts(theirs, size));
@@ -117,7 +132,7 @@ impl Teachers {
         {
             let scorer = teachers.remove(0);
             let names = TeacherNames::default();
-            return Ok(Self { scorer, in_process, distribution, counterparts, names });
+            return Ok(Self { scorer, in_process, foreign, distribution, counterparts, names });
         }
         let routes = routes(&all);
         let routed = RoutedTeacher::new(built_routes(&routes, &all, &teachers)?)?;
@@ -126,7 +141,14 @@ impl Teachers {
         }
         let names = names(&routes, &all);
         let scorer = Arc::new(routed);
-        Ok(Self { scorer, in_process: None, distribution: None, counterparts: None, names })
+        Ok(Self {
+            scorer,
+            in_process: None,
+            foreign: None,
+            distribution: None,
+            counterparts: None,
+            names,
+        })
     }
 }
 

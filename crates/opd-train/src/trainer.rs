@@ -112,7 +112,7 @@ impl Trainer {
         let labels = self.supervised(step).map_err(Error::at(step + 1, "rollout"))?;
         let Collected { batch, .. } = &collected;
         let rolled_out = Instant::now();
-        let scored = self.score(batch).map_err(Error::at(step + 1, "score"))?;
+        let (scored, spans) = self.score(batch).map_err(Error::at(step + 1, "score"))?;
         let limit = self.config.distillation.as_ref().map_or(0.0, |d| d.max_missing);
         let complete = teacher_metrics::check_missing(&scored, limit);
         complete.map_err(Error::at(step + 1, "score"))?;
@@ -167,6 +167,13 @@ impl Trainer {
             metrics = metrics.with("value_explained_variance", share);
         }
         metrics = teacher_metrics::add(&scored, &self.parts.teacher_names, metrics)?;
+        let spans = scored.teacher().and_then(|scores| scores.spans.as_ref()).or(spans.as_ref());
+        if let Some(spans) = spans {
+            metrics = metrics.with(key::TEACHER_UNALIGNED, teacher_metrics::unaligned(spans));
+        }
+        if let Some(power) = self.config.read_prefix_ratio() {
+            metrics = teacher_metrics::add_prefix_weight(&scored, power, metrics)?;
+        }
         let seconds = |from: Instant, to: Instant| (to - from).as_secs_f64();
         Ok(metrics
             .with_seconds("rollout", seconds(start, rolled_out))

@@ -160,6 +160,45 @@ fn token_weights_are_unbiased_for_a_token() {
     assert!(off(&expected(&unweighted, &signal, 0.6, 1), &truth(1)) > 1e-2);
 }
 
+/// The KL of the next token after each prefix, prefixes weighing what the student makes of them
+/// times the cut ratio; the weights do not move with the student.
+fn of_likely_prefixes(power: f64) -> Vec<f64> {
+    let (first, second) = (responses(1), responses(2));
+    let weight = |a: &Vec<u32>| {
+        let (p, q) = (logprob(&STUDENT, a, 0).exp(), logprob(&TEACHER, a, 0).exp());
+        p * (q / p).powf(power).min(1.0)
+    };
+    let kl = |student: &Logits| {
+        let of = |y: &Vec<u32>, t: usize| {
+            let (p, q) = (logprob(student, y, t), logprob(&TEACHER, y, t));
+            p.exp() * (p - q)
+        };
+        let next: f64 = first.iter().map(|y| of(y, 0)).sum();
+        next + second.iter().map(|y| weight(&vec![y[0]]) * of(y, 1)).sum::<f64>()
+    };
+    let difference = |i: usize| {
+        let at = |step: f64| {
+            let mut student = STUDENT;
+            student[i] += step;
+            kl(&student)
+        };
+        (at(1e-5) - at(-1e-5)) / 2e-5
+    };
+    (0..STUDENT.len()).map(difference).collect()
+}
+
+#[test]
+fn ratios_weigh_prefixes_by_the_lesser_probability() {
+    let objective = PolicyObjective::new(ImportanceSampling);
+    for power in [0.0, 0.5, 1.0] {
+        let signal = ReverseKl::default().prefix_ratio(power as f32);
+        let got = expected(&objective, &signal, 0.0, 2);
+        assert!(off(&got, &of_likely_prefixes(power)) < 1e-6, "{power}");
+    }
+    let plain = expected(&objective, &ReverseKl::default(), 0.0, 2);
+    assert!(off(&plain, &of_likely_prefixes(1.0)) > 1e-2);
+}
+
 /// Token by token the weights of what came before are left out: the method's known bias.
 #[test]
 fn token_weights_are_biased_beyond_it_and_sequence_weights_are_not() {

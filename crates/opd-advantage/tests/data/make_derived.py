@@ -132,6 +132,19 @@ def prefix_weighted(gamma):
     return of
 
 
+def prefix_ratio(power):
+    def of(rows):
+        out = []
+        for row in rows:
+            n = len(row["old"])
+            gaps = [signal(row, t, 1.0, 1.0) for t in range(n)]
+            # Probabilities, not their logarithms: the product of the ratios before each token.
+            ratios = [math.prod(math.exp(gap) for gap in gaps[:t]) for t in range(n)]
+            out.append([min(1.0, ratio ** power) * gap for ratio, gap in zip(ratios, gaps)])
+        return out
+    return of
+
+
 def future(coef):
     def of(rows):
         out = []
@@ -171,6 +184,8 @@ ESTIMATORS = {
     "extrapolated_1_0.5_0.9": extrapolated(1.0, 0.5, 0.9),
     "extrapolated_1_1_0": extrapolated(1.0, 1.0, 0.0),
     "prefix_weighted_0.5": prefix_weighted(0.5),
+    "prefix_ratio_1": prefix_ratio(1.0),
+    "prefix_ratio_0.3": prefix_ratio(0.3),
     "future_0.7": future(0.7),
     "by_source_code_0.25": by_source({"code": 0.25}),
 }

@@ -1,4 +1,4 @@
-use opd_advantage::ReverseKl;
+use opd_advantage::{AdvantageEstimator, ReverseKl};
 use proptest::prelude::*;
 
 use crate::random::{advantages, assert_close, batches, stream};
@@ -31,6 +31,19 @@ proptest! {
             let to_come: Vec<f32> = (0..got.len()).map(|t| per_token[t..].iter().sum()).collect();
             assert_close("discount 1", got, &to_come, 1e-5);
         }
+    }
+
+    #[test]
+    fn ratios_of_prefixes_only_ever_lessen(rows in batches(), power in 0.0..2.0f32) {
+        let signal = ReverseKl { coef: 0.5, discount: 0.9 };
+        let (plain, weighted) = (advantages(&signal, &rows), advantages(&signal.prefix_ratio(power), &rows));
+        for (plain, weighted) in plain.iter().zip(weighted.iter()) {
+            prop_assert_eq!(plain.first(), weighted.first());
+            for (plain, weighted) in plain.iter().zip(weighted) {
+                prop_assert!(weighted.abs() <= plain.abs() && weighted * plain >= 0.0);
+            }
+        }
+        prop_assert_eq!(advantages(&signal.prefix_ratio(0.0), &rows), plain);
     }
 
     #[test]

@@ -98,6 +98,7 @@ pub(crate) fn all_estimators() -> Vec<(&'static str, Box<dyn AdvantageEstimator>
         ("ExtrapolatedKl", Box::new(ExtrapolatedKl { coef: 0.7, lambda: 1.5, discount: 0.5 })),
         ("FutureKl", Box::new(FutureKl { coef: 0.7, ..FutureKl::default() })),
         ("PrefixWeighted", Box::new(ReverseKl::default().prefix_weighted(0.5))),
+        ("PrefixRatio", Box::new(ReverseKl::default().prefix_ratio(0.7))),
         ("Plus", Box::new(Rloo.plus(ReverseKl::default()))),
     ];
     all.extend(others);

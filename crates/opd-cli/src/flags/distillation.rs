@@ -31,6 +31,10 @@ pub(super) struct DistillationFlags {
     /// Weigh early tokens up to 1 + X, by the share of the disagreement that is yet to come
     #[arg(long, value_name = "X")]
     opd_prefix_weight: Option<f64>,
+    /// Weigh tokens by the probability ratio of what came before, teacher over student and at most
+    /// 1, to the power X: 0 weighs all the same, 1 is the ratio itself
+    #[arg(long, value_name = "X")]
+    opd_prefix_ratio: Option<f64>,
     /// The teacher of type in-process, with the student's tokenizer: a Hugging Face model
     /// directory, a GGUF file, or a name on the hub
     #[arg(long, value_name = "MODEL")]

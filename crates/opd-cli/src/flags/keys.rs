@@ -51,6 +51,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("distillation.discount", "opd-kl-discount"),
     ("distillation.extrapolation", "opd-extrapolation"),
     ("distillation.prefix_weight", "opd-prefix-weight"),
+    ("distillation.prefix_ratio", "opd-prefix-ratio"),
     ("distillation.teacher", "opd-teacher-load"),
     ("distillation.teacher_step", "opd-teacher-ckpt-step"),
     ("distillation.tokenizer", "opd-teacher-tokenizer"),

@@ -4,6 +4,7 @@
 mod adapters;
 mod command;
 mod configuration;
+mod cross_tokenizer;
 mod distillation;
 mod evaluation;
 mod generation;

@@ -58,6 +58,9 @@ pub struct DistillationConfig {
     pub extrapolation: f64,
     /// Weighs early tokens up to 1 plus this; 0 weighs all the same.
     pub prefix_weight: f64,
+    /// Weighs tokens by the probability ratio of what came before, teacher over student and at
+    /// most 1, to this power; 0 weighs all the same, 1 is the ratio itself.
+    pub prefix_ratio: f64,
     /// Greatest fraction of a batch's tokens that may have no score (`--opd-missing-max`); a
     /// batch with more ends the run before it is trained on.
     pub max_missing: f64,
@@ -91,6 +94,7 @@ impl Default for DistillationConfig {
             discount: 0.0,
             extrapolation: 1.0,
             prefix_weight: 0.0,
+            prefix_ratio: 0.0,
             max_missing: 0.01,
             journal: None,
             journal_max_bytes: 8 << 30,
@@ -107,6 +111,7 @@ impl DistillationConfig {
         check((0.0..=1.0).contains(&g), "distillation.discount", "from 0 to 1", g)?;
         non_negative("distillation.extrapolation", self.extrapolation)?;
         non_negative("distillation.prefix_weight", self.prefix_weight)?;
+        non_negative("distillation.prefix_ratio", self.prefix_ratio)?;
         let missing = self.max_missing;
         check((0.0..=1.0).contains(&missing), "distillation.max_missing", "from 0 to 1", missing)?;
         let decay = self.ema_decay;

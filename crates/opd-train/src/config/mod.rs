@@ -100,6 +100,13 @@ impl TrainConfig {
             || (extrapolates && self.objective.loss.is_policy())
     }
 
+    /// The power of the ratio that weighs the distillation signal, where the loss reads it.
+    pub(crate) fn read_prefix_ratio(&self) -> Option<f32> {
+        let loss = self.objective.loss;
+        let power = self.distillation.as_ref()?.prefix_ratio as f32;
+        (power != 0.0 && loss.is_policy() && loss != LossKind::MiniLlm).then_some(power)
+    }
+
     /// Passes if every setting is in its range and [`lint`] refuses nothing.
     ///
     /// # Errors

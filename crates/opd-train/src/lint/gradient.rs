@@ -168,7 +168,7 @@ fn mini_llm(config: &TrainConfig, coef: f64) -> String {
 }
 
 fn signal(distillation: &DistillationConfig) -> String {
-    let DistillationConfig { kl_coef, discount, extrapolation, prefix_weight, .. } = distillation;
+    let DistillationConfig { kl_coef, discount, extrapolation, .. } = distillation;
     let goal = match extrapolation {
         1.0 => "KL(student || teacher)".to_owned(),
         lambda => {
@@ -180,11 +180,17 @@ fn signal(distillation: &DistillationConfig) -> String {
         1.0 => "of the whole response".to_owned(),
         g => format!("of what follows, discounted by {g} a token"),
     };
-    let early = match prefix_weight {
+    let likely = match distillation.prefix_ratio {
+        0.0 => String::new(),
+        p => format!(
+            ", prefixes weighing min(1, (teacher / student)^{p}) of what the student makes of them"
+        ),
+    };
+    let early = match distillation.prefix_weight {
         0.0 => String::new(),
         w => format!(", early tokens weighing up to {}", 1.0 + w),
     };
-    format!("{kl_coef} x {goal} {horizon}{early}")
+    format!("{kl_coef} x {goal} {horizon}{likely}{early}")
 }
 
 fn reference(objective: &ObjectiveConfig) -> String {

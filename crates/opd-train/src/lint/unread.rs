@@ -25,9 +25,10 @@ pub(super) fn signal(config: &TrainConfig) -> Option<Said> {
     if config.objective.loss == LossKind::MiniLlm {
         let set = distillation.discount != 0.0
             || distillation.extrapolation != 1.0
-            || distillation.prefix_weight != 0.0;
+            || distillation.prefix_weight != 0.0
+            || distillation.prefix_ratio != 0.0;
         let reason = "the loss MiniLlm has a signal of its own, all that follows a token: \
-                      discount, extrapolation and prefix_weight do nothing";
+                      discount, extrapolation, prefix_weight and prefix_ratio do nothing";
         let remedy = "drop them, or use --loss importance_sampling";
         return set.then(|| (reason.into(), remedy));
     }
@@ -35,11 +36,12 @@ pub(super) fn signal(config: &TrainConfig) -> Option<Said> {
         || distillation.discount != 0.0
         || distillation.extrapolation != 1.0
         || distillation.prefix_weight != 0.0
+        || distillation.prefix_ratio != 0.0
         || config.objective.whiten;
     (set && !config.objective.loss.is_policy()).then(|| {
         let reason = format!(
-            "the loss {:?} reads no advantages: kl_coef, discount, extrapolation, prefix_weight \
-             and whitening of the distillation signal do nothing",
+            "the loss {:?} reads no advantages: kl_coef, discount, extrapolation, prefix_weight, \
+             prefix_ratio and whitening of the distillation signal do nothing",
             config.objective.loss
         );
         (reason, "drop them, or use a policy loss such as --loss importance_sampling")

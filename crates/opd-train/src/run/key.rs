@@ -29,6 +29,8 @@ pub const LOSS: &str = "loss";
 pub const TEACHER_MISSING: &str = "teacher/missing";
 /// Fraction of response tokens for which a teacher with another tokenizer has no counterpart.
 pub const TEACHER_UNALIGNED: &str = "teacher/unaligned";
+/// Mean weight of the trained tokens by `distillation.prefix_ratio`, 0 to 1.
+pub const PREFIX_WEIGHT: &str = "teacher/prefix_weight";
 /// Fraction, 0 to 1, of held-out prompts answered rightly; only on steps with an evaluation.
 pub const PASS_AT_1: &str = "eval/pass_at_1";
 
