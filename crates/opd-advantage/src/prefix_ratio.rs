@@ -27,10 +27,11 @@ const NAME: &str = "PrefixRatio";
 /// Where the teacher scored spans of tokens, `s` and `t` count spans, and each token of a span
 /// has its weight.
 ///
-/// Source: the optimum under a bound on the student's distance from the teacher, by which Xie et
-/// al. 2026, <https://arxiv.org/abs/2606.22600>, explain why prefixes that the teacher could have
-/// written should count for more ([`PrefixWeighted`](crate::PrefixWeighted) is their weight); the
-/// cut at 1 as in the traces of Espeholt et al. 2018, <https://arxiv.org/abs/1802.01561>.
+/// Source: a weight by likelihood ratio, cut at 1, as V-trace has it for off-policy targets
+/// (Espeholt et al. 2018, <https://arxiv.org/abs/1802.01561>; there each factor is cut, here their
+/// product). Why prefixes that the teacher could have written should count for more: Xie et al.
+/// 2026, <https://arxiv.org/abs/2606.22600>, whose own weight is
+/// [`PrefixWeighted`](crate::PrefixWeighted).
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PrefixRatio<E> {
     inner: E,
