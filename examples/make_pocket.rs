@@ -60,6 +60,7 @@ fn main() -> Result<()> {
             top_p: None,
             max_response_tokens: 10,
             max_sequences: 512,
+            packed_weights: false,
             seed: 0,
         };
         let result = evaluator.evaluate(Who::Before, &model, &prompts, prompts.len(), |_, _| {

@@ -127,6 +127,7 @@ fn pass_at_1(model: &CausalLm, tokenizer: &Tokenizer, prompts: &TokenizedPrompts
         top_p: None,
         max_response_tokens: LONGEST,
         max_sequences: 512,
+        packed_weights: false,
         seed: 0,
     };
     let evaluation = evaluator
