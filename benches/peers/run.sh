@@ -3,6 +3,7 @@
 #
 #   benches/peers/run.sh [--student DIR --teacher DIR --data DIR] [other flags of pocket_torch.py]
 #   benches/peers/run.sh --compare [flags of compare.py]     ours and PyTorch in turn, and their ratio
+#   benches/peers/run.sh --kernels [flags of ratios.py]      every kernel and its twin in turn, as a table
 #
 # The first call makes benches/peers/.venv from PyPI (5.4 GB: PyPI's torch brings its CUDA libraries;
 # export PIP_EXTRA_INDEX_URL with an index of CPU builds, and TORCH=torch==2.15.0+cpu, for 1 GB).
@@ -20,6 +21,12 @@ if [ "$(cat "$venv/installed.txt" 2>/dev/null)" != "$wanted" ]; then
   # shellcheck disable=SC2086
   "$venv/bin/python" -m pip install --quiet $wanted >&2
   printf '%s\n' "$wanted" > "$venv/installed.txt"
+fi
+
+if [ "${1:-}" = --kernels ]; then
+  shift
+  cargo build --quiet --release --manifest-path "$root/Cargo.toml" -p opd-benches --example kernels >&2
+  exec "$venv/bin/python" "$here/ratios.py" "$@"
 fi
 
 job=()

@@ -25,6 +25,11 @@ pub struct RowLoss {
     pub loss: Tensor,
     /// What the model says of each token; without a graph.
     pub tokens: TokenLogprobs,
+    /// `dL/dhidden` `[T, H]`, if `hidden` is part of a graph: for a backward by hand, which spares
+    /// the copies that candle's makes of gradients.
+    pub hidden_gradient: Option<Tensor>,
+    /// `dL/dhead` `[V, H]`, if `head` is part of a graph.
+    pub head_gradient: Option<Tensor>,
 }
 
 /// The sum of a loss of each row's own log-prob, log-sum-exp and entropy under `hidden head^T`, with
@@ -66,6 +71,7 @@ pub fn linear_row_loss(
         })?,
     };
     let (value, columns) = chunks.finish(&hidden)?;
+    let (hidden_gradient, head_gradient) = (dhidden.clone(), dhead.clone());
     let backward = move |_: &Tensor, _: &Tensor, _: &Tensor, upstream: &Tensor| {
         let scaled = |gradient: &Option<Tensor>| match gradient {
             Some(gradient) => {
@@ -77,7 +83,8 @@ pub fn linear_row_loss(
         Ok((scaled(&dhidden)?, scaled(&dhead)?))
     };
     let loss = hidden.apply_op2(&head, Recorded2 { name: OP, value, backward })?;
-    Ok(RowLoss { loss, tokens: TokenLogprobs::from_columns(&columns)? })
+    let tokens = TokenLogprobs::from_columns(&columns)?;
+    Ok(RowLoss { loss, tokens, hidden_gradient, head_gradient })
 }
 
 struct Chunks<F> {

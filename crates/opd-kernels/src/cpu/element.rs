@@ -30,6 +30,12 @@ pub(crate) trait Element:
     fn as_f64(self) -> f64;
     /// e to this; within 2 units in the last place, 0 below the smallest normal number.
     fn exp(self) -> Self;
+    /// The least argument of [`Element::exp2`].
+    const LEAST_POWER: Self;
+    /// 2 to this, from [`Element::LEAST_POWER`] to 1; within 2 units in the last place.
+    fn exp2(self) -> Self;
+    /// `self * factor + term`, rounded once.
+    fn mul_add(self, factor: Self, term: Self) -> Self;
     fn ln(self) -> Self;
     fn sqrt(self) -> Self;
     fn is_nan(self) -> bool;
@@ -80,6 +86,30 @@ impl Element for f32 {
         if f32::is_nan(self) { self } else { y }
     }
 
+    const LEAST_POWER: Self = -126.0;
+
+    /// Rounding to the nearest whole power, and a degree-6 polynomial of least relative error in the
+    /// rest, fitted by Lawson's method.
+    #[inline(always)]
+    fn exp2(self) -> Self {
+        const MAGIC: f32 = 12_582_912.0;
+        let shifted = self + MAGIC;
+        let r = self - (shifted - MAGIC);
+        let p = 1.535_336_2e-4;
+        let p = f32::mul_add(p, r, 1.339_887_4e-3);
+        let p = f32::mul_add(p, r, 9.618_438e-3);
+        let p = f32::mul_add(p, r, 5.550_332_4e-2);
+        let p = f32::mul_add(p, r, 2.402_264_8e-1);
+        let p = f32::mul_add(p, r, 6.931_472e-1);
+        let p = f32::mul_add(p, r, 1.0);
+        p * f32::from_bits((shifted.to_bits() << 23).wrapping_add(f32::to_bits(1.0)))
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, term: Self) -> Self {
+        f32::mul_add(self, factor, term)
+    }
+
     #[inline(always)]
     fn ln(self) -> Self {
         f32::ln(self)
@@ -123,6 +153,18 @@ impl Element for f64 {
         f64::exp(self)
     }
 
+    const LEAST_POWER: Self = -1022.0;
+
+    #[inline(always)]
+    fn exp2(self) -> Self {
+        f64::exp2(self)
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, term: Self) -> Self {
+        f64::mul_add(self, factor, term)
+    }
+
     #[inline(always)]
     fn ln(self) -> Self {
         f64::ln(self)
@@ -158,6 +200,19 @@ mod tests {
             let ulp = (want as f32).to_bits().abs_diff(got.to_bits());
             assert!(ulp <= 2, "exp({x}) = {got}, expected {want}, {ulp} units off");
         }
+    }
+
+    #[test]
+    fn exp2_is_within_two_units_in_the_last_place() {
+        for i in -1_260_000..=10_000 {
+            let x = i as f32 * 1e-4;
+            let (got, want) = (Element::exp2(x), (x as f64).exp2());
+            let ulp = (want as f32).to_bits().abs_diff(got.to_bits());
+            assert!(ulp <= 2, "exp2({x}) = {got}, expected {want}, {ulp} units off");
+        }
+        assert_eq!(Element::exp2(<f32 as Element>::LEAST_POWER), f32::MIN_POSITIVE);
+        assert_eq!(Element::exp2(0.0f32), 1.0);
+        assert!(Element::exp2(f32::NAN).is_nan());
     }
 
     #[test]

@@ -5,10 +5,16 @@ use std::ops::Range;
 use super::gemm::{Gemm, Matrix, MatrixMut, Update, gemm};
 
 /// Logits that exist at one time, at most, beyond [`LEAST_ROWS`] rows.
-const LOGITS_AT_ONCE: usize = 6 << 20;
+const LOGITS_AT_ONCE: usize = 5 << 20;
 
 /// Fewer rows than this would reread the head too often.
 const LEAST_ROWS: usize = 64;
+
+/// Rows beyond which a chunk gains nothing.
+const MOST_ROWS: usize = 4096;
+
+/// Rows of the products' tiles.
+const TILE_ROWS: usize = 12;
 
 /// `hidden` `[T, H]` times the transpose of `head` `[V, H]`.
 #[derive(Clone, Copy)]
@@ -21,7 +27,8 @@ pub(crate) struct Projected<'a, T> {
 
 /// The chunks of `rows` rows over a vocabulary of `vocab`; their size depends on `vocab` alone.
 pub(crate) fn chunks(rows: usize, vocab: usize) -> impl Iterator<Item = Range<usize>> {
-    let size = (LOGITS_AT_ONCE / vocab.max(1) / LEAST_ROWS).clamp(1, 64) * LEAST_ROWS;
+    let tiles = LOGITS_AT_ONCE / vocab.max(1) / TILE_ROWS;
+    let size = (tiles * TILE_ROWS).clamp(LEAST_ROWS, MOST_ROWS);
     (0..rows).step_by(size).map(move |first| first..(first + size).min(rows))
 }
 

@@ -1,12 +1,14 @@
 //! Log-prob, log-sum-exp and entropy of rows of logits, and their gradients.
 
+use std::f64::consts::LN_2;
+
 use rayon::prelude::*;
 
 use super::{
     CHUNK_VALUES, Element,
     columns::{Columns, ColumnsView},
     dispatch, map_chunks,
-    softmax::{BLOCK, RowStats},
+    softmax::{BLOCK, RowStats, power, powers_of_two},
 };
 
 /// Log-prob, log-sum-exp, entropy; then what the backward reads: maximum, log-sum.
@@ -73,6 +75,23 @@ pub(crate) fn for_each_row<T: Element>(
     } else {
         let tasks = rows.par_chunks_mut(per_task * width).enumerate();
         tasks.for_each(|(i, rows)| task(i, rows));
+    }
+}
+
+/// Sets every value of `out` to `gradient` of its logit, which `out` holds if `logits` is `None`.
+#[inline(always)]
+fn replace<T: Element>(out: &mut [T], logits: Option<&[T]>, gradient: impl Fn(T) -> T) {
+    match logits {
+        Some(logits) => {
+            for (out, x) in out.iter_mut().zip(logits) {
+                *out = gradient(*x);
+            }
+        }
+        None => {
+            for x in out {
+                *x = gradient(*x);
+            }
+        }
     }
 }
 
@@ -155,16 +174,43 @@ impl TokenRows<'_> {
         let scale = T::of((-log_sum).exp());
         let constant = T::of(per * (g_log_sum_exp - g_log_prob - g_entropy * entropy));
         let slope = T::of(per * g_entropy);
-        for (i, block) in out.chunks_mut(BLOCK).enumerate() {
-            if let Some(logits) = logits {
-                block.copy_from_slice(&logits[i * BLOCK..][..block.len()]);
-            }
-            for x in block {
-                let d = (*x - max) * inverse;
-                let p = d.exp() * scale;
-                let gradient = p * (constant - slope * (d - shift));
-                *x = if p == T::ZERO { T::ZERO } else { gradient };
-            }
+        if out.len() <= BLOCK {
+            replace(
+                out,
+                logits,
+                #[inline(always)]
+                |x| {
+                    let d = (x - max) * inverse;
+                    let p = d.exp() * scale;
+                    let gradient = p * (constant - slope * (d - shift));
+                    if p == T::ZERO { T::ZERO } else { gradient }
+                },
+            );
+        } else if slope == T::ZERO {
+            let (inverse, factor) = (powers_of_two(self.temperature), scale * constant);
+            replace(
+                out,
+                logits,
+                #[inline(always)]
+                |x| {
+                    let d = (x - max) * inverse;
+                    if d < T::LEAST_POWER { T::ZERO } else { power(d).exp2() * factor }
+                },
+            );
+        } else {
+            let inverse = powers_of_two(self.temperature);
+            let (slope, constant) = (slope * T::of(-LN_2), constant + slope * shift);
+            replace(
+                out,
+                logits,
+                #[inline(always)]
+                |x| {
+                    let d = (x - max) * inverse;
+                    let e = power(d);
+                    let p = e.exp2() * scale;
+                    if d < T::LEAST_POWER { T::ZERO } else { p * slope.mul_add(e, constant) }
+                },
+            );
         }
         // 1 - p from the log-prob: no cancellation where the token is nearly certain.
         let p = log_prob.exp();

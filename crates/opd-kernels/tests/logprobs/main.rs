@@ -12,6 +12,7 @@ mod row_loss;
 mod rows;
 mod support;
 mod threads;
+mod wide;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 

@@ -40,9 +40,11 @@ fn it_has_the_gradients_of_the_general_form() {
     assert_eq!(host(&got.tokens.logprobs), host(&whole.logprobs));
     assert_eq!(host(&got.tokens.entropy), host(&whole.entropy));
     assert_close("loss", &host(&got.loss), &host(&want), |_| 1e-6);
+    let ready = [got.hidden_gradient, got.head_gradient].map(|gradient| host(&gradient.unwrap()));
     let [want, got] = [want, got.loss].map(|loss| gradients(&loss, &[&hidden, &head]));
     // The loss gives each row the same gradient in either form, and so do the products.
     assert!(got == want, "other bits");
+    assert!(ready == [got[0].clone(), got[1].clone()], "gradients that backward does not have");
     assert!(got[1].iter().any(|g| *g != 0.0));
 }
 
@@ -56,6 +58,7 @@ fn a_loss_of_it_scales_the_gradients_and_frozen_heads_have_none() {
         linear_row_loss(&hidden, head, &targets, 1.0, |_, tokens| tokens.logprobs.sum_all())
             .unwrap()
     };
+    assert!(run(&frozen).head_gradient.is_none());
     let [once, both] = [(run(&frozen).loss * 3.0).unwrap(), run(&head).loss];
     let store = once.backward().unwrap();
     assert!(store.get(&frozen).is_none());

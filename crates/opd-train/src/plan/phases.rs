@@ -10,8 +10,8 @@ const SCORED_AT_ONCE: usize = 1024;
 /// Sequences whose logits are held at once in generation.
 const LOGIT_ROWS: usize = 256;
 
-/// Logits that a fused head holds at once: 6 Mi values, or those of 64 rows.
-const HEAD_VALUES: u64 = 6 << 20;
+/// Logits that a fused head holds at once: 5 Mi values, or those of 64 rows.
+const HEAD_VALUES: u64 = 5 << 20;
 const HEAD_ROWS: u64 = 64;
 
 /// The phases of a step.

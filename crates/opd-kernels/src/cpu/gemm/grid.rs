@@ -11,6 +11,9 @@ const LARGE_WORK: usize = 16_000_000;
 /// Multiply-adds that take as long as packing one element of the right operand.
 const PACK_WORK: usize = 16;
 
+/// Values of a right operand that come from memory whenever they are packed.
+const LARGE_RIGHT: usize = 1 << 20;
+
 /// How an output is cut into parts, one per unit of parallel work.
 pub(super) struct Grid {
     rows: usize,
@@ -37,10 +40,11 @@ impl Grid {
             _ => threads.min(work / SMALL_WORK).max((4 * threads).min(work / LARGE_WORK)).max(1),
         };
         let (n_panels, n_strips) = (rows.div_ceil(kernels.max_rows()), cols.div_ceil(strip));
-        // Tiles of the largest part, plus what packing its operands costs in tiles.
+        let packing = if cols * depth > LARGE_RIGHT { 24 } else { 3 };
+        // Tiles of the largest part, in eighths, plus what packing its operands costs.
         let cost = |(down, across): (usize, usize)| {
             let (panels, strips) = (n_panels.div_ceil(down), n_strips.div_ceil(across));
-            8 * panels * strips + panels + 3 * strips
+            8 * panels * strips + panels + packing * strips
         };
         let across = 1..=n_strips.min(target);
         let shapes = across.map(|across| (n_panels.min(target.div_ceil(across)), across));

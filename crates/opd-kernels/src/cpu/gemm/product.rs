@@ -15,12 +15,15 @@ const PASS_BYTES: usize = 512 << 10;
 /// Most panels of rows for which a row-major right operand is read where it is.
 const DIRECT_PANELS: usize = 2;
 
-/// Most strips of columns for which a row-major left operand is read where it is.
+/// Most strips of columns for which a left operand is read where it is.
 const DIRECT_STRIPS: usize = 6;
 
 /// Most panels of rows for which a pass is one strip, to stay in the first-level cache between
 /// packing and use.
 const NARROW_PANELS: usize = 6;
+
+/// The same where the next strip is hinted at meanwhile.
+const HINTED_PANELS: usize = 8;
 
 /// A right operand.
 #[derive(Clone, Copy)]
@@ -67,9 +70,9 @@ impl<T: Gemm> Product<'_, T> {
         let n_panels = rows.len().div_ceil(kernels.max_rows());
         let block = BLOCK.min(depth);
         let step = kernels.max_cols();
-        let pass = match n_panels {
-            ..=NARROW_PANELS => step,
-            _ => (PASS_BYTES / size_of::<T>() / BLOCK / step).max(1) * step,
+        let pass = match self.is_narrow(n_panels) {
+            true => step,
+            false => (PASS_BYTES / size_of::<T>() / BLOCK / step).max(1) * step,
         };
         let left_len = block * kernels.max_rows().next_multiple_of(kernels.lanes);
         let right_len = block * pass.min(cols.len().next_multiple_of(kernels.lanes));
@@ -88,6 +91,15 @@ impl<T: Gemm> Product<'_, T> {
                 }
             }
         });
+    }
+
+    /// Whether a pass over this many panels of rows is one strip.
+    fn is_narrow(&self, n_panels: usize) -> bool {
+        let most = match self.b {
+            Right::Strided(b) if b.row_stride() != 1 => NARROW_PANELS,
+            _ => HINTED_PANELS,
+        };
+        n_panels <= most
     }
 
     /// Packs a pass of the right operand, if it needs to be.
@@ -109,7 +121,7 @@ impl<T: Gemm> Product<'_, T> {
                 let all = Strips { kernels: self.kernels, cols: packed.cols() };
                 let block = packed.block(first)[all.offset(depth, origin)..].as_ptr();
                 let next = origin + strips.cols;
-                let next = (n_panels <= NARROW_PANELS && next < packed.cols()).then(|| {
+                let next = (self.is_narrow(n_panels) && next < packed.cols()).then(|| {
                     let width = self.kernels.max_cols();
                     let run = depth.div_ceil(width) * width;
                     (packed.block(first)[all.offset(depth, next)..].as_ptr(), run)
@@ -131,7 +143,7 @@ impl<T: Gemm> Product<'_, T> {
                     unsafe { strips.pack(b, first, depth, origin, col, to.as_mut_ptr()) };
                 }
                 let next = origin + strips.cols;
-                let apart = n_panels <= NARROW_PANELS && b.row_stride() == 1;
+                let apart = self.is_narrow(n_panels) && b.row_stride() == 1;
                 let next = (apart && next < b.cols()).then(|| {
                     // SAFETY: the first element of the next pass is inside `b`.
                     let at = unsafe { b.as_ptr().add(first + next * b.col_stride()) };
@@ -222,7 +234,7 @@ impl<T: Gemm> Product<'_, T> {
         let a = self.a;
         // SAFETY: the first element of the panel is inside `a`.
         let from = unsafe { a.as_ptr().add(rows.start * a.row_stride() + first * a.col_stride()) };
-        if a.row_stride() == 1 {
+        if a.row_stride() == 1 && n_strips <= DIRECT_STRIPS {
             return (from, a.col_stride(), LeftBy::Column);
         }
         if a.col_stride() == 1 && n_strips <= DIRECT_STRIPS {

@@ -1,1 +1,0 @@
-//! Criterion benches: `cargo bench --bench NAME`.
