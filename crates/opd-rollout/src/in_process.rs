@@ -21,7 +21,7 @@ pub struct InProcess<'a> {
 
 /// Fewest new tokens for which [`InProcess`] copies the weights: with less the copy costs more
 /// than it saves.
-pub const PACKED_TOKENS: usize = 16;
+pub const PACKED_TOKENS: usize = 128;
 
 /// A model that has a share in every token.
 #[derive(Clone, Copy, Debug)]
