@@ -2,7 +2,10 @@ use candle_core::Tensor;
 use opd_kernels::{PackedWeight, Spans, linear, linear_packed};
 use rayon::prelude::*;
 
-use crate::{CausalLm, KvCache, Result, block::PackedBlock};
+use crate::{
+    CausalLm, Error, KvCache, Result,
+    block::{PackedBlock, Place},
+};
 
 /// A model that reads a few new tokens at a time over a cache, as generation does.
 ///
@@ -47,11 +50,15 @@ impl<'a> Decoder<'a> {
         self.model
     }
 
-    /// As [`CausalLm::hidden_cached`].
+    /// Runs new tokens over a cache: writes their keys and values to `rows` and returns their
+    /// hidden states `[T, H]`.
+    ///
+    /// `spans` has the new tokens as queries and the cache's rows as keys.
     ///
     /// # Errors
     ///
-    /// As [`CausalLm::hidden_cached`].
+    /// If a row, position or token id is out of range; [`Error::Cache`] if the cache was made
+    /// for another model.
     pub fn hidden(
         &self,
         tokens: &[u32],
@@ -60,8 +67,21 @@ impl<'a> Decoder<'a> {
         spans: &Spans,
         cache: &KvCache,
     ) -> Result<Tensor> {
-        let packed = self.packed.as_ref().map(|packed| packed.blocks.as_slice());
-        self.model.hidden_over(tokens, positions, rows, spans, cache, packed)
+        let model = self.model;
+        if cache.n_layers() != model.blocks.len() {
+            return Err(Error::Cache { expected: model.blocks.len(), got: cache.n_layers() });
+        }
+        let n_positions = positions.iter().max().map_or(0, |&last| last as usize + 1);
+        let rotary = model.rotary(n_positions)?;
+        let vector = |ids: &[u32]| Tensor::from_slice(ids, ids.len(), model.device());
+        let positions = vector(positions)?;
+        let place = Place { positions: &positions, rotary: &rotary, spans };
+        let mut residual = model.embed(&vector(tokens)?)?;
+        for (layer, block) in model.blocks.iter().enumerate() {
+            let packed = self.packed.as_ref().and_then(|packed| packed.blocks.get(layer));
+            residual = block.forward_cached(residual, &place, &cache.layer(layer, rows), packed)?;
+        }
+        Ok(model.leave(residual)?.1)
     }
 
     /// Logits `[T, V]` of hidden states `[T, H]`.

@@ -1,3 +1,5 @@
+use opd_kernels::head_chunk_rows;
+
 use crate::{Checkpointing, LoraConfig, LoraTarget, ModelConfig};
 
 /// Bytes of a value: weights and everything that is computed of them are f32.
@@ -119,6 +121,11 @@ impl Footprint {
     /// Logits of a token.
     pub fn logits_per_token(&self) -> u64 {
         VALUE * self.vocab
+    }
+
+    /// Logits that a fused head on the CPU holds of `rows` tokens.
+    pub fn head_chunk(&self, rows: u64) -> u64 {
+        (head_chunk_rows(self.vocab as usize) as u64).min(rows) * self.logits_per_token()
     }
 
     /// Keys and values of a token in the cache.

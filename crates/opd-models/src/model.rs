@@ -5,13 +5,13 @@ use std::{
 
 use candle_core::{DType, Device, Tensor, Var};
 use opd_kernels::{
-    RotaryTable, Spans, add_rms_norm, embedding, linear_token_logprobs, rms_norm,
-    rms_norm_backward, scatter_add_rows,
+    RotaryTable, add_rms_norm, embedding, linear_token_logprobs, rms_norm, rms_norm_backward,
+    scatter_add_rows,
 };
 
 use crate::{
-    Checkpointing, Error, Gradients, KvCache, ModelConfig, Packed, Parameters, Result,
-    block::{Block, PackedBlock, Place, Vector},
+    Checkpointing, Error, Gradients, ModelConfig, Packed, Parameters, Result,
+    block::{Block, Place, Vector},
     loader::{Loader, WeightSource},
     lora::Lora,
     tape::{Layer, Residual, Tape},
@@ -142,52 +142,6 @@ impl CausalLm {
         Ok(linear_token_logprobs(&hidden, self.head(), packed.targets(), temperature)?)
     }
 
-    /// Runs new tokens over a cache: writes their keys and values to `rows` and returns their
-    /// hidden states `[T, H]`.
-    ///
-    /// `spans` has the new tokens as queries and the cache's rows as keys.
-    ///
-    /// # Errors
-    ///
-    /// If a row, position or token id is out of range; [`Error::Cache`] if the cache was made
-    /// for another model.
-    pub fn hidden_cached(
-        &self,
-        tokens: &[u32],
-        positions: &[u32],
-        rows: &[usize],
-        spans: &Spans,
-        cache: &KvCache,
-    ) -> Result<Tensor> {
-        self.hidden_over(tokens, positions, rows, spans, cache, None)
-    }
-
-    /// [`Self::hidden_cached`] that reads the matrices of each layer from `packed`, if given.
-    pub(crate) fn hidden_over(
-        &self,
-        tokens: &[u32],
-        positions: &[u32],
-        rows: &[usize],
-        spans: &Spans,
-        cache: &KvCache,
-        packed: Option<&[PackedBlock]>,
-    ) -> Result<Tensor> {
-        if cache.n_layers() != self.blocks.len() {
-            return Err(Error::Cache { expected: self.blocks.len(), got: cache.n_layers() });
-        }
-        let n_positions = positions.iter().max().map_or(0, |&last| last as usize + 1);
-        let rotary = self.rotary(n_positions)?;
-        let vector = |ids: &[u32]| Tensor::from_slice(ids, ids.len(), self.device());
-        let positions = vector(positions)?;
-        let place = Place { positions: &positions, rotary: &rotary, spans };
-        let mut residual = self.embed(&vector(tokens)?)?;
-        for (layer, block) in self.blocks.iter().enumerate() {
-            let packed = packed.and_then(|packed| packed.get(layer));
-            residual = block.forward_cached(residual, &place, &cache.layer(layer, rows), packed)?;
-        }
-        Ok(self.leave(residual)?.1)
-    }
-
     /// Runs a training forward, calls `loss` with the hidden states that predict the response
     /// tokens (`[T, H]`) and the head (`[V, H]`), and adds the gradient of the scalar it
     /// returns to `gradients`, for every parameter.
@@ -311,12 +265,12 @@ impl CausalLm {
         Ok(())
     }
 
-    fn embed(&self, tokens: &Tensor) -> Result<Residual> {
+    pub(crate) fn embed(&self, tokens: &Tensor) -> Result<Residual> {
         Ok(Residual { x: embedding(&self.embedding.values, tokens)?, delta: None })
     }
 
     /// The residual stream and its final norm.
-    fn leave(&self, residual: Residual) -> Result<(Tensor, Tensor)> {
+    pub(crate) fn leave(&self, residual: Residual) -> Result<(Tensor, Tensor)> {
         let (x, norm, eps) = (residual.x, &self.norm.values, self.config.rms_norm_eps);
         match residual.delta {
             Some(delta) => Ok(add_rms_norm(&x, &delta, norm, eps)?),
@@ -328,7 +282,7 @@ impl CausalLm {
     }
 
     /// Cosines and sines for at least these positions; the table grows by doubling.
-    fn rotary(&self, n_positions: usize) -> Result<Arc<RotaryTable>> {
+    pub(crate) fn rotary(&self, n_positions: usize) -> Result<Arc<RotaryTable>> {
         let mut table = self.rotary.lock().unwrap_or_else(PoisonError::into_inner);
         if table.n_positions() < n_positions {
             let (dtype, device) = (self.dtype(), self.device());

@@ -25,10 +25,15 @@ pub(crate) struct Projected<'a, T> {
     pub(crate) vocab: usize,
 }
 
+/// Rows whose logits a fused head on the CPU holds at once, for a vocabulary of `vocab`.
+pub fn head_chunk_rows(vocab: usize) -> usize {
+    let tiles = LOGITS_AT_ONCE / vocab.max(1) / TILE_ROWS;
+    (tiles * TILE_ROWS).clamp(LEAST_ROWS, MOST_ROWS)
+}
+
 /// The chunks of `rows` rows over a vocabulary of `vocab`; their size depends on `vocab` alone.
 pub(crate) fn chunks(rows: usize, vocab: usize) -> impl Iterator<Item = Range<usize>> {
-    let tiles = LOGITS_AT_ONCE / vocab.max(1) / TILE_ROWS;
-    let size = (tiles * TILE_ROWS).clamp(LEAST_ROWS, MOST_ROWS);
+    let size = head_chunk_rows(vocab);
     (0..rows).step_by(size).map(move |first| first..(first + size).min(rows))
 }
 

@@ -67,7 +67,7 @@ fn what_does_not_fit_is_refused() {
     let cache = KvCache::new(model.config(), 4, DType::F32, &Device::Cpu).unwrap();
     let spans = Spans::new(vec![Span { queries: 0..1, prefix: 0..0, keys: 0..1 }], 1, 4).unwrap();
     let run = |tokens: &[u32], positions: &[u32], rows: &[usize], cache: &KvCache| {
-        model.hidden_cached(tokens, positions, rows, &spans, cache).unwrap_err().to_string()
+        Decoder::new(&model).hidden(tokens, positions, rows, &spans, cache).unwrap_err().to_string()
     };
     assert_eq!(
         run(&[320], &[0], &[0], &cache),

@@ -9,7 +9,7 @@ mod queries;
 
 use candle_core::Tensor;
 use opd_kernels::{RowLogprobs, Spans, embedding, linear_row_logprobs};
-use opd_models::{CausalLm, KvCache};
+use opd_models::{CausalLm, Decoder, KvCache};
 use rayon::prelude::*;
 
 pub(crate) use self::kept::Kept;
@@ -145,13 +145,14 @@ fn forward(
     for (first, recalled) in &layout.recalled {
         cache.restore(&recalled.rows, recalled.n, *first)?;
     }
+    let decoder = Decoder::new(model);
     let mut queries = Queries::of(layout, items, model.config().vocab_size);
     for start in (0..n).step_by(most) {
         let range = start..(start + most).min(n);
         let rows = &layout.rows[range.clone()];
         let spans = Spans::new(layout.spans(&range), rows.len(), cache.n_rows())?;
         let (tokens, positions) = (&layout.tokens[range.clone()], &layout.positions[range.clone()]);
-        let hidden = model.hidden_cached(tokens, positions, rows, &spans, cache)?;
+        let hidden = decoder.hidden(tokens, positions, rows, &spans, cache)?;
         let asked = queries.take(range.end);
         if asked.is_empty() {
             continue;

@@ -10,10 +10,6 @@ const SCORED_AT_ONCE: usize = 1024;
 /// Sequences whose logits are held at once in generation.
 const LOGIT_ROWS: usize = 256;
 
-/// Logits that a fused head holds at once: 5 Mi values, or those of 64 rows.
-const HEAD_VALUES: u64 = 5 << 20;
-const HEAD_ROWS: u64 = 64;
-
 /// The phases of a step.
 pub(super) struct Phases<'a> {
     pub(super) config: &'a TrainConfig,
@@ -23,12 +19,6 @@ pub(super) struct Phases<'a> {
 
 fn part(name: &'static str, bytes: u64) -> Part {
     Part { name, bytes }
-}
-
-/// Bytes of the logits that a fused head holds of `rows` rows.
-fn head(footprint: &Footprint, rows: u64) -> u64 {
-    let row = footprint.logits_per_token();
-    (HEAD_VALUES * 4 / row.max(1)).max(HEAD_ROWS).min(rows) * row
 }
 
 impl Phases<'_> {
@@ -84,7 +74,7 @@ impl Phases<'_> {
         let scorers = [Some(&self.models.student), self.models.scorer.as_ref()];
         let of = |scorer: &Footprint| {
             let tokens = batch.min(SCORED_AT_ONCE * self.assumed.threads) as u64;
-            let logits = self.assumed.threads as u64 * head(scorer, tokens);
+            let logits = self.assumed.threads as u64 * scorer.head_chunk(tokens);
             [part("forward", tokens * scorer.forward_per_token()), part("head chunk", logits)]
         };
         let all = scorers.into_iter().flatten().map(of);
@@ -103,9 +93,9 @@ impl Phases<'_> {
         let layer = tokens * student.backward_per_token(checkpointing);
         let compares = self.config.objective.loss.compares_distributions();
         let theirs = self.models.scorer.as_ref().filter(|_| compares);
-        let logits = at_once * head(student, micro_batch as u64)
+        let logits = at_once * student.head_chunk(micro_batch as u64)
             + theirs.map_or(0, |scorer| {
-                at_once * head(scorer, micro_batch as u64) + tokens * scorer.hidden_per_token()
+                at_once * scorer.head_chunk(micro_batch as u64) + tokens * scorer.hidden_per_token()
             });
         let table = if self.models.tables_are_trained { student.table() } else { 0 };
         let own = at_once + u64::from(at_once > 1 && runs as u64 > at_once);
