@@ -1,5 +1,5 @@
 use candle_core::{Result, Tensor, Var};
-use opd_kernels::{TokenLogprobs, reference, token_logprobs};
+use opd_kernels::{TokenLogprobs, reference, row_loss, token_logprobs};
 use rayon::prelude::*;
 
 use crate::{
@@ -19,6 +19,7 @@ pub(crate) const CASES: &[Case] = &[
         bytes: |size| 3 * size.logits_bytes(),
         prepare: |size| train(size, token_logprobs),
     },
+    Case { name: "row_loss/train", bytes: |size| 3 * size.logits_bytes(), prepare: in_place },
     Case {
         name: "plain_token_logprobs/forward",
         bytes: Size::logits_bytes,
@@ -71,4 +72,13 @@ fn forward(size: &Size, score: Score) -> Result<Work> {
 fn train(size: &Size, score: Score) -> Result<Work> {
     let (logits, ids) = (logits(size)?, ids(size, 1)?);
     Ok(Box::new(move || score(&logits, &ids, 1.0)?.logprobs.sum_all()?.backward().map(drop)))
+}
+
+/// The gradient takes the place of the logits and is, run after run, what the next run takes for
+/// logits: the same work.
+fn in_place(size: &Size) -> Result<Work> {
+    let (logits, ids) = (tensor(&[size.tokens(), size.vocab], 1, 10.0)?, ids(size, 1)?);
+    Ok(Box::new(move || {
+        Ok(row_loss(logits.clone(), &ids, 1.0, |row| row.logprobs.sum_all()).map(drop)?)
+    }))
 }

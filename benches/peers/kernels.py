@@ -207,6 +207,7 @@ def scans(size, gae):
 CASES = {
     "token_logprobs/forward": lambda size: logprobs(size, False),
     "token_logprobs/train": lambda size: logprobs(size, True),
+    "row_loss/train": lambda size: logprobs(size, True),
     "linear_token_logprobs/forward": lambda size: linear_logprobs(size, False),
     "linear_token_logprobs/train": lambda size: linear_logprobs(size, True),
     "linear_row_loss/train": lambda size: linear_logprobs(size, True),

@@ -104,6 +104,10 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args()
     known = json.loads(subprocess.check_output([OURS, "--list"]))
+    names = [size["name"] for size in known["sizes"]]
+    for wanted in args.sizes:
+        if wanted not in names:
+            parser.error(f"no size {wanted!r}; there are {', '.join(names)}")
     args.twins, args.version = set(kernels.CASES), ""
 
     lines = []

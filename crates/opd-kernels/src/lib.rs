@@ -24,6 +24,7 @@ mod projection;
 pub mod reference;
 mod rms_norm;
 mod rotary;
+mod row_loss;
 mod scans;
 mod shape;
 mod spans;
@@ -33,6 +34,7 @@ pub use self::{
     adamw::{AdamWStep, adamw_step, add_assign, sum_of_squares},
     attention::{AttentionOutput, attention, attention_backward},
     cache::write_rows,
+    cpu::projection::head_chunk_rows,
     divergence::{Divergence, DivergenceOutput, divergence},
     embedding::{embedding, scatter_add_rows},
     error::{Error, Result},
@@ -55,6 +57,7 @@ pub use self::{
     rotary::{
         HeadNorms, Heads, RotaryTable, RotateHeadsGradients, rotate_heads, rotate_heads_backward,
     },
+    row_loss::{LogitsLoss, row_loss},
     scans::{advantages_and_returns, discounted_sums},
     spans::{Span, Spans},
     swiglu::{swiglu, swiglu_backward},

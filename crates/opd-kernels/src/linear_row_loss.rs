@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use candle_core::{Tensor, Var};
+use candle_core::Tensor;
 
 use crate::{
     Projection, Result, TokenLogprobs,
@@ -14,6 +14,7 @@ use crate::{
     gpu::{self, Gpu, Recorded2},
     logprob::{check_temperature, token_ids},
     projection::ProjectionGradient,
+    row_loss::loss_of_columns,
 };
 
 const OP: &str = "linear_row_loss";
@@ -94,19 +95,12 @@ struct Chunks<F> {
 }
 
 impl<F: FnMut(Range<usize>, &TokenLogprobs) -> candle_core::Result<Tensor>> Chunks<F> {
-    /// The loss's gradient `[5, n]` by the statistics `[5, n]` of some rows.
+    /// The gradient `[5, n]` of the loss by the statistics `[5, n]` of some rows.
     fn upstream(&mut self, rows: Range<usize>, columns: Tensor) -> Result<Tensor> {
-        let leaf = |i| Var::from_tensor(&columns.get(i)?);
-        let leaves = [leaf(0)?, leaf(1)?, leaf(2)?];
-        let [logprobs, lse, entropy] = leaves.each_ref().map(|leaf| leaf.as_tensor().clone());
-        let part = (self.loss)(rows, &TokenLogprobs { logprobs, lse, entropy })?;
-        let store = part.backward()?;
-        let zeros = columns.get(0)?.zeros_like()?;
-        let of = |leaf: &Var| store.get(leaf.as_tensor()).unwrap_or(&zeros).clone();
-        let [logprobs, lse, entropy] = leaves.each_ref().map(of);
-        self.parts.push(part.detach());
+        let (part, upstream) = loss_of_columns(&columns, |tokens| (self.loss)(rows, tokens))?;
+        self.parts.push(part);
         self.columns.push(columns);
-        Ok(Tensor::stack(&[&logprobs, &lse, &entropy, &zeros, &zeros], 0)?.contiguous()?)
+        Ok(upstream)
     }
 
     fn on_cpu<T: Gemm>(

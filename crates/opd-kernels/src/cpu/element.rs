@@ -5,12 +5,15 @@ use std::{
 
 use candle_core::{CpuStorage, WithDType};
 
+use super::powers::PowerLoops;
+
 /// A dtype that the CPU kernels compute in.
 ///
 /// Everything is branch-free and `inline(always)`, so that loops over it become vector code
 /// inside [`super::dispatch`].
 pub(crate) trait Element:
     WithDType
+    + PowerLoops
     + Default
     + Neg<Output = Self>
     + Add<Output = Self>
@@ -36,12 +39,32 @@ pub(crate) trait Element:
     fn exp2(self) -> Self;
     /// `self * factor + term`, rounded once.
     fn mul_add(self, factor: Self, term: Self) -> Self;
+    /// Natural logarithm, within 2 units in the last place.
     fn ln(self) -> Self;
     fn sqrt(self) -> Self;
     fn is_nan(self) -> bool;
     /// The values of a storage of this dtype, or `None` for another dtype.
     fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
 }
+
+/// Coefficients of `2^r`, `-0.5 <= r <= 0.5`, highest first: 1 at 0, elsewhere of least relative
+/// error (9.1e-8), fitted by Lawson's method.
+pub(super) const EXP2: [f32; 6] =
+    [1.326_472_7e-3, 9.671_513e-3, 5.550_733_6e-2, 0.240_222_42, 0.693_147, 1.0];
+
+/// Coefficients of `(log(1 + x) - x + x^2 / 2) / x^3` for `1 + x` from `sqrt(1/2)` to `sqrt(2)`,
+/// highest first (Cephes `logf`).
+const LOG: [f32; 9] = [
+    7.037_683_6e-2,
+    -1.151_461e-1,
+    1.167_699_9e-1,
+    -1.242_014_1e-1,
+    1.424_932_3e-1,
+    -1.666_805_8e-1,
+    2.000_071_5e-1,
+    -2.499_999_4e-1,
+    3.333_333e-1,
+];
 
 impl Element for f32 {
     const ZERO: Self = 0.0;
@@ -88,21 +111,18 @@ impl Element for f32 {
 
     const LEAST_POWER: Self = -126.0;
 
-    /// Rounding to the nearest whole power, and a degree-6 polynomial of least relative error in the
-    /// rest, fitted by Lawson's method.
+    /// Rounding to the nearest whole power, and [`EXP2`] in the rest, which is exact.
     #[inline(always)]
     fn exp2(self) -> Self {
         const MAGIC: f32 = 12_582_912.0;
-        let shifted = self + MAGIC;
-        let r = self - (shifted - MAGIC);
-        let p = 1.535_336_2e-4;
-        let p = f32::mul_add(p, r, 1.339_887_4e-3);
-        let p = f32::mul_add(p, r, 9.618_438e-3);
-        let p = f32::mul_add(p, r, 5.550_332_4e-2);
-        let p = f32::mul_add(p, r, 2.402_264_8e-1);
-        let p = f32::mul_add(p, r, 6.931_472e-1);
-        let p = f32::mul_add(p, r, 1.0);
-        p * f32::from_bits((shifted.to_bits() << 23).wrapping_add(f32::to_bits(1.0)))
+        let nearest = self + MAGIC;
+        let r = self - (nearest - MAGIC);
+        let [last, rest @ ..] = EXP2;
+        let mut value = last;
+        for coefficient in rest {
+            value = f32::mul_add(value, r, coefficient);
+        }
+        value * f32::from_bits((nearest.to_bits() << 23).wrapping_add(f32::to_bits(1.0)))
     }
 
     #[inline(always)]
@@ -110,9 +130,29 @@ impl Element for f32 {
         f32::mul_add(self, factor, term)
     }
 
+    /// Taken apart at a power of 2, the rest by [`LOG`].
     #[inline(always)]
     fn ln(self) -> Self {
-        f32::ln(self)
+        const ROOT_HALF: f32 = std::f32::consts::FRAC_1_SQRT_2;
+        const LN2_HIGH: f32 = 0.693_359_4;
+        const LN2_LOW: f32 = -2.121_944_4e-4;
+        let tiny = self < f32::MIN_POSITIVE;
+        let x = if tiny { self * 8_388_608.0 } else { self };
+        let power = (x.to_bits() as i32).wrapping_sub(ROOT_HALF.to_bits() as i32) >> 23;
+        let x = f32::from_bits(x.to_bits().wrapping_sub((power << 23) as u32)) - 1.0;
+        let power = power as f32 - if tiny { 23.0 } else { 0.0 };
+        let [last, rest @ ..] = LOG;
+        let mut series = last;
+        for coefficient in rest {
+            series = f32::mul_add(series, x, coefficient);
+        }
+        let square = x * x;
+        let tail = f32::mul_add(series * x, square, power * LN2_LOW) - 0.5 * square;
+        let log = f32::mul_add(power, LN2_HIGH, x + tail);
+        let log = if self == f32::INFINITY { self } else { log };
+        let log = if self == 0.0 { f32::NEG_INFINITY } else { log };
+        // Not a comparison with 0 alone: NaN is not below it.
+        if self < 0.0 || f32::is_nan(self) { f32::NAN } else { log }
     }
 
     #[inline(always)]
@@ -213,6 +253,21 @@ mod tests {
         assert_eq!(Element::exp2(<f32 as Element>::LEAST_POWER), f32::MIN_POSITIVE);
         assert_eq!(Element::exp2(0.0f32), 1.0);
         assert!(Element::exp2(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn ln_is_within_two_units_in_the_last_place() {
+        let sizes = (0..2_000_000u32).map(|i| f32::from_bits(1 + i * 1069));
+        let near_one = (-300_000..300_000).map(|i| 1.0 + i as f32 * 1e-6);
+        for x in sizes.filter(|x| x.is_finite()).chain(near_one) {
+            let (got, want) = (Element::ln(x), (x as f64).ln() as f32);
+            let ulp = want.to_bits().abs_diff(got.to_bits());
+            assert!(ulp <= 2, "ln({x}) = {got}, expected {want}, {ulp} units off");
+        }
+        assert_eq!(Element::ln(1.0f32), 0.0);
+        assert_eq!(Element::ln(0.0f32), f32::NEG_INFINITY);
+        assert_eq!(Element::ln(f32::INFINITY), f32::INFINITY);
+        assert!(Element::ln(-1.0f32).is_nan() && Element::ln(f32::NAN).is_nan());
     }
 
     #[test]

@@ -112,12 +112,23 @@ impl<T: Element> Mixture<T> {
     }
 }
 
+/// `1 / n!` from 12 down to 1.
+const INVERSE_FACTORIALS: [f64; 12] = {
+    let mut values = [1.0; 12];
+    let mut at = 11;
+    while at > 0 {
+        values[at - 1] = values[at] / (13 - at) as f64;
+        at -= 1;
+    }
+    values
+};
+
 /// `exp(x) - 1`, given `exp(x)`.
 #[inline(always)]
 fn exp_m1<T: Element>(x: T, exp: T) -> T {
-    let mut series = T::ONE;
-    for n in (2..=12).rev() {
-        series = T::ONE + series * x * T::of(1.0 / f64::from(n));
+    let mut series = T::ZERO;
+    for coefficient in INVERSE_FACTORIALS {
+        series = series.mul_add(x, T::of(coefficient));
     }
     let limit = T::of(0.3);
     if x < limit && x > -limit { series * x } else { exp - T::ONE }

@@ -8,6 +8,7 @@ pub(crate) mod gemm;
 mod inplace;
 mod measure;
 mod parallel;
+mod powers;
 pub(crate) mod projection;
 mod shared;
 mod simd;

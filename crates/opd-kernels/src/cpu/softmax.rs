@@ -1,8 +1,9 @@
 //! One pass over a row of logits: what softmax(row / temperature) needs and its entropy.
 
-use std::f64::consts::{LN_2, LOG2_E};
-
-use super::Element;
+use super::{
+    Element,
+    powers::{PowerSums, Powers},
+};
 
 const LANES: usize = 32;
 
@@ -15,50 +16,10 @@ pub(crate) fn sum_over<T: Element, const I: usize, const N: usize>(
     rows: [&[T]; I],
     terms: impl Fn([T; I]) -> [T; N],
 ) -> [f64; N] {
-    sum_with(
-        rows,
-        terms,
-        #[inline(always)]
-        |_| {},
-    )
-}
-
-/// As [`sum_over`] of one row, fetching the values of the next block meanwhile.
-#[inline(always)]
-fn sum_ahead<T: Element, const N: usize>(row: &[T], terms: impl Fn([T; 1]) -> [T; N]) -> [f64; N] {
-    sum_with(
-        [row],
-        terms,
-        #[inline(always)]
-        |at| prefetch(row.as_ptr().wrapping_add(BLOCK + at)),
-    )
-}
-
-/// Hints that the cache lines of [`LANES`] values from `at`, which need not be valid, will be read.
-#[inline(always)]
-fn prefetch<T>(at: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    for line in 0..(LANES * size_of::<T>()).div_ceil(64) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: every x86-64 processor has the instruction, which takes any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast::<i8>().wrapping_add(64 * line)) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
-}
-
-/// As [`sum_over`], calling `before` with the place of every [`LANES`] values.
-#[inline(always)]
-fn sum_with<T: Element, const I: usize, const N: usize>(
-    rows: [&[T]; I],
-    terms: impl Fn([T; I]) -> [T; N],
-    before: impl Fn(usize),
-) -> [f64; N] {
     let mut lanes = [[T::ZERO; LANES]; N];
     let pieces = rows.map(|row| row.as_chunks::<LANES>());
     let whole = pieces.iter().map(|(chunks, _)| chunks.len()).min().unwrap_or(0);
     for i in 0..whole {
-        before(i * LANES);
         let chunks = pieces.map(|(chunks, _)| &chunks[i]);
         for lane in 0..LANES {
             let terms = terms(chunks.map(|chunk| chunk[lane]));
@@ -94,18 +55,6 @@ fn largest<T: Element>(values: &[T]) -> T {
     lanes.into_iter().fold(T::NEG_INFINITY, larger)
 }
 
-/// `exp(x / temperature) = exp2(x * powers_of_two(temperature))`.
-#[inline(always)]
-pub(crate) fn powers_of_two<T: Element>(temperature: f64) -> T {
-    T::of(LOG2_E / temperature)
-}
-
-/// The argument, at least what [`Element::exp2`] takes; NaN stays NaN.
-#[inline(always)]
-pub(crate) fn power<T: Element>(x: T) -> T {
-    if x < T::LEAST_POWER { T::LEAST_POWER } else { x }
-}
-
 /// Statistics of `softmax(row / temperature)`.
 ///
 /// ```text
@@ -136,8 +85,7 @@ impl RowStats {
             }
             let block = match row.len() > BLOCK {
                 false => Sums::of_short_row(block, max, temperature),
-                true if max.as_f64() < sums.max => Sums::of_all(block, max, temperature),
-                true => Sums::of_likeliest(block, max, temperature),
+                true => Sums::of_block(block, max, sums.max, temperature),
             };
             sums.merge(block, temperature);
         }
@@ -189,38 +137,16 @@ impl Sums {
         Self { max: max.as_f64(), ties, rest, weighted }
     }
 
-    /// Of a block that may hold the row's maximum.
+    /// Of a block after others whose largest value is `so_far`. Below that, what ties with the
+    /// block's own maximum is part of the rest.
     #[inline(always)]
-    fn of_likeliest<T: Element>(block: &[T], max: T, temperature: f64) -> Self {
-        let scale = powers_of_two(temperature);
-        let [ties, rest, weighted] = sum_ahead(
-            block,
-            #[inline(always)]
-            |[x]| {
-                let d = power((x - max) * scale);
-                let e = d.exp2();
-                let tie = d == T::ZERO;
-                let [ties, rest] = if tie { [T::ONE, T::ZERO] } else { [T::ZERO, e] };
-                [ties, rest, e * d]
-            },
-        );
-        Self { max: max.as_f64(), ties, rest, weighted: weighted * LN_2 }
-    }
-
-    /// Of a block below the row's maximum: what ties with its own is part of the rest.
-    #[inline(always)]
-    fn of_all<T: Element>(block: &[T], max: T, temperature: f64) -> Self {
-        let scale = powers_of_two(temperature);
-        let [rest, weighted] = sum_ahead(
-            block,
-            #[inline(always)]
-            |[x]| {
-                let d = power((x - max) * scale);
-                let e = d.exp2();
-                [e, e * d]
-            },
-        );
-        Self { max: max.as_f64(), ties: 0.0, rest, weighted: weighted * LN_2 }
+    fn of_block<T: Element>(block: &[T], max: T, so_far: f64, temperature: f64) -> Self {
+        let powers = Powers::new(max, temperature);
+        let PowerSums { ties, rest, weighted } = match max.as_f64() < so_far {
+            true => powers.sums::<false>(block, max),
+            false => powers.sums::<true>(block, max),
+        };
+        Self { max: max.as_f64(), ties, rest, weighted }
     }
 
     #[inline(always)]

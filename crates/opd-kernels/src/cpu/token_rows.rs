@@ -1,14 +1,13 @@
 //! Log-prob, log-sum-exp and entropy of rows of logits, and their gradients.
 
-use std::f64::consts::LN_2;
-
 use rayon::prelude::*;
 
 use super::{
     CHUNK_VALUES, Element,
     columns::{Columns, ColumnsView},
     dispatch, map_chunks,
-    softmax::{BLOCK, RowStats, power, powers_of_two},
+    powers::{Powers, replace},
+    softmax::{BLOCK, RowStats},
 };
 
 /// Log-prob, log-sum-exp, entropy; then what the backward reads: maximum, log-sum.
@@ -75,23 +74,6 @@ pub(crate) fn for_each_row<T: Element>(
     } else {
         let tasks = rows.par_chunks_mut(per_task * width).enumerate();
         tasks.for_each(|(i, rows)| task(i, rows));
-    }
-}
-
-/// Sets every value of `out` to `gradient` of its logit, which `out` holds if `logits` is `None`.
-#[inline(always)]
-fn replace<T: Element>(out: &mut [T], logits: Option<&[T]>, gradient: impl Fn(T) -> T) {
-    match logits {
-        Some(logits) => {
-            for (out, x) in out.iter_mut().zip(logits) {
-                *out = gradient(*x);
-            }
-        }
-        None => {
-            for x in out {
-                *x = gradient(*x);
-            }
-        }
     }
 }
 
@@ -170,11 +152,21 @@ impl TokenRows<'_> {
         }
         let [log_prob, _, entropy, _, log_sum] = saved.map(Element::as_f64);
         let per = 1.0 / self.temperature;
-        let (max, inverse, shift) = (saved[3], T::of(per), saved[4]);
-        let scale = T::of((-log_sum).exp());
-        let constant = T::of(per * (g_log_sum_exp - g_log_prob - g_entropy * entropy));
-        let slope = T::of(per * g_entropy);
-        if out.len() <= BLOCK {
+        let constant = per * (g_log_sum_exp - g_log_prob - g_entropy * entropy);
+        let slope = per * g_entropy;
+        let max = saved[3];
+        if out.len() > BLOCK {
+            let (powers, scale) = (Powers::new(max, self.temperature), (-log_sum).exp());
+            match slope == 0.0 {
+                true => powers.exponentials(out, logits, scale * constant),
+                false => {
+                    let line = [-slope, constant + slope * log_sum];
+                    powers.sloped_exponentials(out, logits, scale, line);
+                }
+            }
+        } else {
+            let (inverse, shift) = (T::of(per), saved[4]);
+            let [scale, constant, slope] = [(-log_sum).exp(), constant, slope].map(T::of);
             replace(
                 out,
                 logits,
@@ -184,31 +176,6 @@ impl TokenRows<'_> {
                     let p = d.exp() * scale;
                     let gradient = p * (constant - slope * (d - shift));
                     if p == T::ZERO { T::ZERO } else { gradient }
-                },
-            );
-        } else if slope == T::ZERO {
-            let (inverse, factor) = (powers_of_two(self.temperature), scale * constant);
-            replace(
-                out,
-                logits,
-                #[inline(always)]
-                |x| {
-                    let d = (x - max) * inverse;
-                    if d < T::LEAST_POWER { T::ZERO } else { power(d).exp2() * factor }
-                },
-            );
-        } else {
-            let inverse = powers_of_two(self.temperature);
-            let (slope, constant) = (slope * T::of(-LN_2), constant + slope * shift);
-            replace(
-                out,
-                logits,
-                #[inline(always)]
-                |x| {
-                    let d = (x - max) * inverse;
-                    let e = power(d);
-                    let p = e.exp2() * scale;
-                    if d < T::LEAST_POWER { T::ZERO } else { p * slope.mul_add(e, constant) }
                 },
             );
         }

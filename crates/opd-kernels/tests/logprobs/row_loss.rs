@@ -1,9 +1,11 @@
-//! The form with gradients known by row against the general form.
+//! The forms with gradients known by row against the general forms.
 
 use std::ops::Range;
 
 use candle_core::{DType, Device, Result, Tensor};
-use opd_kernels::{TokenLogprobs, linear_row_loss, linear_token_logprobs};
+use opd_kernels::{
+    TokenLogprobs, linear_row_loss, linear_token_logprobs, row_loss, token_logprobs,
+};
 
 use super::{assert_close, gradients, host, ids, matrix, numbers};
 
@@ -78,4 +80,54 @@ fn no_rows_and_a_loss_that_fails() {
         Err(candle_core::Error::Msg("no advantages".into()))
     });
     assert!(failed.unwrap_err().to_string().contains("no advantages"));
+}
+
+#[test]
+fn logits_that_are_given_up_become_their_gradient() {
+    // Wider than a block, and not.
+    for (width, dtype) in [(37, DType::F32), (1500, DType::F32), (1500, DType::F64)] {
+        let logits = matrix(&numbers(ROWS * width, 3, 6.0), ROWS, width, dtype);
+        let targets: Vec<u32> = (0..ROWS as u32).map(|i| i * 911 % width as u32).collect();
+        let targets = ids(&targets);
+        let whole = token_logprobs(&logits, &targets, TEMPERATURE).unwrap();
+        let loss = clipped(&whole, 0..ROWS).unwrap();
+        let want = gradients(&loss, &[&logits]).remove(0);
+        let given = logits.copy().unwrap();
+        let shared = given.clone();
+        let got =
+            row_loss(given, &targets, TEMPERATURE, |tokens| clipped(tokens, 0..ROWS)).unwrap();
+        assert_eq!(host(&got.loss), host(&loss));
+        assert_eq!(host(&got.tokens.logprobs), host(&whole.logprobs));
+        assert!(host(&got.gradient) == want, "other bits");
+        assert!(host(&shared) == want, "another place");
+    }
+}
+
+#[test]
+fn half_precision_logits_are_copied_and_their_gradient_rounded() {
+    let logits = matrix(&numbers(12, 3, 4.0), 3, 4, DType::F32);
+    let rounded = logits.to_dtype(DType::BF16).unwrap();
+    let wide = rounded.to_dtype(DType::F32).unwrap();
+    let targets = ids(&[1, 0, 3]);
+    let run = |logits: Tensor| {
+        row_loss(logits, &targets, 1.0, |tokens| tokens.logprobs.sum_all()).unwrap()
+    };
+    let (got, want) = (run(rounded.clone()), run(wide.copy().unwrap()));
+    assert_eq!(host(&got.loss), host(&want.loss));
+    let want = want.gradient.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap();
+    assert_eq!(host(&got.gradient.to_dtype(DType::F32).unwrap()), host(&want));
+    assert_eq!(host(&rounded.to_dtype(DType::F32).unwrap()), host(&wide));
+}
+
+#[test]
+fn a_loss_that_fails_leaves_the_logits() {
+    let logits = matrix(&numbers(8, 3, 4.0), 2, 4, DType::F32).copy().unwrap();
+    let before = host(&logits);
+    let failed = row_loss(logits.clone(), &ids(&[1, 2]), 1.0, |_| {
+        Err(candle_core::Error::Msg("no advantages".into()))
+    });
+    assert!(failed.unwrap_err().to_string().contains("no advantages"));
+    let refused = row_loss(logits.clone(), &ids(&[1, 4]), 1.0, |_| unreachable!());
+    assert!(refused.unwrap_err().to_string().contains('4'));
+    assert_eq!(host(&logits), before);
 }

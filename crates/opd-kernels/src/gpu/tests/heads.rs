@@ -4,7 +4,7 @@ use super::{agree, ids, matrix, weighted};
 use crate::{
     Divergence, DivergenceOutput, Projection, RowQuery, linear_divergence, linear_grad_weight_acc,
     linear_row_logprobs, linear_row_loss, linear_support_logprobs, linear_token_logprobs,
-    linear_total_variation,
+    linear_total_variation, row_loss as row_loss_of_logits,
 };
 
 /// Hidden states and head.
@@ -154,6 +154,21 @@ fn gradients_known_by_row_agree() {
     for (dtype, tolerance) in [(DType::F64, 1e-10), (DType::F32, 3e-5)] {
         let model = Model::new(ROWS, 5, 37, 1, dtype);
         agree(tolerance, || row_loss(&model, &ids(ROWS, 37, 2)));
+    }
+}
+
+#[test]
+fn logits_given_up_agree() {
+    for (dtype, tolerance) in [(DType::F64, 1e-10), (DType::F32, 3e-5)] {
+        let targets = ids(ROWS, 37, 2);
+        agree(tolerance, || {
+            let logits = matrix(ROWS, 37, 4, 3.0, dtype).copy().unwrap();
+            let out = row_loss_of_logits(logits, &targets, 0.8, |tokens| {
+                (&tokens.logprobs.exp()? + &tokens.entropy)?.sum_all()
+            });
+            let out = out.unwrap();
+            vec![out.loss, out.tokens.logprobs, out.gradient]
+        });
     }
 }
 

@@ -1,0 +1,110 @@
+//! The loops as the compiler makes vector code of them.
+
+use super::{LANES, Powers};
+use crate::cpu::Element;
+
+impl<T: Element> Powers<T> {
+    #[inline(always)]
+    fn exponent(self, x: T) -> T {
+        x.mul_add(self.scale, -self.shift)
+    }
+}
+
+/// The argument, at least what [`Element::exp2`] takes; NaN stays NaN.
+#[inline(always)]
+fn bounded<T: Element>(x: T) -> T {
+    if x < T::LEAST_POWER { T::LEAST_POWER } else { x }
+}
+
+#[inline(always)]
+fn add<T: Element, const TIES: bool>(
+    powers: Powers<T>,
+    [ties, rest, weighted]: &mut [[T; LANES]; 3],
+    lane: usize,
+    x: T,
+    max: T,
+) {
+    let e = bounded(powers.exponent(x));
+    let power = e.exp2();
+    let tie = TIES && x == max;
+    ties[lane] += if tie { T::ONE } else { T::ZERO };
+    rest[lane] += if tie { T::ZERO } else { power };
+    weighted[lane] = if tie { weighted[lane] } else { power.mul_add(e, weighted[lane]) };
+}
+
+#[inline(always)]
+pub(super) fn sums<T: Element, const TIES: bool>(
+    powers: Powers<T>,
+    block: &[T],
+    max: T,
+) -> [f64; 3] {
+    let mut lanes = [[T::ZERO; LANES]; 3];
+    let (chunks, rest) = block.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, x) in chunk.iter().enumerate() {
+            add::<T, TIES>(powers, &mut lanes, lane, *x, max);
+        }
+    }
+    for (lane, x) in rest.iter().enumerate() {
+        add::<T, TIES>(powers, &mut lanes, lane, *x, max);
+    }
+    lanes.map(|lanes| lanes.into_iter().map(Element::as_f64).sum())
+}
+
+/// Sets every value of `out` to `value` of its logit, which `out` holds if `logits` is `None`.
+#[inline(always)]
+pub(in crate::cpu) fn replace<T: Element>(
+    out: &mut [T],
+    logits: Option<&[T]>,
+    value: impl Fn(T) -> T,
+) {
+    match logits {
+        Some(logits) => {
+            for (out, x) in out.iter_mut().zip(logits) {
+                *out = value(*x);
+            }
+        }
+        None => {
+            for x in out {
+                *x = value(*x);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) fn gradient<T: Element>(
+    powers: Powers<T>,
+    out: &mut [T],
+    logits: Option<&[T]>,
+    factor: T,
+) {
+    replace(
+        out,
+        logits,
+        #[inline(always)]
+        |x| {
+            let e = powers.exponent(x);
+            if e < T::LEAST_POWER { T::ZERO } else { bounded(e).exp2() * factor }
+        },
+    );
+}
+
+#[inline(always)]
+pub(super) fn sloped_gradient<T: Element>(
+    powers: Powers<T>,
+    out: &mut [T],
+    logits: Option<&[T]>,
+    [factor, slope, constant]: [T; 3],
+) {
+    replace(
+        out,
+        logits,
+        #[inline(always)]
+        |x| {
+            let e = powers.exponent(x);
+            let value = bounded(e).exp2() * factor * slope.mul_add(e, constant);
+            if e < T::LEAST_POWER { T::ZERO } else { value }
+        },
+    );
+}

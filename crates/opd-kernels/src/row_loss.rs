@@ -1,0 +1,98 @@
+use candle_core::{Tensor, Var};
+
+use crate::{
+    Result, TokenLogprobs,
+    cpu::{
+        self, by_dtype,
+        columns::{Columns, ColumnsView},
+        token_rows::{STATISTICS, TokenRows},
+    },
+    gpu,
+    logprob::{check_device, check_temperature, device_ids, matrix, token_ids, widened},
+};
+
+const OP: &str = "row_loss";
+
+/// A loss of rows of logits, and its gradient where the logits were.
+#[derive(Clone, Debug)]
+pub struct LogitsLoss {
+    /// The loss, a scalar; without a graph.
+    pub loss: Tensor,
+    /// What the model says of each token; without a graph.
+    pub tokens: TokenLogprobs,
+    /// `dL/dlogits` `[T, V]`.
+    pub gradient: Tensor,
+}
+
+/// The loss of each row's own log-prob, log-sum-exp and entropy under `logits`, with the gradient
+/// written over them: nothing of their size is allocated.
+///
+/// `logits` is `[T, V]`, given up: contiguous logits are replaced by their gradient, which every
+/// tensor that shares their memory sees. Others, and bf16 and f16 on the CPU, are copied.
+/// `ids` is `[T]` (u32). `loss` gets what the model says of the rows (`[T]` each) and returns a scalar
+/// that depends on these alone. Numbers are those of [`token_logprobs`](crate::token_logprobs) and
+/// its backward, to the bit.
+///
+/// [`linear_row_loss`](crate::linear_row_loss) is the form without logits.
+///
+/// # Errors
+///
+/// As [`token_logprobs`](crate::token_logprobs), and what `loss` fails with; the logits are then as they
+/// were.
+pub fn row_loss(
+    logits: Tensor,
+    ids: &Tensor,
+    temperature: f64,
+    loss: impl FnOnce(&TokenLogprobs) -> candle_core::Result<Tensor>,
+) -> Result<LogitsLoss> {
+    check_device(OP, &logits)?;
+    check_temperature(OP, temperature)?;
+    let (rows, width) = matrix(OP, "logits", &logits)?;
+    let dtype = logits.dtype();
+    let logits = logits.detach();
+    if let Some(gpu) = gpu::of(&logits) {
+        let (ids, logits) = (device_ids(&gpu, OP, ids, rows, width)?, logits.contiguous()?);
+        let columns = gpu::token_rows::forward(&gpu, &logits, &ids, temperature)?;
+        let (loss, upstream) = loss_of_columns(&columns, loss)?;
+        let place = (&logits, &ids);
+        gpu::token_rows::backward(&gpu, place, &columns, &upstream, &logits, temperature)?;
+        let tokens = TokenLogprobs::from_columns(&columns)?;
+        return Ok(LogitsLoss { loss, tokens, gradient: logits });
+    }
+    let logits = widened(&logits)?.unwrap_or(logits).contiguous()?;
+    by_dtype!(OP, logits, T => {
+        let ids = token_ids(OP, ids, rows, width)?;
+        let rows = TokenRows { ids: &ids, width, temperature };
+        let mut columns = Columns::<T, STATISTICS>::new(ids.len());
+        rows.forward(&mut columns, 0, &cpu::view::<T>(OP, &logits)?);
+        let columns = columns.into_tensor()?;
+        let (loss, upstream) = loss_of_columns(&columns, loss)?;
+        {
+            let (saved, upstream) = (cpu::view(OP, &columns)?, cpu::view(OP, &upstream)?);
+            let (saved, upstream) = (ColumnsView::new(&saved), ColumnsView::new(&upstream));
+            cpu::update(OP, &logits, |values: &mut [T]| {
+                rows.backward(values, 0, None, saved, upstream);
+                Ok(())
+            })?;
+        }
+        let tokens = TokenLogprobs::from_columns(&columns)?;
+        Ok(LogitsLoss { loss, tokens, gradient: logits.to_dtype(dtype)? })
+    })
+}
+
+/// A loss of the statistics `[5, n]` of some rows, without a graph, and its gradient `[5, n]`.
+pub(crate) fn loss_of_columns(
+    columns: &Tensor,
+    loss: impl FnOnce(&TokenLogprobs) -> candle_core::Result<Tensor>,
+) -> Result<(Tensor, Tensor)> {
+    let leaf = |i| Var::from_tensor(&columns.get(i)?);
+    let leaves = [leaf(0)?, leaf(1)?, leaf(2)?];
+    let [logprobs, lse, entropy] = leaves.each_ref().map(|leaf| leaf.as_tensor().clone());
+    let loss = loss(&TokenLogprobs { logprobs, lse, entropy })?;
+    let store = loss.backward()?;
+    let zeros = columns.get(0)?.zeros_like()?;
+    let of = |leaf: &Var| store.get(leaf.as_tensor()).unwrap_or(&zeros).clone();
+    let [logprobs, lse, entropy] = leaves.each_ref().map(of);
+    let upstream = Tensor::stack(&[&logprobs, &lse, &entropy, &zeros, &zeros], 0)?.contiguous()?;
+    Ok((loss.detach(), upstream))
+}
