@@ -40,7 +40,7 @@ const FORMS: [Form; 3] = [
 ];
 
 /// Form, rows, depth, columns.
-const CASES: [(usize, usize, usize, usize); 17] = [
+const CASES: [(usize, usize, usize, usize); 20] = [
     (0, 2592, 64, 192),
     (0, 2592, 64, 352),
     (0, 2592, 176, 64),
@@ -58,6 +58,9 @@ const CASES: [(usize, usize, usize, usize); 17] = [
     (0, 8, 1536, 576),
     (0, 32, 576, 3072),
     (0, 512, 576, 49152),
+    (0, 96, 576, 49152),
+    (1, 96, 49152, 576),
+    (2, 49152, 96, 576),
 ];
 
 fn stored(rows: usize, cols: usize, transposed: bool) -> Tensor {

@@ -202,8 +202,11 @@ impl<T: Element> Pair<T> {
     fn sums(&self, measure: impl Measure<T>, student: &[T], teacher: &[T]) -> [f64; 2] {
         let mut sums = [0.0; 2];
         for (student, teacher) in student.chunks(BLOCK).zip(teacher.chunks(BLOCK)) {
-            let terms = |[x, y]: [T; 2]| measure.terms(self.entry(x, y));
-            let block = sum_over([student, teacher], terms);
+            let block = sum_over(
+                [student, teacher],
+                #[inline(always)]
+                |[x, y]| measure.terms(self.entry(x, y)),
+            );
             sums = [sums[0] + block[0], sums[1] + block[1]];
         }
         sums

@@ -49,6 +49,7 @@ pub(crate) trait Element:
 
 /// Coefficients of `2^r`, `-0.5 <= r <= 0.5`, highest first: 1 at 0, elsewhere of least relative
 /// error (9.1e-8), fitted by Lawson's method.
+#[expect(clippy::approx_constant, reason = "fitted, not ln 2")]
 pub(super) const EXP2: [f32; 6] =
     [1.326_472_7e-3, 9.671_513e-3, 5.550_733_6e-2, 0.240_222_42, 0.693_147, 1.0];
 

@@ -32,7 +32,11 @@ pub struct Picture {
     pub levels: Vec<(String, f64)>,
 }
 
+/// Width, for names that need no more, and height.
 const SIZE: (f64, f64) = (900.0, 460.0);
+
+/// Width of a letter, with something to spare.
+const LETTER: f64 = 7.5;
 
 /// Left, top, right and bottom of the axes.
 const BOX: [f64; 4] = [56.0, 44.0, 610.0, 412.0];
@@ -82,8 +86,17 @@ impl Picture {
         (Scale::tight(left, right, 5), Scale::nice(low, high, 5))
     }
 
+    /// With room for the longest name and its value.
+    fn width(&self) -> f64 {
+        let names = self.curves.iter().map(|curve| &curve.0);
+        let names = names.chain(self.levels.iter().map(|level| &level.0));
+        let letters = names.map(|name| name.chars().count() + " 100.0%".len()).max();
+        let needed = BOX[2] + 26.0 + LETTER * letters.unwrap_or(0) as f64;
+        needed.max(SIZE.0).ceil()
+    }
+
     fn write(&self, to: &mut String) -> fmt::Result {
-        let ([left, top, right, bottom], (width, height)) = (BOX, SIZE);
+        let ([left, top, right, bottom], (width, height)) = (BOX, (self.width(), SIZE.1));
         let (x, y) = self.scales();
         let across = |value: f64| left + (right - left) * x.at(value);
         let up = |value: f64| bottom - (bottom - top) * y.at(value);
@@ -212,6 +225,14 @@ mod tests {
         assert_eq!(places.len(), 9);
         assert!(places.windows(2).all(|pair| pair[1] - pair[0] > LINE - 0.11), "{places:?}");
         assert!(places.iter().all(|y| (0.0..SIZE.1).contains(y)), "{places:?}");
+    }
+
+    #[test]
+    fn a_long_name_widens_the_picture() {
+        let mut long = picture(&[&[(0.0, 0.5)]]);
+        assert!(long.svg().contains(r#"viewBox="0 0 900 460""#));
+        long.curves[0].0 = "x".repeat(53);
+        assert!(long.svg().contains(r#"viewBox="0 0 1086 460""#));
     }
 
     #[test]

@@ -25,6 +25,9 @@ const NARROW_PANELS: usize = 6;
 /// The same where the next strip is hinted at meanwhile.
 const HINTED_PANELS: usize = 8;
 
+/// Values of a left operand that come from memory whenever they are read.
+const LARGE_LEFT: usize = 1 << 20;
+
 /// A right operand.
 #[derive(Clone, Copy)]
 pub(super) enum Right<'a, T: 'static> {
@@ -183,11 +186,15 @@ impl<T: Gemm> Product<'_, T> {
             // SAFETY: rows top..end and depths first..first + depth are inside `a`.
             let (a, a_stride, by) = unsafe { self.left(top..end, first, depth, n_strips, left) };
             // Each panel hints at its share.
-            let ahead = right.next.map_or(Ahead::none(), |(from, stride)| {
+            let right_ahead = right.next.map_or(Ahead::none(), |(from, stride)| {
                 let runs = kernels.max_cols().div_ceil(n_panels);
                 let depths = depth.div_ceil(n_panels);
-                Ahead { from: from.wrapping_add(panel * runs * stride), stride, depths }
+                Ahead { from: from.wrapping_add(panel * runs * stride), stride, run: depth, depths }
             });
+            let left_ahead = match panel + 1 < n_panels {
+                true => self.left_ahead(end, end - top, first, depth),
+                false => self.left_ahead(rows.start, end - top, first + depth, depth),
+            };
             for col in (0..strips.cols).step_by(kernels.max_cols()) {
                 let width = strips.width(col);
                 let (b, b_stride) = match right.direct {
@@ -209,12 +216,34 @@ impl<T: Gemm> Product<'_, T> {
                     c_stride: self.c_stride,
                     cols: width.min(strips.cols - col),
                     start,
-                    ahead,
+                    ahead: match left_ahead {
+                        Some(ahead) if col == 0 => ahead,
+                        _ => right_ahead,
+                    },
                 };
                 // SAFETY: the operands cover the tile, the caller owns this part of `c` and has
                 // the instruction set.
                 unsafe { kernels.tile(end - top, width, by)(&tile) };
             }
+        }
+    }
+
+    /// A hint at `rows` rows from `top` and `depth` depths from `first` of a left operand that comes
+    /// from memory, where rows or columns of it are adjacent.
+    fn left_ahead(&self, top: usize, rows: usize, first: usize, depth: usize) -> Option<Ahead<T>> {
+        let a = self.a;
+        if a.rows() * a.cols() < LARGE_LEFT || first >= a.cols() {
+            return None;
+        }
+        let from = a.as_ptr().wrapping_add(top * a.row_stride() + first * a.col_stride());
+        let runs_of = |run: usize, runs: usize, stride| {
+            let depths = runs * run.div_ceil(self.kernels.max_cols());
+            Some(Ahead { from, stride, run, depths })
+        };
+        match (a.row_stride(), a.col_stride()) {
+            (stride, 1) => runs_of(depth, rows, stride),
+            (1, stride) => runs_of(rows, depth, stride),
+            _ => None,
         }
     }
 

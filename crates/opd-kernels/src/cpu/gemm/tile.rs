@@ -20,14 +20,14 @@ pub(super) struct Tile<T> {
 
 /// Runs of memory that will be read soon: a hint for the caches, given bit by bit while a tile is
 /// computed, so that memory is read and products are made at the same time.
-///
-/// A run holds the depth of the tile, or as much.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ahead<T> {
     /// The first run. May be anywhere: nothing is read.
     pub(super) from: *const T,
     /// Distance of two runs.
     pub(super) stride: usize,
+    /// Values of a run.
+    pub(super) run: usize,
     /// Depths of the tile at which one row of its right operand's width is hinted at.
     pub(super) depths: usize,
 }
@@ -35,7 +35,7 @@ pub(super) struct Ahead<T> {
 impl<T> Ahead<T> {
     /// No hint.
     pub(super) fn none() -> Self {
-        Self { from: std::ptr::null(), stride: 0, depths: 0 }
+        Self { from: std::ptr::null(), stride: 0, run: 0, depths: 0 }
     }
 }
 
@@ -111,7 +111,7 @@ pub(super) unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, con
                 });
             });
         }
-        let per_run = depth.div_ceil(VECTORS * L::COUNT);
+        let per_run = ahead.run.div_ceil(VECTORS * L::COUNT);
         let (mut run, mut hint, mut left_of_run) = (ahead.from, ahead.from, per_run);
         for k in 0..depth {
             if k < ahead.depths {

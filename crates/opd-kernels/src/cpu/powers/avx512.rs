@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{LANES, Powers};
+use super::{LANES, Powers, total};
 use crate::cpu::{Element, element::EXP2, softmax::BLOCK};
 
 const WIDTH: usize = 16;
@@ -110,7 +110,7 @@ pub(super) unsafe fn sums<const TIES: bool>(
             }
         }
     }
-    lanes.map(|lanes| lanes.into_iter().map(f64::from).sum())
+    lanes.map(total)
 }
 
 /// Calls `value` with each vector of logits and a mask of those that exist.

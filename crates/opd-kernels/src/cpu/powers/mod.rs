@@ -86,6 +86,20 @@ impl<T: Element> Powers<T> {
     }
 }
 
+/// The sum of interleaved partial sums, half onto half.
+#[inline(always)]
+fn total<T: Element>(lanes: [T; LANES]) -> f64 {
+    let mut wide = lanes.map(Element::as_f64);
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            wide[i] += wide[i + half];
+        }
+        half /= 2;
+    }
+    wide[0]
+}
+
 /// Loops of one dtype over [`Powers`]; the same bits on every machine.
 pub(crate) trait PowerLoops: Sized {
     /// Ties, rest and weighted sum, without the residue and in powers of 2.

@@ -1,6 +1,6 @@
 //! The loops as the compiler makes vector code of them.
 
-use super::{LANES, Powers};
+use super::{LANES, Powers, total};
 use crate::cpu::Element;
 
 impl<T: Element> Powers<T> {
@@ -48,7 +48,7 @@ pub(super) fn sums<T: Element, const TIES: bool>(
     for (lane, x) in rest.iter().enumerate() {
         add::<T, TIES>(powers, &mut lanes, lane, *x, max);
     }
-    lanes.map(|lanes| lanes.into_iter().map(Element::as_f64).sum())
+    lanes.map(total)
 }
 
 /// Sets every value of `out` to `value` of its logit, which `out` holds if `logits` is `None`.
