@@ -103,7 +103,7 @@ impl<T: Element> Mixture<T> {
         let (falls, leaps) = (x < half, x > T::ONE);
         let sum = if leaps { share_q + share_p / grown } else { T::ONE + x };
         let sum = if falls { share_p + share_q * grown } else { sum };
-        let log = sum.ln();
+        let log = sum.fast_ln();
         // The quotient puts back what 1 + x rounded away.
         let near = if sum == T::ONE { x } else { log * (x / (sum - T::ONE)) };
         let log_m = if falls { log } else { near };
