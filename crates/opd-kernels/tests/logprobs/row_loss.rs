@@ -104,7 +104,7 @@ fn logits_that_are_given_up_become_their_gradient() {
 }
 
 #[test]
-fn half_precision_logits_are_copied_and_their_gradient_rounded() {
+fn half_precision_logits_get_a_rounded_gradient() {
     let logits = matrix(&numbers(12, 3, 4.0), 3, 4, DType::F32);
     let rounded = logits.to_dtype(DType::BF16).unwrap();
     let wide = rounded.to_dtype(DType::F32).unwrap();
@@ -112,11 +112,10 @@ fn half_precision_logits_are_copied_and_their_gradient_rounded() {
     let run = |logits: Tensor| {
         row_loss(logits, &targets, 1.0, |tokens| tokens.logprobs.sum_all()).unwrap()
     };
-    let (got, want) = (run(rounded.clone()), run(wide.copy().unwrap()));
+    let (got, want) = (run(rounded), run(wide));
     assert_eq!(host(&got.loss), host(&want.loss));
     let want = want.gradient.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap();
     assert_eq!(host(&got.gradient.to_dtype(DType::F32).unwrap()), host(&want));
-    assert_eq!(host(&rounded.to_dtype(DType::F32).unwrap()), host(&wide));
 }
 
 #[test]
