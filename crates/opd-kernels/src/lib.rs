@@ -48,7 +48,7 @@ pub use self::{
     logprob::{TokenLogprobs, token_logprobs},
     mapped::MappedFile,
     matmul::{
-        PackedWeight, linear, linear_acc, linear_grad_input, linear_grad_weight,
+        PackedWeight, Products, linear, linear_acc, linear_grad_input, linear_grad_weight,
         linear_grad_weight_acc, linear_packed,
     },
     moving_average::moving_average,

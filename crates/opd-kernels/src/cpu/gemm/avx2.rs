@@ -39,7 +39,7 @@ static HEAD_F32: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 
 /// A load mask for the first `n` of 4 lanes starts at `4 - n`.
 static HEAD_F64: [i64; 8] = [-1, -1, -1, -1, 0, 0, 0, 0];
 
-struct F32Lanes;
+pub(super) struct F32Lanes;
 
 // SAFETY of every block below: the caller has AVX2 and FMA, and pointers that cover what `Lanes`
 // says.

@@ -33,7 +33,7 @@ unsafe fn pack<L: Lanes>(strip: &Strip<L::Scalar>, to: *mut L::Scalar) {
     unsafe { pack::pack::<L>(strip, to) }
 }
 
-struct F32Lanes;
+pub(super) struct F32Lanes;
 
 // SAFETY of every block below: the caller has AVX-512F and pointers that cover what `Lanes` says.
 impl Lanes for F32Lanes {

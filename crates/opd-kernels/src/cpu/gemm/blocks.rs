@@ -1,6 +1,6 @@
 use super::{
     Gemm, Matrix, MatrixMut,
-    kernels::{Kernels, Level},
+    kernels::Kernels,
     packed::Strips,
     tile::{Ahead, LeftBy, Start, Tile},
 };
@@ -44,12 +44,7 @@ pub(crate) struct RightBlock<'a, T> {
 impl<T: Gemm> Blocks<T> {
     /// With the widest instructions of this machine.
     pub(crate) fn new() -> Self {
-        Self::at(Level::best())
-    }
-
-    /// With an instruction set that this machine has.
-    pub(super) fn at(level: Level) -> Self {
-        Self { kernels: T::kernels(level) }
+        Self { kernels: T::best() }
     }
 
     /// Values that a packed `depth x cols` right operand takes.

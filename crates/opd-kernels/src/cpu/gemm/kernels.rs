@@ -85,6 +85,11 @@ impl Level {
 pub(crate) trait Gemm: Element + Number {
     /// The kernels of an instruction set, which the machine must have to call them.
     fn kernels(level: Level) -> &'static Kernels<Self>;
+
+    /// The kernels of the widest instruction set that this machine has.
+    fn best() -> &'static Kernels<Self> {
+        Self::kernels(Level::best())
+    }
 }
 
 impl Gemm for f32 {

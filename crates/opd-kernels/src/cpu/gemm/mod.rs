@@ -17,6 +17,7 @@ mod lanes;
 mod matrix;
 mod pack;
 mod packed;
+mod pairs;
 mod portable;
 mod product;
 #[cfg(test)]
@@ -31,10 +32,11 @@ pub(crate) use self::{
     kernels::Gemm,
     matrix::{Matrix, MatrixMut},
     packed::Packed,
+    pairs::{PackedPairs, gemm_bf16, product_bf16, product_bf16_packed},
 };
 use self::{
     grid::Grid,
-    kernels::Level,
+    kernels::Kernels,
     product::{Product, Right},
 };
 
@@ -59,14 +61,14 @@ pub(crate) fn gemm<T: Gemm>(
     update: Update,
 ) {
     let threads = rayon::current_num_threads();
-    multiply(Level::best(), threads, c, a, Right::Strided(b), update);
+    multiply(T::best(), threads, c, a, Right::Strided(b), update);
 }
 
 /// `a b` as rows back to back; the bits of [`gemm`].
 pub(crate) fn product<T: Gemm>(a: Matrix<'_, T>, b: Matrix<'_, T>) -> Vec<T> {
     let threads = rayon::current_num_threads();
     matrix::collect(a.rows(), b.cols(), |c| {
-        multiply(Level::best(), threads, c, a, Right::Strided(b), Update::Set);
+        multiply(T::best(), threads, c, a, Right::Strided(b), Update::Set);
     })
 }
 
@@ -74,13 +76,13 @@ pub(crate) fn product<T: Gemm>(a: Matrix<'_, T>, b: Matrix<'_, T>) -> Vec<T> {
 pub(crate) fn product_packed<T: Gemm>(a: Matrix<'_, T>, b: &Packed<T>) -> Vec<T> {
     let threads = rayon::current_num_threads();
     matrix::collect(a.rows(), b.cols(), |c| {
-        multiply(b.level(), threads, c, a, Right::Packed(b), Update::Set);
+        multiply(b.kernels(), threads, c, a, Right::Packed(b), Update::Set);
     })
 }
 
-/// `c = a b` or `c += a b` on an instruction set that the machine has.
+/// `c = a b` or `c += a b` with kernels that the machine can run.
 fn multiply<T: Gemm>(
-    level: Level,
+    kernels: &'static Kernels<T>,
     threads: usize,
     mut c: MatrixMut<'_, T>,
     a: Matrix<'_, T>,
@@ -102,13 +104,12 @@ fn multiply<T: Gemm>(
         return;
     }
     let (rows, cols) = (c.rows(), c.cols());
-    let kernels = T::kernels(level);
     let c_stride = c.row_stride();
     let product = Product { kernels, c: c.as_mut_ptr(), c_stride, a, b, update };
     let grid = Grid::new(kernels, threads, rows, cols, a.cols());
     let part = |i: usize| {
         let (rows, cols) = grid.part(i);
-        // SAFETY: the machine has `level`; shapes agree, as asserted above; parts are inside `c`
+        // SAFETY: the machine can run the kernels; shapes agree, as asserted above; parts are inside `c`
         // and do not overlap, and `c` is borrowed mutably by this call.
         unsafe { product.part(rows, cols) }
     };

@@ -1,8 +1,4 @@
-use super::{
-    Gemm, Matrix,
-    kernels::{Kernels, Level},
-    pack::Strip,
-};
+use super::{Gemm, Matrix, kernels::Kernels, pack::Strip};
 
 /// Products that one accumulator sums before the sum is added to the output.
 ///
@@ -11,7 +7,7 @@ pub(super) const BLOCK: usize = 256;
 
 /// A right operand in the order in which the kernels read it.
 pub(crate) struct Packed<T: 'static> {
-    level: Level,
+    kernels: &'static Kernels<T>,
     values: Vec<T>,
     rows: usize,
     cols: usize,
@@ -20,24 +16,23 @@ pub(crate) struct Packed<T: 'static> {
 impl<T: Gemm> Packed<T> {
     /// Packs `b` for this machine.
     pub(crate) fn new(b: Matrix<'_, T>) -> Self {
-        Self::at(Level::best(), b)
+        Self::of(T::best(), b)
     }
 
-    /// Packs `b` for an instruction set that this machine has.
-    pub(super) fn at(level: Level, b: Matrix<'_, T>) -> Self {
-        let kernels = T::kernels(level);
+    /// Packs `b` for kernels that this machine can run.
+    pub(super) fn of(kernels: &'static Kernels<T>, b: Matrix<'_, T>) -> Self {
         let strips = Strips { kernels, cols: b.cols() };
         let mut values = vec![T::ZERO; b.rows() * strips.padded()];
         for first in (0..b.rows()).step_by(BLOCK) {
             let depth = BLOCK.min(b.rows() - first);
             for col in (0..b.cols()).step_by(kernels.max_cols()) {
                 let to = &mut values[first * strips.padded() + strips.offset(depth, col)..];
-                // SAFETY: the machine has `level`; the strip is inside `b`, its packed form
+                // SAFETY: the machine can run the kernels; the strip is inside `b`, its packed form
                 // inside `to`, which is borrowed here alone.
                 unsafe { strips.pack(b, first, depth, 0, col, to.as_mut_ptr()) };
             }
         }
-        Self { level, values, rows: b.rows(), cols: b.cols() }
+        Self { kernels, values, rows: b.rows(), cols: b.cols() }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -48,13 +43,13 @@ impl<T: Gemm> Packed<T> {
         self.cols
     }
 
-    pub(super) fn level(&self) -> Level {
-        self.level
+    pub(super) fn kernels(&self) -> &'static Kernels<T> {
+        self.kernels
     }
 
     /// The strips of the block of rows that starts at `first`.
     pub(super) fn block(&self, first: usize) -> &[T] {
-        let strips = Strips { kernels: T::kernels(self.level), cols: self.cols };
+        let strips = Strips { kernels: self.kernels, cols: self.cols };
         &self.values[first * strips.padded()..]
     }
 }

@@ -33,7 +33,7 @@ unsafe fn pack<L: Lanes>(strip: &Strip<L::Scalar>, to: *mut L::Scalar) {
 }
 
 /// Four scalars, for the compiler to put into whatever vectors the target has.
-struct Array<T>(PhantomData<T>);
+pub(super) struct Array<T>(PhantomData<T>);
 
 // SAFETY of every block below: the caller's pointers cover what `Lanes` says.
 impl<T: Element + MulAdd> Lanes for Array<T> {
@@ -110,7 +110,7 @@ impl<T: Element + MulAdd> Lanes for Array<T> {
 /// long as the two operations.
 const FUSED: bool = cfg!(any(target_arch = "aarch64", target_feature = "fma"));
 
-trait MulAdd {
+pub(super) trait MulAdd {
     fn times_plus(self, b: Self, c: Self) -> Self;
 }
 

@@ -65,7 +65,7 @@ fn layouts() -> impl Strategy<Value = Layout> {
 
 fn run<T: Gemm>(level: Level, threads: usize, a: Matrix<'_, T>, b: Matrix<'_, T>) -> Vec<T> {
     matrix::collect(a.rows(), b.cols(), |c| {
-        multiply(level, threads, c, a, Right::Strided(b), Update::Set);
+        multiply(T::kernels(level), threads, c, a, Right::Strided(b), Update::Set);
     })
 }
 
@@ -97,16 +97,16 @@ fn check_against_f64<T: Gemm>(
         let c = run(level, threads, a.view(), b.view());
         let error = worst(&c, &a, &b, 0.0, epsilon);
         prop_assert!(error <= bound, "{level:?} set: {error} units");
-        let packed = Packed::at(level, b.view());
+        let packed = Packed::of(T::kernels(level), b.view());
         let from_packed = matrix::collect(m, n, |c| {
-            multiply(level, threads, c, a.view(), Right::Packed(&packed), Update::Set);
+            multiply(T::kernels(level), threads, c, a.view(), Right::Packed(&packed), Update::Set);
         });
         prop_assert!(from_packed == c, "{level:?} packed");
 
         let stride = n + 2;
         let mut c = vec![T::of(0.5); m * stride];
         let view = MatrixMut::new(&mut c, m, n, stride);
-        multiply(level, threads, view, a.view(), Right::Strided(b.view()), Update::Add);
+        multiply(T::kernels(level), threads, view, a.view(), Right::Strided(b.view()), Update::Add);
         let (mut sums, mut gaps) = (vec![], vec![]);
         for row in c.chunks(stride) {
             sums.extend_from_slice(&row[..n]);

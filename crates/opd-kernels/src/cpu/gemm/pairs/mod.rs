@@ -1,0 +1,197 @@
+//! Products of f32 matrices whose operands are rounded to bf16 and whose sums are f32.
+//!
+//! Two adjacent depths of an operand, rounded, lie in the 32 bits of one `f32`: the first in the
+//! low half, the second in the high half. Packing and tiles move such pairs as they move `f32`;
+//! only their multiply-add knows better. An output is, as in [`super`], a chain of multiply-adds
+//! in one fixed order, one pair of depths at a time, in blocks of [`super::packed::BLOCK`] pairs.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+mod rounded;
+#[cfg(test)]
+mod tests;
+
+use self::rounded::Rounded;
+use super::{
+    Matrix, MatrixMut, Packed, Update, kernels::Kernels, matrix, multiply, product::Right,
+};
+
+/// `c = a b`, or `c += a b`, with `a` and `b` rounded to bf16.
+///
+/// # Panics
+///
+/// If the shapes do not agree.
+pub(crate) fn gemm_bf16(
+    c: MatrixMut<'_, f32>,
+    a: Matrix<'_, f32>,
+    b: Matrix<'_, f32>,
+    update: Update,
+) {
+    multiply_bf16(best(), rayon::current_num_threads(), c, a, b, update);
+}
+
+/// `a b` with both rounded to bf16, as rows back to back; the bits of [`gemm_bf16`].
+pub(crate) fn product_bf16(a: Matrix<'_, f32>, b: Matrix<'_, f32>) -> Vec<f32> {
+    matrix::collect(a.rows(), b.cols(), |c| gemm_bf16(c, a, b, Update::Set))
+}
+
+/// A right operand, rounded to bf16, in the order in which the kernels read it.
+pub(crate) struct PackedPairs {
+    pairs: Packed<f32>,
+    rows: usize,
+}
+
+impl PackedPairs {
+    /// Rounds and packs `b` for this machine.
+    pub(crate) fn new(b: Matrix<'_, f32>) -> Self {
+        Self::of(best(), b)
+    }
+
+    fn of(kernels: &'static Kernels<f32>, b: Matrix<'_, f32>) -> Self {
+        let rounded = Rounded::new(b.t());
+        Self { pairs: Packed::of(kernels, rounded.pairs().t()), rows: b.rows() }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn cols(&self) -> usize {
+        self.pairs.cols()
+    }
+}
+
+/// [`product_bf16`] with a right operand packed beforehand; same bits.
+///
+/// # Panics
+///
+/// If the shapes do not agree.
+pub(crate) fn product_bf16_packed(a: Matrix<'_, f32>, b: &PackedPairs) -> Vec<f32> {
+    assert_eq!(a.cols(), b.rows, "gemm: shapes");
+    let a = Rounded::new(a);
+    let threads = rayon::current_num_threads();
+    matrix::collect(a.pairs().rows(), b.cols(), |c| {
+        let right = Right::Packed(&b.pairs);
+        multiply(b.pairs.kernels(), threads, c, a.pairs(), right, Update::Set);
+    })
+}
+
+fn multiply_bf16(
+    kernels: &'static Kernels<f32>,
+    threads: usize,
+    c: MatrixMut<'_, f32>,
+    a: Matrix<'_, f32>,
+    b: Matrix<'_, f32>,
+    update: Update,
+) {
+    assert_eq!(a.cols(), b.rows(), "gemm: shapes");
+    let (a, b) = (Rounded::new(a), Rounded::new(b.t()));
+    multiply(kernels, threads, c, a.pairs(), Right::Strided(b.pairs().t()), update);
+}
+
+/// Kernels of every instruction set that this machine has, widest first, and their names.
+fn available() -> impl Iterator<Item = (&'static str, &'static Kernels<f32>)> {
+    [
+        #[cfg(target_arch = "x86_64")]
+        (is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16"))
+            .then_some(("AVX-512 BF16", &avx512::PAIRS)),
+        #[cfg(target_arch = "x86_64")]
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"))
+            .then_some(("AVX2", &avx2::PAIRS)),
+        Some(("portable", &portable::PAIRS)),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+fn best() -> &'static Kernels<f32> {
+    available().next().map_or(&portable::PAIRS, |(_, kernels)| kernels)
+}
+
+/// [`Lanes`](super::lanes::Lanes) of pairs: those of `f32`, but for the multiply-add.
+macro_rules! pair_lanes {
+    ($lanes:ident = $base:ty, $vector:ty, |$a:ident, $b:ident, $c:ident| $mul_add:block) => {
+        struct $lanes;
+
+        // SAFETY of every block: the caller has the instruction set, and pointers that cover what
+        // `Lanes` says.
+        impl Lanes for $lanes {
+            type Scalar = f32;
+            type Vector = $vector;
+            const COUNT: usize = <$base>::COUNT;
+            const GROUP: usize = <$base>::GROUP;
+
+            #[inline(always)]
+            unsafe fn zero() -> $vector {
+                // SAFETY: see above.
+                unsafe { <$base>::zero() }
+            }
+
+            #[inline(always)]
+            unsafe fn splat(from: *const f32) -> $vector {
+                // SAFETY: see above.
+                unsafe { <$base>::splat(from) }
+            }
+
+            #[inline(always)]
+            unsafe fn load(from: *const f32) -> $vector {
+                // SAFETY: see above.
+                unsafe { <$base>::load(from) }
+            }
+
+            #[inline(always)]
+            unsafe fn load_head(from: *const f32, n: usize) -> $vector {
+                // SAFETY: see above.
+                unsafe { <$base>::load_head(from, n) }
+            }
+
+            #[inline(always)]
+            unsafe fn store(to: *mut f32, values: $vector) {
+                // SAFETY: see above.
+                unsafe { <$base>::store(to, values) }
+            }
+
+            #[inline(always)]
+            unsafe fn store_head(to: *mut f32, n: usize, values: $vector) {
+                // SAFETY: see above.
+                unsafe { <$base>::store_head(to, n, values) }
+            }
+
+            #[inline(always)]
+            unsafe fn prefetch(to: *mut f32) {
+                // SAFETY: see above.
+                unsafe { <$base>::prefetch(to) }
+            }
+
+            #[inline(always)]
+            unsafe fn prefetch_ahead(from: *const f32) {
+                // SAFETY: see above.
+                unsafe { <$base>::prefetch_ahead(from) }
+            }
+
+            #[inline(always)]
+            unsafe fn add(a: $vector, b: $vector) -> $vector {
+                // SAFETY: see above.
+                unsafe { <$base>::add(a, b) }
+            }
+
+            /// Of sums `c` and pairs `a` and `b`.
+            #[inline(always)]
+            unsafe fn mul_add($a: $vector, $b: $vector, $c: $vector) -> $vector $mul_add
+
+            #[inline(always)]
+            unsafe fn transpose(
+                row: impl Fn(usize) -> *const f32,
+                to: *mut f32,
+                to_stride: usize,
+            ) {
+                // SAFETY: see above.
+                unsafe { <$base>::transpose(row, to, to_stride) }
+            }
+        }
+    };
+}
+use pair_lanes;

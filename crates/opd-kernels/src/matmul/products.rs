@@ -1,0 +1,124 @@
+use candle_core::{DType, Tensor};
+
+use super::{
+    form::{AddProduct, Form, Operand},
+    has_kernel, matrix_dims,
+    packed::PackedWeight,
+    same_dtype,
+};
+use crate::{
+    Error, Result,
+    gpu::{self, Product},
+};
+
+/// How the products of linear layers read their operands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Products {
+    /// As they are.
+    #[default]
+    Full,
+    /// f32 tensors on the CPU, of which every product takes values rounded to bf16 (the nearest,
+    /// ties to even). Sums are f32, and so are results. Twice the multiply-adds per instruction
+    /// where the machine has AVX-512 BF16; elsewhere the same sums in a longer time, up to their
+    /// rounding and to subnormal numbers, which AVX-512 BF16 takes as 0.
+    Bf16,
+}
+
+impl Products {
+    /// `x W^T`: `x` is `[T, K]`, `weight` is `[N, K]`, the result `[T, N]`.
+    ///
+    /// On the CPU, for `f32` and `f64`, with any strides: each value depends bit for bit on its row
+    /// of `x` and its row of `weight` alone, not on the other rows or the number of threads.
+    /// Elsewhere this is candle's product. Gradients flow to both.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] if either is no matrix or the inner sizes differ, [`Error::DType`] if the
+    /// dtypes do or [`Products::Bf16`] is asked of other than f32, [`Error::Device`] if of other
+    /// than the CPU.
+    pub fn linear(self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        Form::RowsByRows.apply(self, ("x", x), ("weight", weight))
+    }
+
+    /// Gradient of [`Products::linear`] with respect to `x`: `dy` is `[T, N]`, `weight` is
+    /// `[N, K]`, the result `dy W` is `[T, K]`.
+    ///
+    /// A row of the result depends on that row of `dy` alone, as in [`Products::linear`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Products::linear`].
+    pub fn grad_input(self, dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        Form::RowsByColumns.apply(self, ("dy", dy), ("weight", weight))
+    }
+
+    /// Gradient of [`Products::linear`] with respect to `weight`: `dy` is `[T, N]`, `x` is
+    /// `[T, K]`, the result `dy^T x` is `[N, K]`.
+    ///
+    /// The sum over tokens has one order, whatever the number of threads.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Products::linear`].
+    pub fn grad_weight(self, dy: &Tensor, x: &Tensor) -> Result<Tensor> {
+        Form::ColumnsByColumns.apply(self, ("dy", dy), ("x", x))
+    }
+
+    /// Adds [`Products::grad_weight`] of `dy` and `x` to `acc`, `[N, K]`, in place.
+    ///
+    /// No graph records this: `acc` must not be a tensor that a backward pass still reads.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Products::linear`]; [`Error::Shape`] or [`Error::DType`] if `acc` is not as the
+    /// gradient; [`Error::Candle`] if `acc` shares its memory with an operand.
+    pub fn grad_weight_acc(self, dy: &Tensor, x: &Tensor, acc: &Tensor) -> Result<()> {
+        let form = Form::ColumnsByColumns;
+        let (rows, cols) = form.check(self, ("dy", dy), ("x", x))?;
+        crate::shape::expect(form.name(), "acc", acc, &[rows, cols], "[N, K]")?;
+        same_dtype(form.name(), "acc", acc.dtype(), dy.dtype())?;
+        if let (Some(gpu), true) = (gpu::of(acc), acc.is_contiguous()) {
+            let (dy, x) = (dy.contiguous()?, x.contiguous()?);
+            return gpu::product(
+                &gpu,
+                form.name(),
+                Product::ColumnsByColumns,
+                (&dy, &x),
+                acc,
+                true,
+            );
+        }
+        if has_kernel(acc) && acc.stride()[1] == 1 {
+            return Ok(acc.inplace_op3(dy, x, &AddProduct(self))?);
+        }
+        let sum = (acc + self.grad_weight(dy, x)?)?;
+        Ok(acc.slice_set(&sum, 0, 0)?)
+    }
+
+    /// `weight`, `[N, K]`, in the order in which products with few rows read it, as it is now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] if `weight` is no matrix; [`Error::DType`] and [`Error::Device`] as
+    /// [`Products::linear`].
+    pub fn pack(self, weight: &Tensor) -> Result<PackedWeight> {
+        matrix_dims("PackedWeight::new", "weight", weight)?;
+        self.check("PackedWeight::new", ("weight", weight))?;
+        PackedWeight::of(self, weight)
+    }
+
+    /// Refuses a tensor that has no such products.
+    pub(super) fn check(self, op: &'static str, (what, tensor): Operand<'_>) -> Result<()> {
+        if self == Self::Full {
+            return Ok(());
+        }
+        if !tensor.device().is_cpu() {
+            return Err(Error::Device { op, device: format!("{:?}", tensor.device()) });
+        }
+        if tensor.dtype() != DType::F32 {
+            let remedy = "products of bf16 values are of f32 tensors: convert it to f32";
+            return Err(Error::DType { op, what, got: tensor.dtype(), remedy });
+        }
+        Ok(())
+    }
+}
