@@ -1,13 +1,14 @@
-//! The products of linear layers against candle's, and with a weight packed beforehand.
+//! The products of linear layers against candle's: of values as they are, of values rounded to
+//! bf16, and with a weight packed beforehand.
 //!
 //! Throughput is in multiply-adds per second: half of what is usually given as GFLOP/s.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use candle_core::{Device, Tensor};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use opd_kernels::{PackedWeight, linear, linear_grad_input, linear_grad_weight, linear_packed};
+use opd_kernels::{Products, linear_packed};
 
-type Product = fn(&Tensor, &Tensor) -> opd_kernels::Result<Tensor>;
+type Product = fn(Products, &Tensor, &Tensor) -> opd_kernels::Result<Tensor>;
 type Plain = fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>;
 
 /// A product of `rows x depth` by `depth x cols`, and which operands are stored transposed.
@@ -22,19 +23,19 @@ const FORMS: [Form; 3] = [
     Form {
         name: "linear",
         transposed: (false, true),
-        ours: linear,
+        ours: Products::linear,
         candle: |a, b| a.matmul(&b.t()?),
     },
     Form {
         name: "linear_grad_input",
         transposed: (false, false),
-        ours: linear_grad_input,
+        ours: Products::grad_input,
         candle: |a, b| a.matmul(b),
     },
     Form {
         name: "linear_grad_weight",
         transposed: (true, false),
-        ours: linear_grad_weight,
+        ours: Products::grad_weight,
         candle: |a, b| a.t()?.matmul(b),
     },
 ];
@@ -75,12 +76,16 @@ fn products(criterion: &mut Criterion) {
             (stored(rows, depth, form.transposed.0), stored(depth, cols, form.transposed.1));
         let mut group = criterion.benchmark_group(format!("{}/{rows}x{depth}x{cols}", form.name));
         group.throughput(Throughput::Elements((rows * depth * cols) as u64));
-        group.bench_function("opd", |bench| bench.iter(|| (form.ours)(&a, &b).unwrap()));
-        if form.transposed == (false, true) {
-            let packed = PackedWeight::new(&b).unwrap();
-            group.bench_function("opd packed", |bench| {
-                bench.iter(|| linear_packed(&a, &packed).unwrap());
+        for (name, products) in [("opd", Products::Full), ("opd bf16", Products::Bf16)] {
+            group.bench_function(name, |bench| {
+                bench.iter(|| (form.ours)(products, &a, &b).unwrap());
             });
+            if form.transposed == (false, true) {
+                let packed = products.pack(&b).unwrap();
+                group.bench_function(format!("{name} packed"), |bench| {
+                    bench.iter(|| linear_packed(&a, &packed).unwrap());
+                });
+            }
         }
         group.bench_function("candle", |bench| bench.iter(|| (form.candle)(&a, &b).unwrap()));
         group.finish();

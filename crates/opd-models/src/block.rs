@@ -1,8 +1,8 @@
 use candle_core::Tensor;
 use opd_kernels::{
-    HeadNorms, Heads, PackedWeight, RotaryTable, Spans, add_rms_norm, attention,
-    attention_backward, linear, linear_grad_input, linear_packed, rms_norm, rms_norm_backward,
-    rotate_heads, rotate_heads_backward,
+    HeadNorms, Heads, PackedWeight, Products, RotaryTable, Spans, add_rms_norm, attention,
+    attention_backward, linear_packed, rms_norm, rms_norm_backward, rotate_heads,
+    rotate_heads_backward,
 };
 
 use crate::{
@@ -26,11 +26,17 @@ pub(crate) struct Vector {
 pub(crate) struct Matrix {
     pub(crate) id: ParameterId,
     pub(crate) weight: Tensor,
+    /// Those with the weight, forward and backward; not those of the adapter.
+    pub(crate) products: Products,
     pub(crate) bias: Option<Vector>,
     pub(crate) adapter: Option<Adapter>,
 }
 
 impl Matrix {
+    pub(crate) fn packed(&self) -> Result<PackedWeight> {
+        Ok(self.products.pack(&self.weight)?)
+    }
+
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.forward_from(None, x)
     }
@@ -39,7 +45,7 @@ impl Matrix {
     pub(crate) fn forward_from(&self, packed: Option<&PackedWeight>, x: &Tensor) -> Result<Tensor> {
         let y = match packed {
             Some(packed) => linear_packed(x, packed)?,
-            None => linear(x, &self.weight)?,
+            None => self.products.linear(x, &self.weight)?,
         };
         let y = match &self.bias {
             None => y,
@@ -57,11 +63,11 @@ impl Matrix {
         dy: &Tensor,
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
-        gradients.add_product(self.id, dy, x)?;
+        gradients.add_product(self.id, dy, x, self.products)?;
         if let Some(bias) = &self.bias {
             gradients.add_column_sums(bias.id, dy)?;
         }
-        let dx = linear_grad_input(dy, &self.weight)?;
+        let dx = self.products.grad_input(dy, &self.weight)?;
         if let Some(adapter) = &self.adapter {
             adapter.backward(x, dy, &dx, gradients)?;
         }
@@ -100,8 +106,8 @@ pub(crate) struct PackedBlock {
 
 impl PackedBlock {
     pub(crate) fn new(block: &Block) -> Result<Self> {
-        let qkv = PackedWeight::new(&block.qkv.weight)?;
-        let output = PackedWeight::new(&block.output.weight)?;
+        let qkv = block.qkv.packed()?;
+        let output = block.output.packed()?;
         Ok(Self { qkv, output, feed_forward: block.feed_forward.packed()? })
     }
 }
@@ -112,6 +118,19 @@ impl Block {
         let mut matrices = vec![&mut self.qkv, &mut self.output];
         if let FeedForward::Dense { gate_up, down } = &mut self.feed_forward {
             matrices.extend([gate_up, down]);
+        }
+        matrices
+    }
+
+    /// All its matrices but a router.
+    pub(crate) fn layer_matrices_mut(&mut self) -> Vec<&mut Matrix> {
+        let mut matrices = vec![&mut self.qkv, &mut self.output];
+        match &mut self.feed_forward {
+            FeedForward::Dense { gate_up, down } => matrices.extend([gate_up, down]),
+            FeedForward::Mixture(mixture) => {
+                let experts = mixture.experts.iter_mut();
+                matrices.extend(experts.flat_map(|expert| [&mut expert.gate_up, &mut expert.down]));
+            }
         }
         matrices
     }

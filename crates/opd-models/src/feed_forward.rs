@@ -30,8 +30,7 @@ impl FeedForward {
     /// `None` for a mixture.
     pub(crate) fn packed(&self) -> Result<Option<PackedDense>> {
         let Self::Dense { gate_up, down } = self else { return Ok(None) };
-        let gate_up = PackedWeight::new(&gate_up.weight)?;
-        Ok(Some(PackedDense { gate_up, down: PackedWeight::new(&down.weight)? }))
+        Ok(Some(PackedDense { gate_up: gate_up.packed()?, down: down.packed()? }))
     }
 
     pub(crate) fn forward(&self, x: &Tensor) -> Result<(Tensor, Inner)> {

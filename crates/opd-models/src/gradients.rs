@@ -1,7 +1,5 @@
 use candle_core::{Tensor, backprop::GradStore};
-use opd_kernels::{
-    add_assign, linear_grad_weight, linear_grad_weight_acc, scatter_add_rows, sum_of_squares,
-};
+use opd_kernels::{Products, add_assign, scatter_add_rows, sum_of_squares};
 
 use crate::{Error, Parameters, Result, parameters::ParameterId};
 
@@ -98,11 +96,17 @@ impl Gradients {
     }
 
     /// Adds `dy^T x`.
-    pub(crate) fn add_product(&mut self, id: ParameterId, dy: &Tensor, x: &Tensor) -> Result<()> {
+    pub(crate) fn add_product(
+        &mut self,
+        id: ParameterId,
+        dy: &Tensor,
+        x: &Tensor,
+        products: Products,
+    ) -> Result<()> {
         match self.sum(id) {
             None => {}
-            Some(Some(sum)) => linear_grad_weight_acc(dy, x, sum)?,
-            Some(sum) => *sum = Some(linear_grad_weight(dy, x)?),
+            Some(Some(sum)) => products.grad_weight_acc(dy, x, sum)?,
+            Some(sum) => *sum = Some(products.grad_weight(dy, x)?),
         }
         Ok(())
     }

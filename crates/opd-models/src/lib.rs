@@ -21,6 +21,7 @@ mod mixture;
 mod model;
 mod packed;
 mod parameters;
+mod precision;
 mod rope;
 mod safetensors_file;
 mod save;

@@ -4,7 +4,7 @@ use std::{
 };
 
 use candle_core::{DType, Device, Var, WithDType};
-use opd_kernels::Heads;
+use opd_kernels::{Heads, Products};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use rand_distr::{Distribution, Normal};
 
@@ -132,8 +132,18 @@ impl<'a> Loader<'a> {
         let rotary = rotary_table(&config, config.context.min(64), self.dtype, self.device)?;
         let rotary = Mutex::new(Arc::new(rotary));
         let (weights, source) = (self.parameters, dir.to_owned());
-        let lora = None;
-        Ok(CausalLm { config, weights, lora, embedding, blocks, norm, head, rotary, source })
+        Ok(CausalLm {
+            config,
+            weights,
+            lora: None,
+            embedding,
+            blocks,
+            products: Products::Full,
+            norm,
+            head,
+            rotary,
+            source,
+        })
     }
 
     fn block(&mut self, layer: usize) -> Result<Block> {
@@ -208,7 +218,8 @@ impl<'a> Loader<'a> {
             true => Some(borrowed(&named("bias"), self, None)?),
             false => None,
         };
-        Ok(Matrix { id: weight.id, weight: weight.values, bias, adapter: None })
+        let (id, weight) = (weight.id, weight.values);
+        Ok(Matrix { id, weight, products: Products::Full, bias, adapter: None })
     }
 
     fn vector(&mut self, name: &str, width: usize) -> Result<Vector> {

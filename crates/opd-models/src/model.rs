@@ -5,7 +5,7 @@ use std::{
 
 use candle_core::{DType, Device, Tensor, Var};
 use opd_kernels::{
-    RotaryTable, add_rms_norm, embedding, linear_token_logprobs, rms_norm, rms_norm_backward,
+    Products, RotaryTable, add_rms_norm, embedding, linear_token_logprobs, rms_norm, rms_norm_backward,
     scatter_add_rows,
 };
 
@@ -31,6 +31,8 @@ pub struct CausalLm {
     pub(crate) lora: Option<Lora>,
     pub(crate) embedding: Vector,
     pub(crate) blocks: Vec<Block>,
+    /// Those of the blocks' matrices.
+    pub(crate) products: Products,
     pub(crate) norm: Vector,
     /// `None` where the embedding is the head.
     pub(crate) head: Option<Vector>,

@@ -1,5 +1,5 @@
 use candle_core::Tensor;
-use opd_kernels::{linear, linear_acc, linear_grad_input};
+use opd_kernels::{Products, linear, linear_acc, linear_grad_input};
 
 use crate::{Gradients, Result, block::Vector};
 
@@ -48,11 +48,12 @@ impl Adapter {
         for (part, up) in self.ups.iter().enumerate() {
             let factor = &up.factor.values;
             let of_part = dy.narrow(1, up.start, factor.dims()[0])?;
-            gradients.add_product(up.factor.id, &of_part, &self.of_part(&low, part)?)?;
+            let low = self.of_part(&low, part)?;
+            gradients.add_product(up.factor.id, &of_part, &low, Products::Full)?;
             parts.push(linear_grad_input(&of_part, factor)?);
         }
         let dlow = (Tensor::cat(&parts, 1)? * self.scale)?;
-        gradients.add_product(self.down.id, &dlow, x)?;
+        gradients.add_product(self.down.id, &dlow, x, Products::Full)?;
         Ok(linear_acc(&dlow, &self.down.values.t()?, dx, 0)?)
     }
 

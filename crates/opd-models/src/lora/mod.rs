@@ -144,6 +144,7 @@ impl CausalLm {
             lora,
             embedding: self.embedding.clone(),
             blocks,
+            products: self.products,
             norm: self.norm.clone(),
             head: self.head.clone(),
             rotary: Mutex::new(Arc::<_>::clone(&rotary)),

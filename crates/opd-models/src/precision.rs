@@ -1,0 +1,39 @@
+use candle_core::DType;
+use opd_kernels::Products;
+
+use crate::{CausalLm, Error, Result, block::Block};
+
+impl CausalLm {
+    /// The model with these products in its layers, forward and backward: `x W^T` and its two
+    /// gradients in attention, feed-forward and experts.
+    ///
+    /// Weights, norms, attention, the residual stream, routers, adapters and the head stay as they
+    /// are, and so do gradients and what trains on them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::DType`] if [`Products::Bf16`] is asked of a model that is not of f32,
+    /// [`Error::Kernel`] of one that is not on the CPU.
+    pub fn with_products(mut self, products: Products) -> Result<Self> {
+        if products == Products::Bf16 {
+            if self.dtype() != DType::F32 {
+                let what = "model with bf16 products".to_owned();
+                return Err(Error::DType { what, got: self.dtype(), supported: "f32" });
+            }
+            if !self.device().is_cpu() {
+                let device = format!("{:?}", self.device().location());
+                return Err(opd_kernels::Error::Device { op: "bf16 products", device }.into());
+            }
+        }
+        for matrix in self.blocks.iter_mut().flat_map(Block::layer_matrices_mut) {
+            matrix.products = products;
+        }
+        self.products = products;
+        Ok(self)
+    }
+
+    /// The products in its layers.
+    pub fn products(&self) -> Products {
+        self.products
+    }
+}
