@@ -4,6 +4,9 @@ use anyhow::Context;
 use candle_core::{DType, Device};
 use clap::Args;
 use opd_models::{CausalLm, Tokenizer, resolve};
+use opd_train::config::Precision;
+
+use crate::config::choices;
 
 /// Which model a command asks.
 #[derive(Args, Clone, Debug)]
@@ -12,6 +15,9 @@ pub(crate) struct ModelFlag {
     /// (ORGANISATION/NAME[@REVISION]); text needs its tokenizer, token ids do not
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: PathBuf,
+    /// What matrix products in its layers take of their operands: `bf16` rounds them, on the CPU
+    #[arg(long, value_name = "NAME", value_parser = choices::<Precision>(), default_value = "f32")]
+    pub(crate) precision: Precision,
 }
 
 impl ModelFlag {
@@ -32,7 +38,8 @@ pub(crate) struct Model {
 impl Model {
     pub(crate) fn load(flag: &ModelFlag, device: &Device) -> anyhow::Result<Self> {
         let dir = flag.path()?;
-        let lm = CausalLm::load(&dir, DType::F32, device)?;
+        let lm =
+            CausalLm::load(&dir, DType::F32, device)?.with_products(flag.precision.products())?;
         Ok(Self { lm, dir, tokenizer: OnceCell::new() })
     }
 

@@ -4,7 +4,7 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use opd_kernels::{
-    Error, PackedWeight, linear, linear_acc, linear_grad_input, linear_grad_weight,
+    Error, PackedWeight, Products, linear, linear_acc, linear_grad_input, linear_grad_weight,
     linear_grad_weight_acc, linear_packed,
 };
 
@@ -187,4 +187,71 @@ fn misfits_are_refused() {
     assert!(matches!(linear_packed(&of(2, 3), &packed), Err(Error::DType { what: "x", .. })));
     let result = linear_grad_weight_acc(&of(2, 3), &of(2, 5), &integers(3, 5, DType::F64));
     assert!(matches!(result, Err(Error::DType { what: "acc", .. })));
+}
+
+/// Whole numbers of few digits are bf16 values: nothing is rounded.
+#[test]
+fn bf16_products_of_bf16_values_are_exact() {
+    for (tokens, inner, outer) in [(1, 5, 3), (7, 13, 64), (40, 353, 33), (0, 4, 4), (3, 0, 2)] {
+        let (x, w) = (integers(tokens, inner, DType::F32), integers(outer, inner, DType::F32));
+        let dy = integers(tokens, outer, DType::F32);
+        let y = linear(&x, &w).unwrap();
+        assert_same(&Products::Bf16.linear(&x, &w).unwrap(), &y);
+        let packed = Products::Bf16.pack(&w).unwrap();
+        assert_same(&linear_packed(&x, &packed).unwrap(), &y);
+        let dx = linear_grad_input(&dy, &w).unwrap();
+        assert_same(&Products::Bf16.grad_input(&dy, &w).unwrap(), &dx);
+        let dw = linear_grad_weight(&dy, &x).unwrap();
+        assert_same(&Products::Bf16.grad_weight(&dy, &x).unwrap(), &dw);
+        let acc = dw.copy().unwrap();
+        Products::Bf16.grad_weight_acc(&dy, &x, &acc).unwrap();
+        assert_same(&acc, &(&dw * 2.0).unwrap());
+    }
+}
+
+#[test]
+fn bf16_products_round_to_the_nearest_and_ties_to_even() {
+    let ulp = 2f32.powi(-7);
+    let x = [1.0 + 0.5 * ulp, 1.0 + 1.5 * ulp, 1.0 + 0.51 * ulp, -1.0 - 0.49 * ulp];
+    let want = [1.0, 1.0 + 2.0 * ulp, 1.0 + ulp, -1.0];
+    let one = Tensor::new(&[[1f32]], &Device::Cpu).unwrap();
+    for (x, want) in x.into_iter().zip(want) {
+        let x = Tensor::new(&[[x]], &Device::Cpu).unwrap();
+        let want = Tensor::new(&[[want]], &Device::Cpu).unwrap();
+        assert_same(&Products::Bf16.linear(&x, &one).unwrap(), &want);
+        assert_same(&Products::Bf16.linear(&one, &x).unwrap(), &want);
+        let packed = Products::Bf16.pack(&x).unwrap();
+        assert_same(&linear_packed(&one, &packed).unwrap(), &want);
+    }
+}
+
+#[test]
+fn gradients_flow_through_bf16_products() {
+    let a = Var::from_tensor(&integers(4, 5, DType::F32)).unwrap();
+    let b = Var::from_tensor(&integers(3, 5, DType::F32)).unwrap();
+    let dy = integers(4, 3, DType::F32);
+    let run = |products: Products| {
+        let y = products.linear(&a, &b).unwrap();
+        (y * &dy).unwrap().sum_all().unwrap().backward().unwrap()
+    };
+    let (got, want) = (run(Products::Bf16), run(Products::Full));
+    assert_same(got.get(&a).unwrap(), want.get(&a).unwrap());
+    assert_same(got.get(&b).unwrap(), want.get(&b).unwrap());
+}
+
+#[test]
+fn bf16_products_are_of_f32_tensors() {
+    for dtype in [DType::F64, DType::BF16] {
+        let (x, w) = (integers(2, 3, dtype), integers(4, 3, dtype));
+        let refused = [
+            Products::Bf16.linear(&x, &w).map(|_| ()),
+            Products::Bf16.grad_input(&x, &x.t().unwrap()).map(|_| ()),
+            Products::Bf16.grad_weight(&x, &x).map(|_| ()),
+            Products::Bf16.grad_weight_acc(&x, &x, &integers(3, 3, dtype)),
+            Products::Bf16.pack(&w).map(|_| ()),
+        ];
+        for result in refused {
+            assert!(matches!(result, Err(Error::DType { .. })), "{result:?}");
+        }
+    }
 }

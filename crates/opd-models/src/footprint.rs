@@ -1,4 +1,4 @@
-use opd_kernels::head_chunk_rows;
+use opd_kernels::{Products, head_chunk_rows};
 
 use crate::{Checkpointing, LoraConfig, LoraTarget, ModelConfig};
 
@@ -68,9 +68,15 @@ impl Footprint {
         VALUE * (self.fused + self.queries + 3 * self.inner) * self.hidden
     }
 
-    /// The matrices that [`Decoder::packed`](crate::Decoder::packed) copies.
-    pub fn packed(&self) -> u64 {
-        self.layers * self.layer() + self.table()
+    /// The matrices that [`Decoder::packed`](crate::Decoder::packed) copies of a model with these
+    /// products.
+    pub fn packed(&self, products: Products) -> u64 {
+        let layers = self.layers * self.layer();
+        self.table()
+            + match products {
+                Products::Full => layers,
+                Products::Bf16 => layers / 2,
+            }
     }
 
     /// Adapters on every layer.

@@ -5,8 +5,8 @@ use std::{
 
 use candle_core::{DType, Device, Tensor, Var};
 use opd_kernels::{
-    Products, RotaryTable, add_rms_norm, embedding, linear_token_logprobs, rms_norm, rms_norm_backward,
-    scatter_add_rows,
+    Products, RotaryTable, add_rms_norm, embedding, linear_token_logprobs, rms_norm,
+    rms_norm_backward, scatter_add_rows,
 };
 
 use crate::{

@@ -1,6 +1,7 @@
 use std::{fs::File, io::Read, path::Path};
 
 use candle_core::{DType, Device};
+use opd_kernels::Products;
 use opd_models::{CausalLm, Tokenizer, model_files};
 use sha2::{Digest, Sha256};
 
@@ -37,6 +38,19 @@ impl ServedModel {
         let name = name.unwrap_or_else(|| dir.display().to_string());
         let weight_version = digest(dir)?;
         Ok(Self { lm, tokenizer, name, weight_version })
+    }
+
+    /// The model with these products in its layers: other scores, thus another weight version.
+    ///
+    /// # Errors
+    ///
+    /// As [`CausalLm::with_products`].
+    pub fn with_products(mut self, products: Products) -> Result<Self> {
+        self.lm = self.lm.with_products(products)?;
+        if products == Products::Bf16 {
+            self.weight_version += "-bf16";
+        }
+        Ok(self)
     }
 
     /// The name that `/v1/models` has and `model` of a request must have.

@@ -2,6 +2,7 @@ use std::{path::Path, sync::OnceLock};
 
 use candle_core::{DType, Device};
 use opd_batch::{Ragged, ScoreRequest, ScoredSequence, Teacher, TeacherScores};
+use opd_kernels::Products;
 use opd_models::{CausalLm, LoraConfig, Tokenizer, chunks};
 
 use crate::{DistributionTeacher, Error, Result, States, candidates::Candidates, digest::digest};
@@ -149,6 +150,9 @@ impl Teacher for InProcessTeacher {
         if let Some(adapter) = self.model.adapter_source() {
             let scale = self.model.lora().map_or(0.0, LoraConfig::scale);
             identity += &format!(" with adapter sha256:{} at scale {scale}", of(adapter)?);
+        }
+        if self.model.products() == Products::Bf16 {
+            identity += " with bf16 products";
         }
         Ok(self.digest.get_or_init(|| identity).clone())
     }

@@ -10,6 +10,7 @@ use crate::{
     AdamW, Error, LearningRate, Result, assemble,
     config::{ConfigError, CriticConfig, CriticKind, EstimatorKind, OptimizerConfig, TrainConfig},
     state::OPTIMIZER,
+    student,
 };
 
 /// What gives the estimator `ppo` its values, and learns them: a head on the student's hidden
@@ -102,7 +103,7 @@ impl Critic {
             CriticKind::Head => None,
             CriticKind::Model => {
                 let dir = path.as_deref().unwrap_or(&config.student.path);
-                Some(loaded(dir, tokenizer, longest, device)?)
+                Some(loaded(student::loaded(dir, config, device)?, tokenizer, longest)?)
             }
         };
         let width = model.as_ref().unwrap_or(student).config().hidden_size;
@@ -329,8 +330,8 @@ fn metrics(output: &ValueLossOutput, micro: &LossBatch) -> Result<Vec<Metric>> {
     ])
 }
 
-fn loaded(dir: &Path, tokenizer: &Tokenizer, longest: usize, device: &Device) -> Result<CausalLm> {
-    let model = CausalLm::load(dir, DType::F32, device)?;
+fn loaded(model: CausalLm, tokenizer: &Tokenizer, longest: usize) -> Result<CausalLm> {
+    let dir = model.source();
     tokenizer.check_same(&Tokenizer::load(dir)?)?;
     let context = model.config().context;
     if context < longest {

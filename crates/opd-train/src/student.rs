@@ -10,9 +10,15 @@ use crate::{Result, config::TrainConfig};
 /// Puts the student's adapters apart from those of anything else that a seed decides.
 const ADAPTERS: u64 = 0x6c6f_7261;
 
+/// A model of the run, in the run's precision.
+pub(crate) fn loaded(dir: &Path, config: &TrainConfig, device: &Device) -> Result<CausalLm> {
+    let model = CausalLm::load(dir, DType::F32, device)?;
+    Ok(model.with_products(config.precision.products())?)
+}
+
 /// The student before training, with its adapters where it has any.
 pub(crate) fn load(config: &TrainConfig, device: &Device) -> Result<CausalLm> {
-    let model = CausalLm::load(&config.student.path, DType::F32, device)?;
+    let model = loaded(&config.student.path, config, device)?;
     model.config().check_trainable()?;
     let Some(lora) = &config.student.lora else { return Ok(model) };
     Ok(match &lora.adapter {
@@ -25,7 +31,7 @@ pub(crate) fn load(config: &TrainConfig, device: &Device) -> Result<CausalLm> {
 /// frozen weights: new ones change nothing and are left out, loaded ones are copied.
 pub(crate) fn start(config: &TrainConfig, student: &CausalLm, device: &Device) -> Result<CausalLm> {
     Ok(match (student.lora(), student.adapter_source()) {
-        (None, _) => CausalLm::load(&config.student.path, DType::F32, device)?,
+        (None, _) => loaded(&config.student.path, config, device)?,
         (Some(_), None) => student.without_adapter(),
         (Some(_), Some(_)) => student.with_own_adapter()?,
     })

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use candle_core::{DType, Device};
+use candle_core::Device;
 use opd_batch::{Source, Teacher};
 use opd_http::{ApiKey, Settings};
 use opd_models::CausalLm;
@@ -171,7 +171,7 @@ fn in_process_teacher(
             };
             InProcessTeacher::new(own).named("the student's moving average")
         }
-        _ => InProcessTeacher::load(dir(teacher)?, DType::F32, device)?,
+        _ => InProcessTeacher::new(student::loaded(&dir(teacher)?, config, device)?),
     })
 }
 

@@ -3,6 +3,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("name", "name"),
     ("steps", "steps"),
     ("seed", "seed"),
+    ("precision", "precision"),
     ("student.path", "hf-checkpoint"),
     ("student.reference", "ref-load"),
     ("student.lora.rank", "lora-rank"),

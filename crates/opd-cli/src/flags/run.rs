@@ -1,7 +1,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, value_parser};
+use opd_train::config::Precision;
 use serde::Serialize;
+
+use crate::config::choices;
 
 /// Whose defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -62,4 +65,8 @@ pub(crate) struct RunFlags {
     /// Fixes every random choice: the same seed gives the same run, bit for bit
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(..=LARGEST))]
     seed: Option<u64>,
+    /// What matrix products in the layers of all models take of their operands: `bf16` rounds them,
+    /// on the CPU; weights, gradients and optimizer are f32 in either
+    #[arg(long, value_name = "NAME", value_parser = choices::<Precision>())]
+    precision: Option<Precision>,
 }

@@ -10,8 +10,8 @@ use crate::{
 
 /// A frozen weight in the order in which [`linear_packed`] reads it.
 ///
-/// Worth its memory (as much again as the weight, half of that for [`Products::Bf16`]) where a weight meets few rows many times, as
-/// in decoding. Cloning shares it.
+/// Worth its memory (as much again as the weight, half of that for [`Products::Bf16`]) where a
+/// weight meets few rows many times, as in decoding. Cloning shares it.
 #[derive(Clone)]
 pub struct PackedWeight(Storage);
 

@@ -1,7 +1,7 @@
 //! One token at a time over a cache: the bits of the packed forward.
 
 use candle_core::{DType, Device};
-use opd_kernels::{Span, Spans, linear};
+use opd_kernels::{Products, Span, Spans, linear};
 use opd_models::{Decoder, KvCache};
 use opd_testkit::{GoldenModel, host};
 
@@ -11,10 +11,15 @@ use super::{load, sequences, tokens};
 fn a_cached_forward_has_the_bits_of_the_packed_one() {
     for golden in GoldenModel::all() {
         let kinds = [false, true].map(|copied| {
-            [(DType::F32, false, copied), (DType::F64, false, copied), (DType::F32, true, copied)]
+            [
+                (DType::F32, false, copied, Products::Full),
+                (DType::F64, false, copied, Products::Full),
+                (DType::F32, true, copied, Products::Full),
+                (DType::F32, false, copied, Products::Bf16),
+            ]
         });
-        for (dtype, adapted, copied) in kinds.concat() {
-            let model = load(&golden.dir, dtype);
+        for (dtype, adapted, copied, products) in kinds.concat() {
+            let model = load(&golden.dir, dtype).with_products(products).unwrap();
             let model = if adapted { super::lora::adapted(model) } else { model };
             let decoder =
                 if copied { Decoder::packed(&model).unwrap() } else { Decoder::new(&model) };

@@ -11,6 +11,7 @@ mod gradients;
 mod invariance;
 mod lora;
 mod mixture;
+mod precision;
 mod refusal;
 mod saving;
 mod second_opinion;

@@ -11,6 +11,7 @@ mod mix;
 mod objective;
 mod optimizer;
 mod paths;
+mod precision;
 mod reward;
 mod rollout;
 mod sft;
@@ -39,6 +40,7 @@ pub use self::{
         OldLogprobs, SupportKind, TailKind, TruncatedKind,
     },
     optimizer::{OptimizerConfig, Schedule},
+    precision::Precision,
     reward::{RewardConfig, RewardKind},
     rollout::{ResponseSource, RolloutConfig},
     sft::SftConfig,
@@ -59,6 +61,8 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Number of rollout batches.
     pub steps: u64,
+    /// Of the layers of every model in this process.
+    pub precision: Precision,
     /// The model that is trained.
     pub student: StudentConfig,
     /// Prompt files.

@@ -58,8 +58,9 @@ impl Phases<'_> {
         let logits = 2 * slots.min(LOGIT_ROWS) as u64 * student.logits_per_token();
         let packs = rollout.packed_weights && rollout.max_response_tokens >= PACKED_TOKENS;
         let guide = self.models.scorer.as_ref().filter(|_| rollout.teacher_mixed_alpha > 0.0);
+        let products = self.config.precision.products();
         let packed = match packs {
-            true => student.packed() + guide.map_or(0, Footprint::packed),
+            true => student.packed(products) + guide.map_or(0, |guide| guide.packed(products)),
             false => 0,
         };
         vec![
