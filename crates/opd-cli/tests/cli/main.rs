@@ -15,6 +15,7 @@ mod mixing;
 mod models;
 mod own_teachers;
 mod planning;
+mod precision;
 mod probing;
 mod remote_teacher;
 mod resumption;
