@@ -1,10 +1,12 @@
 """Generation by `opd` and by transformers in turn, on one model: tokens/s, their ratio, peak memory.
 
-    benches/peers/run.sh --generation MODEL_DIR [--batches 1 8 32] [--rounds 3] [--threads 2]
+    benches/peers/run.sh --generation MODEL_DIR [--batches 1 8 32] [--precision f32]
+        [--rounds 3] [--threads 2]
 
 Prompts are random ids. Each side generates one token, and that many more; the seconds between are
-those of the tokens that follow the first, with what has to be done for them once. f32, drawn at
-temperature 1; best of the rounds. Peak memory is the resident set of the longer run, the program
+those of the tokens that follow the first, with what has to be done for them once. Drawn at
+temperature 1; each of the two is the best of the rounds. In bf16 transformers has weights and everything else in bf16, opd
+the products of its layers. Peak memory is the resident set of the longer run, the program
 and the weights included.
 """
 
@@ -43,16 +45,17 @@ def ours(args, batch):
             answers.unlink(missing_ok=True)
             command = [OPD, "generate", "--model", args.model, "--input", asked, "--output", answers, "--quiet"]
             command += ["--max-new-tokens", str(new), "--ignore-eos", "--threads", str(args.threads)]
+            command += ["--precision", args.precision]
             return peak([str(part) for part in command])
 
         short, long = run(1), run(1 + args.new)
-    return long[0] - short[0], long[1]
+    return (short[0], long[0]), long[1]
 
 
 def theirs(args, batch):
     command = [sys.executable, __file__, args.model, "--batches", str(batch), "--new", str(args.new)]
-    _, memory, said = peak([*command, "--prompt", str(args.prompt), "--threads", str(args.threads), "--here"])
-    return float(said.split()[-1]), memory
+    _, memory, said = peak([*command, "--prompt", str(args.prompt), "--threads", str(args.threads), "--precision", args.precision, "--here"])
+    return tuple(float(seconds) for seconds in said.split()[-2:]), memory
 
 
 def prompts(args, batch):
@@ -66,7 +69,9 @@ def here(args):
     from transformers import AutoModelForCausalLM
 
     torch.set_num_threads(args.threads)
-    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(
+        args.model, dtype=torch.bfloat16 if args.precision == "bf16" else torch.float32
+    )
     ids = torch.tensor(prompts(args, args.batches[0]))
 
     def run(new):
@@ -86,8 +91,7 @@ def here(args):
         return time.perf_counter() - began
 
     run(4)
-    short = run(1)
-    print(run(1 + args.new) - short)
+    print(run(1), run(1 + args.new))
 
 
 def main():
@@ -96,20 +100,22 @@ def main():
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--prompt", type=int, default=64, help="tokens of a prompt")
     parser.add_argument("--new", type=int, default=64, help="tokens after the first")
+    parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.here:
         return here(args)
-    print(f"{date.today()}, {os.cpu_count()} cores, {args.threads} threads, Linux {platform.release()}\n")
+    print(f"{date.today()}, {os.cpu_count()} cores, {args.threads} threads, {args.precision}, Linux {platform.release()}\n")
     print("| batch | opd, tokens/s | transformers, tokens/s | ratio | opd, MiB | transformers, MiB |")
     print("|---|---|---|---|---|---|")
     for batch in args.batches:
         rounds = [(ours(args, batch), theirs(args, batch)) for _ in range(args.rounds)]
         rates, memory = [], []
         for side in zip(*rounds):
-            rates.append(batch * args.new / min(seconds for seconds, _ in side))
+            short, long = (min(times) for times in zip(*(times for times, _ in side)))
+            rates.append(batch * args.new / (long - short))
             memory.append(max(mib for _, mib in side))
         print(
             f"| {batch} | {rates[0]:.0f} | {rates[1]:.0f} | {rates[0] / rates[1]:.2f} "

@@ -5,6 +5,7 @@
 #   benches/peers/run.sh --compare [flags of compare.py]     ours and PyTorch in turn, and their ratio
 #   benches/peers/run.sh --kernels [flags of ratios.py]      every kernel and its twin in turn, as a table
 #   benches/peers/run.sh --generation MODEL_DIR [flags]      generation by opd and by transformers in turn
+#   benches/peers/run.sh --scoring MODEL_DIR [flags]         the same for log-probs of given tokens
 #
 # The first call makes benches/peers/.venv from PyPI (5.4 GB: PyPI's torch brings its CUDA libraries;
 # export PIP_EXTRA_INDEX_URL with an index of CPU builds, and TORCH=torch==2.15.0+cpu, for 1 GB).
@@ -30,11 +31,14 @@ if [ "${1:-}" = --kernels ]; then
   exec "$venv/bin/python" "$here/ratios.py" "$@"
 fi
 
-if [ "${1:-}" = --generation ]; then
-  shift
-  cargo build --quiet --release --manifest-path "$root/Cargo.toml" --bin opd >&2
-  exec "$venv/bin/python" "$here/generation.py" "$@"
-fi
+case "${1:-}" in
+  --generation | --scoring)
+    script=$here/${1#--}.py
+    shift
+    cargo build --quiet --release --manifest-path "$root/Cargo.toml" --bin opd >&2
+    exec "$venv/bin/python" "$script" "$@"
+    ;;
+esac
 
 job=()
 case " $* " in

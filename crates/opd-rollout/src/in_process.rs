@@ -1,5 +1,6 @@
 use std::ops::Range;
 
+use opd_kernels::Products;
 use opd_models::{CausalLm, Decoder};
 use rayon::prelude::*;
 
@@ -19,9 +20,15 @@ pub struct InProcess<'a> {
     packs: bool,
 }
 
-/// Fewest new tokens for which [`InProcess`] copies the weights: with less the copy costs more
-/// than it saves.
-pub const PACKED_TOKENS: usize = 128;
+/// Fewest new tokens for which [`InProcess`] copies the weights of a model with these products: with
+/// less the copy costs more than it saves. Without a copy, products of bf16 round all weights for
+/// every token.
+pub fn packed_tokens(products: Products) -> usize {
+    match products {
+        Products::Full => 128,
+        Products::Bf16 => 8,
+    }
+}
 
 /// A model that has a share in every token.
 #[derive(Clone, Copy, Debug)]
@@ -47,9 +54,10 @@ impl<'a> InProcess<'a> {
 
     /// The model and its guide, as one call reads them.
     fn decoders(&self, sampling: &Sampling) -> Result<Vec<Decoder<'a>>> {
-        let packs = self.packs && sampling.max_new_tokens >= PACKED_TOKENS;
         let models = std::iter::once(self.model).chain(self.guide.map(|guide| guide.model));
-        let decoder = |model| match packs {
+        let decoder = |model: &'a CausalLm| match self.packs
+            && sampling.max_new_tokens >= packed_tokens(model.products())
+        {
             true => Ok(Decoder::packed(model)?),
             false => Ok(Decoder::new(model)),
         };

@@ -14,7 +14,7 @@ mod truncation;
 pub use self::{
     engine::{Generation, Request, RolloutEngine},
     error::{Error, Result},
-    in_process::{InProcess, PACKED_TOKENS},
+    in_process::{InProcess, packed_tokens},
     sampling::{Sampling, Strategy},
     stop::StopStrings,
     truncation::Truncation,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use candle_core::{DType, Device};
-use opd_models::{CausalLm, ModelConfig, Tokenizer};
+use opd_models::{CausalLm, ChatTemplate, Message, ModelConfig, Tokenizer};
 use opd_testkit::{GoldenModel, ModelDir};
 use proptest::{
     prelude::*,
@@ -160,4 +160,22 @@ fn gguf_headers() {
             model
         });
     }
+}
+
+/// A template is not trusted: it ends, within bounds of time and memory, whatever it says.
+#[test]
+fn chat_templates() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("chat_template.jinja");
+    let good = "{%- if messages[0]['role'] == 'system' %}{% set start = 1 %}{% endif %}\
+        {%- macro turn(m) %}<|im_start|>{{ m.role ~ '\\n' + m['content'] | trim }}<|im_end|>\
+        {% endmacro %}{% for m in messages %}{{ turn(m) }}{{ loop.index0 }}{% endfor %}\
+        {{ messages | tojson(indent=4) }}{{ range(20) | join(', ') }}{{ 'xyx'.strip('x') }}\
+        {% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+    let messages =
+        [Message::new("system", "Be brief."), Message::new("user", "What is 3 x 4? {{ 1 }}")];
+    fuzz("chat template", good.as_bytes().to_vec(), good.len(), |bytes| {
+        fs::write(&path, bytes).unwrap();
+        ChatTemplate::load(dir.path()).is_ok_and(|template| template.render(&messages).is_ok())
+    });
 }

@@ -1,7 +1,8 @@
 //! A sequence is a function of the seed, its prompt and its stream.
 
+use opd_kernels::Products;
 use opd_rollout::{
-    Generation, InProcess, PACKED_TOKENS, Request, RolloutEngine, Sampling, Strategy, Truncation,
+    Generation, InProcess, Request, RolloutEngine, Sampling, Strategy, Truncation, packed_tokens,
 };
 use opd_testkit::{GoldenModel, same_on_any_number_of_threads};
 
@@ -42,10 +43,12 @@ fn a_sequence_has_the_same_bits_alone_and_in_any_batch() {
 /// Both on one thread and on several, as a copy of the weights is read by all of them.
 #[test]
 fn packed_weights_do_not_change_a_bit() {
-    for name in GoldenModel::NAMES {
-        let (model, guide) = (load(name), load(name));
+    let all = GoldenModel::NAMES.into_iter().map(|name| (name, Products::Full));
+    for (name, products) in all.chain([("qwen3_tied", Products::Bf16)]) {
+        let of = || load(name).with_products(products).unwrap();
+        let (model, guide) = (of(), of());
         let ids: Vec<u32> = (0..10).collect();
-        let sampling = Sampling::at_temperature(0.9, PACKED_TOKENS + 2, &ids);
+        let sampling = Sampling::at_temperature(0.9, packed_tokens(products) + 2, &ids);
         let requests: Vec<Request> =
             (0..140).map(|i| Request { prompt: tokens(9, i / 4), stream: i }).collect();
         let run = |packs, share| {

@@ -1,5 +1,5 @@
 use opd_models::{Checkpointing, Footprint};
-use opd_rollout::PACKED_TOKENS;
+use opd_rollout::packed_tokens;
 
 use super::{Assumed, Models, Part, Plan};
 use crate::{checkpointing::decide, config::TrainConfig};
@@ -56,9 +56,10 @@ impl Phases<'_> {
         let rows = prompts + (slots * (rollout.max_response_tokens - 1)) as u64;
         // The logits, and as much again for the choice.
         let logits = 2 * slots.min(LOGIT_ROWS) as u64 * student.logits_per_token();
-        let packs = rollout.packed_weights && rollout.max_response_tokens >= PACKED_TOKENS;
-        let guide = self.models.scorer.as_ref().filter(|_| rollout.teacher_mixed_alpha > 0.0);
         let products = self.config.precision.products();
+        let packs =
+            rollout.packed_weights && rollout.max_response_tokens >= packed_tokens(products);
+        let guide = self.models.scorer.as_ref().filter(|_| rollout.teacher_mixed_alpha > 0.0);
         let packed = match packs {
             true => student.packed(products) + guide.map_or(0, |guide| guide.packed(products)),
             false => 0,
