@@ -4,12 +4,13 @@
 #   benches/peers/run.sh [--student DIR --teacher DIR --data DIR] [other flags of pocket_torch.py]
 #   benches/peers/run.sh --compare [flags of compare.py]     ours and PyTorch in turn, and their ratio
 #   benches/peers/run.sh --kernels [flags of ratios.py]      every kernel and its twin in turn, as a table
-#   benches/peers/run.sh --generation MODEL_DIR [flags]      generation by opd and by transformers in turn
-#   benches/peers/run.sh --scoring MODEL_DIR [flags]         the same for log-probs of given tokens
+#   benches/peers/run.sh --models MODEL_DIR [flags of models.py]
+#                                                            generation, scoring and training of a model in turn
 #
 # The first call makes benches/peers/.venv from PyPI (5.4 GB: PyPI's torch brings its CUDA libraries;
 # export PIP_EXTRA_INDEX_URL with an index of CPU builds, and TORCH=torch==2.15.0+cpu, for 1 GB).
-# Without --student, the bundled job is written to target/peers/job and used.
+# Without --student, the bundled job is written to target/peers/job and used. --models with --gguf builds
+# llama-cpp-python for this processor first (about 10 minutes, a C++ compiler is needed).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$here/../..
@@ -31,14 +32,17 @@ if [ "${1:-}" = --kernels ]; then
   exec "$venv/bin/python" "$here/ratios.py" "$@"
 fi
 
-case "${1:-}" in
-  --generation | --scoring)
-    script=$here/${1#--}.py
-    shift
-    cargo build --quiet --release --manifest-path "$root/Cargo.toml" --bin opd >&2
-    exec "$venv/bin/python" "$script" "$@"
-    ;;
-esac
+if [ "${1:-}" = --models ]; then
+  shift
+  case " $* " in
+    *" --gguf "*)
+      "$venv/bin/python" -c "import llama_cpp" 2>/dev/null ||
+        "$venv/bin/python" -m pip install --quiet --no-binary llama-cpp-python llama-cpp-python==0.3.36 >&2
+      ;;
+  esac
+  cargo build --quiet --release --manifest-path "$root/Cargo.toml" -p opd-benches --example models >&2
+  exec "$venv/bin/python" "$here/models.py" "$@"
+fi
 
 job=()
 case " $* " in

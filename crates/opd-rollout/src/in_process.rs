@@ -25,7 +25,7 @@ pub struct InProcess<'a> {
 /// every token.
 pub fn packed_tokens(products: Products) -> usize {
     match products {
-        Products::Full => 128,
+        Products::Full => 32,
         Products::Bf16 => 8,
     }
 }
