@@ -64,8 +64,8 @@ fn linear(size: &Size, kind: Option<Divergence>) -> Result<Work> {
     let ((hidden, head), theirs, ids) = (model(size, 1)?, model(size, 3)?, ids(size, 1)?);
     let theirs = (theirs.0.into_inner().detach(), theirs.1.into_inner().detach());
     Ok(Box::new(move || {
-        let student = Projection { hidden: &hidden, head: &head };
-        let teacher = Projection { hidden: &theirs.0, head: &theirs.1 };
+        let student = Projection::new(&hidden, &head);
+        let teacher = Projection::new(&theirs.0, &theirs.1);
         let out = match kind {
             Some(kind) => linear_divergence(student, teacher, &ids, kind, 1.0)?,
             None => linear_total_variation(student, teacher, &ids, 1.0)?,

@@ -69,8 +69,8 @@ const KERNELS: [(&str, Work); 9] = [
         let mut all = with_gradients(vec![out.logprobs, out.entropy], &of)?;
         let loss = linear_row_loss(&hidden, &head, &ids, 1.0, |_, row| row.logprobs.sum_all())?;
         all.extend(with_gradients(vec![loss.loss], &of)?);
-        let student = Projection { hidden: &hidden, head: &head };
-        let teacher = Projection { hidden: &their_hidden, head: &their_head };
+        let student = Projection::new(&hidden, &head);
+        let teacher = Projection::new(&their_hidden, &their_head);
         let out = linear_divergence(student, teacher, &ids, Divergence::ReverseKl, 1.0)?;
         all.extend(with_gradients(vec![out.divergence], &of)?);
         let out = linear_total_variation(student, teacher, &ids, 1.0)?;

@@ -26,8 +26,8 @@ use opd_core::{
         Aggregation, ImportanceSampling, LossBatch, Objective, ObjectiveInputs, PolicyObjective,
     },
 };
-use opd_kernels::Products;
-use opd_models::{CausalLm, Checkpointing, Gradients};
+use opd_kernels::{Products, keep_freed_memory};
+use opd_models::{CausalLm, Checkpointing, Decoder, Gradients};
 use opd_rollout::{InProcess, Request, RolloutEngine, Sampling};
 use opd_train::{AdamW, config::OptimizerConfig};
 use serde::Deserialize;
@@ -45,6 +45,7 @@ enum Job {
 }
 
 fn main() -> Result<()> {
+    keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, job, precision] = &arguments[..] else { bail!("models MODEL_DIR JOB f32|bf16") };
     let products = match precision.as_str() {
@@ -74,8 +75,9 @@ fn prepare(model: &CausalLm, job: Job) -> Result<Work<'_>> {
             let request = |(prompt, stream)| Request { prompt, stream };
             let requests: Vec<Request> = generate.into_iter().zip(0..).map(request).collect();
             let sampling = Sampling::at_temperature(1.0, new, &[]);
+            let decoder = Decoder::packed(model)?;
             Box::new(move || {
-                let engine = InProcess::new(model, requests.len());
+                let engine = InProcess::through(&decoder, requests.len());
                 let generated = engine.generate(&requests, &sampling)?;
                 assert!(generated.iter().all(|one| one.tokens.len() == new));
                 Ok(())

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use clap::{Args, value_parser};
-use opd_models::ModelConfig;
+use opd_models::{Decoder, ModelConfig};
 use opd_rollout::{
     Generation, InProcess, Request, RolloutEngine, Sampling, StopStrings, Strategy, Truncation,
+    packed_tokens,
 };
 
 use crate::{failure::Failure, flags::positive, interrupt, log, model::Model, progress::bar};
@@ -119,7 +120,11 @@ impl SamplingFlags {
         let config = model.lm.config();
         let rows = (longest + sampling.max_new_tokens).min(config.context);
         let at_once = self.max_sequences.map_or_else(|| fitting(config, rows), |n| n as usize);
-        let engine = InProcess::new(&model.lm, at_once);
+        let decoder = match sampling.max_new_tokens >= packed_tokens(model.lm.products()) {
+            true => Decoder::packed(&model.lm)?,
+            false => Decoder::new(&model.lm),
+        };
+        let engine = InProcess::through(&decoder, at_once);
         let portion = 16 * at_once;
         let bar = (!quiet).then(|| bar(requests.len() as u64, BAR, "sampling"));
         for (i, requests) in requests.chunks(portion).enumerate() {

@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod adamw;
+#[cfg(feature = "mimalloc")]
+mod allocator;
 mod attention;
 mod cache;
 mod cpu;
@@ -8,6 +10,7 @@ mod divergence;
 mod embedding;
 mod error;
 mod gpu;
+mod head;
 mod linear_cross_vocabulary;
 mod linear_divergence;
 mod linear_logprob;
@@ -30,6 +33,8 @@ mod shape;
 mod spans;
 mod swiglu;
 
+#[cfg(feature = "mimalloc")]
+pub use self::allocator::keep_freed_memory;
 pub use self::{
     adamw::{AdamWStep, adamw_step, add_assign, sum_of_squares},
     attention::{AttentionOutput, attention, attention_backward},
@@ -38,6 +43,7 @@ pub use self::{
     divergence::{Divergence, DivergenceOutput, divergence},
     embedding::{embedding, scatter_add_rows},
     error::{Error, Result},
+    head::{Head, HeadGradient},
     linear_cross_vocabulary::{CrossVocabulary, linear_cross_vocabulary},
     linear_divergence::linear_divergence,
     linear_logprob::linear_token_logprobs,

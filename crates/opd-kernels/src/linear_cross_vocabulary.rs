@@ -3,7 +3,7 @@ use std::cmp::Ordering;
 use candle_core::{CpuStorage, DType, Device, Shape, Tensor};
 
 use crate::{
-    DivergenceOutput, Error, Projection, Result,
+    DivergenceOutput, Error, Head, Projection, Result,
     cpu::{
         Element,
         columns::{Columns, ColumnsView},
@@ -156,10 +156,11 @@ fn on_cpu(
 ) -> Result<DivergenceOutput> {
     let device = student.hidden.device();
     let moved = |tensor: &Tensor| tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32);
-    let [hidden, head] = [moved(student.hidden)?, moved(student.head)?];
-    let [their_hidden, their_head] = [moved(teacher.hidden)?, moved(teacher.head)?];
-    let student = Projection { hidden: &hidden, head: &head };
-    let teacher = Projection { hidden: &their_hidden, head: &their_head };
+    let [hidden, head] = [moved(student.hidden)?, moved(student.head.weight)?];
+    let [their_hidden, their_head] = [moved(teacher.hidden)?, moved(teacher.head.weight)?];
+    let student = Projection { hidden: &hidden, head: Head { weight: &head, ..student.head } };
+    let teacher =
+        Projection { hidden: &their_hidden, head: Head { weight: &their_head, ..teacher.head } };
     let ids = ids.to_device(&Device::Cpu)?;
     let out = linear_cross_vocabulary(student, teacher, &ids, how, temperature)?;
     Ok(DivergenceOutput {

@@ -1,7 +1,7 @@
 use candle_core::{CpuStorage, Shape, Tensor};
 
 use crate::{
-    Projection, Result, TokenLogprobs,
+    Head, Projection, Result, TokenLogprobs,
     cpu::{
         columns::{Columns, ColumnsView},
         gemm::Gemm,
@@ -27,14 +27,14 @@ const OP: &str = "linear_token_logprobs";
 /// # Errors
 ///
 /// As [`token_logprobs`](crate::token_logprobs).
-pub fn linear_token_logprobs(
-    hidden: &Tensor,
-    head: &Tensor,
+pub fn linear_token_logprobs<'a>(
+    hidden: &'a Tensor,
+    head: impl Into<Head<'a>>,
     ids: &Tensor,
     temperature: f64,
 ) -> Result<TokenLogprobs> {
     check_temperature(OP, temperature)?;
-    let student = Projection { hidden, head };
+    let student = Projection::new(hidden, head);
     let (rows, vocab) = student.check(OP)?;
     let ids = token_ids(OP, ids, rows, vocab)?;
     TokenLogprobs::from_columns(&linear_op::apply(student, Op { ids, temperature })?)

@@ -1,7 +1,7 @@
 use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor, backend::BackendStorage};
 
 use crate::{
-    Error, Projection, Result,
+    Error, Head, HeadGradient, Products, Projection, Result,
     cpu::{
         self, by_dtype,
         columns::argument,
@@ -93,32 +93,43 @@ impl<T: Gemm> ChunkedLogits<'_, T> {
 
 /// The op's output on the hidden states and head of `student`.
 pub(crate) fn apply<R: LinearRows + 'static>(student: Projection<'_>, rows: R) -> Result<Tensor> {
-    let (hidden, head) = (student.hidden.contiguous()?, student.head.contiguous()?);
+    let Head { weight, products, .. } = student.head;
+    let (hidden, head) = (student.hidden.contiguous()?, weight.contiguous()?);
     if let (Some(gpu), true) = (gpu::of(&hidden), R::ON_GPU) {
         return gpu::linear::apply(gpu, &hidden, &head, rows);
     }
-    Ok(hidden.apply_op2(&head, LinearOp(rows))?)
+    let sink = student.head.sink(&hidden);
+    let head = if sink.is_some() { head.detach() } else { head };
+    Ok(hidden.apply_op2(&head, LinearOp { rows, products, sink })?)
 }
 
 /// A frozen model's hidden states and head, contiguous and without a graph.
 pub(crate) struct Frozen {
     hidden: Tensor,
     head: Tensor,
+    products: Products,
 }
 
 impl Frozen {
     pub(crate) fn of(teacher: Projection<'_>) -> Result<Self> {
         let still = |tensor: &Tensor| tensor.detach().contiguous();
-        Ok(Self { hidden: still(teacher.hidden)?, head: still(teacher.head)? })
+        let Head { weight, products, .. } = teacher.head;
+        Ok(Self { hidden: still(teacher.hidden)?, head: still(weight)?, products })
     }
 
     pub(crate) fn projection(&self) -> Projection<'_> {
-        Projection { hidden: &self.hidden, head: &self.head }
+        let head = Head::new(&self.head, self.products);
+        Projection { hidden: &self.hidden, head }
     }
 }
 
 /// A [`LinearRows`] as an op on hidden states and head; the backward computes the logits again.
-struct LinearOp<R>(R);
+struct LinearOp<R> {
+    rows: R,
+    /// Those of the student's head.
+    products: Products,
+    sink: Option<HeadGradient>,
+}
 
 impl<R: LinearRows> LinearOp<R> {
     /// Calls `work` with the logits of `hidden` and of the teacher.
@@ -129,13 +140,14 @@ impl<R: LinearRows> LinearOp<R> {
         vocab: usize,
         work: impl FnOnce(&ChunkedLogits<'_, T>) -> A,
     ) -> Result<A> {
-        let student = Projected { hidden, head, width, vocab };
-        let Some(Projection { hidden, head }) = self.0.teacher() else {
+        let student = Projected::new(hidden, (head, self.products), width, vocab);
+        let Some(Projection { hidden, head }) = self.rows.teacher() else {
             return Ok(work(&ChunkedLogits { rows, student, teacher: None }));
         };
-        let (vocab, width) = head.dims2()?;
-        let (hidden, head) = (cpu::view::<T>(R::OP, hidden)?, cpu::view::<T>(R::OP, head)?);
-        let teacher = Some(Projected { hidden: &hidden, head: &head, width, vocab });
+        let Head { weight, products, .. } = head;
+        let (vocab, width) = weight.dims2()?;
+        let (hidden, head) = (cpu::view::<T>(R::OP, hidden)?, cpu::view::<T>(R::OP, weight)?);
+        let teacher = Some(Projected::new(&hidden, (&head, products), width, vocab));
         Ok(work(&ChunkedLogits { rows, student, teacher }))
     }
 
@@ -150,7 +162,7 @@ impl<R: LinearRows> LinearOp<R> {
         by_dtype!(R::OP, storage, T => {
             let hidden = argument::<T>(R::OP, hidden.0, hidden.1)?;
             let head = argument::<T>(R::OP, head.0, head.1)?;
-            self.with_logits((hidden, head), shape, vocab, |logits| self.0.forward(logits))
+            self.with_logits((hidden, head), shape, vocab, |logits| self.rows.forward(logits))
         })
     }
 
@@ -165,6 +177,9 @@ impl<R: LinearRows> LinearOp<R> {
         let upstream = upstream.contiguous()?;
         by_dtype!(R::OP, hidden, T => {
             let mut gradient = ProjectionGradient::<T>::wanted(hidden, head);
+            if self.sink.is_some() {
+                gradient.head = Some(Vec::new());
+            }
             let (values, head_values) =
                 (cpu::view::<T>(R::OP, hidden)?, cpu::view::<T>(R::OP, head)?);
             let (saved, upstream) =
@@ -172,12 +187,19 @@ impl<R: LinearRows> LinearOp<R> {
             self.with_logits((&values, &head_values), shape, vocab, |all| {
                 all.for_each(|Chunk { first, vocab, logits, theirs }| {
                     let chunk = Chunk { first, vocab, logits: &mut *logits, theirs };
-                    self.0.backward(chunk, &saved, &upstream);
+                    self.rows.backward(chunk, &saved, &upstream);
                     let rows = first..first + logits.len() / vocab.max(1);
                     gradient.add(&all.student, logits, rows);
                 });
             })?;
-            gradient.finish(hidden, head)
+            let (dhidden, dhead) = gradient.finish(hidden, head)?;
+            match (&self.sink, dhead) {
+                (Some(sink), Some(dhead)) => {
+                    sink.add(dhead)?;
+                    Ok((dhidden, None))
+                }
+                (_, dhead) => Ok((dhidden, dhead)),
+            }
         })
     }
 }

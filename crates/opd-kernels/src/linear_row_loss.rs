@@ -3,7 +3,7 @@ use std::ops::Range;
 use candle_core::Tensor;
 
 use crate::{
-    Projection, Result, TokenLogprobs,
+    Head, Projection, Result, TokenLogprobs,
     cpu::{
         self, by_dtype,
         columns::{Columns, ColumnsView},
@@ -53,22 +53,24 @@ pub struct RowLoss {
 /// # Errors
 ///
 /// As [`linear_token_logprobs`](crate::linear_token_logprobs), and what `loss` fails with.
-pub fn linear_row_loss(
+pub fn linear_row_loss<'a>(
     hidden: &Tensor,
-    head: &Tensor,
+    head: impl Into<Head<'a>>,
     ids: &Tensor,
     temperature: f64,
     loss: impl FnMut(Range<usize>, &TokenLogprobs) -> candle_core::Result<Tensor>,
 ) -> Result<RowLoss> {
     check_temperature(OP, temperature)?;
-    let (hidden, head) = (hidden.contiguous()?, head.contiguous()?);
-    let (rows, vocab) = Projection { hidden: &hidden, head: &head }.check(OP)?;
+    let Head { weight, products, .. } = head.into();
+    let (hidden, head) = (hidden.contiguous()?, weight.contiguous()?);
+    let projection = Projection { hidden: &hidden, head: Head::new(&head, products) };
+    let (rows, vocab) = projection.check(OP)?;
     let ids = token_ids(OP, ids, rows, vocab)?;
     let mut chunks = Chunks { loss, parts: Vec::new(), columns: Vec::new() };
     let (dhidden, dhead) = match gpu::of(&hidden) {
-        Some(gpu) => chunks.on_gpu(&gpu, (&hidden, &head), &ids, temperature)?,
+        Some(gpu) => chunks.on_gpu(&gpu, projection, &ids, temperature)?,
         None => by_dtype!(OP, hidden, T => {
-            chunks.on_cpu::<T>((&hidden, &head), &ids, temperature)
+            chunks.on_cpu::<T>(projection, &ids, temperature)
         })?,
     };
     let (value, columns) = chunks.finish(&hidden)?;
@@ -105,14 +107,14 @@ impl<F: FnMut(Range<usize>, &TokenLogprobs) -> candle_core::Result<Tensor>> Chun
 
     fn on_cpu<T: Gemm>(
         &mut self,
-        (hidden, head): (&Tensor, &Tensor),
+        Projection { hidden, head: Head { weight: head, products, .. } }: Projection<'_>,
         ids: &[u32],
         temperature: f64,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (vocab, width) = head.dims2()?;
         let mut gradient = ProjectionGradient::<T>::wanted(hidden, head);
         let (states, matrix) = (cpu::view::<T>(OP, hidden)?, cpu::view::<T>(OP, head)?);
-        let student = Projected { hidden: &states, head: &matrix, width, vocab };
+        let student = Projected::new(&states, (&matrix, products), width, vocab);
         let mut buffer = Vec::new();
         for rows in chunks(ids.len(), vocab) {
             let logits = student.logits(&mut buffer, rows.clone());
@@ -132,11 +134,11 @@ impl<F: FnMut(Range<usize>, &TokenLogprobs) -> candle_core::Result<Tensor>> Chun
     fn on_gpu(
         &mut self,
         gpu: &Gpu,
-        (hidden, head): (&Tensor, &Tensor),
+        student: Projection<'_>,
         ids: &[u32],
         temperature: f64,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let student = Projection { hidden, head };
+        let (hidden, head) = (student.hidden, student.head.weight);
         let mut gradient = gpu::linear::Gradient::wanted(hidden, head)?;
         gpu::linear::for_each(gpu, OP, student, None, |chunk| {
             let ids = &ids[chunk.rows.clone()];

@@ -1,7 +1,7 @@
 use candle_core::{DType, Tensor};
 
 use crate::{
-    Projection, Result,
+    Head, Projection, Result,
     cpu::{
         self, Element, by_dtype, check_ids, dispatch, map_chunks,
         projection::{Projected, chunks},
@@ -51,21 +51,22 @@ pub struct RowLogprobs {
 ///
 /// [`Error::Shape`], [`Error::DType`], [`Error::Device`]; [`Error::TokenId`] naming the row,
 /// [`Error::Setting`] for a temperature or a `top`.
-pub fn linear_row_logprobs(
+pub fn linear_row_logprobs<'a>(
     hidden: &Tensor,
-    head: &Tensor,
+    head: impl Into<Head<'a>>,
     queries: &[RowQuery<'_>],
 ) -> Result<Vec<RowLogprobs>> {
-    let (rows, vocab) = Projection { hidden, head }.check(OP)?;
+    let Head { weight, products, .. } = head.into();
+    let (rows, vocab) = Projection { hidden, head: Head::new(weight, products) }.check(OP)?;
     check(queries, rows, vocab)?;
-    let (hidden, head) = (hidden.contiguous()?, head.contiguous()?);
+    let (hidden, head) = (hidden.contiguous()?, weight.contiguous()?);
     let width = hidden.dims()[1];
     if let Some(gpu) = gpu::of(&hidden) {
-        return on_gpu(&gpu, Projection { hidden: &hidden, head: &head }, queries);
+        return on_gpu(&gpu, Projection::new(&hidden, &head), queries);
     }
     by_dtype!(OP, hidden, T => {
         let (hidden, head) = (cpu::view::<T>(OP, &hidden)?, cpu::view::<T>(OP, &head)?);
-        let projected = Projected { hidden: &hidden, head: &head, width, vocab };
+        let projected = Projected::new(&hidden, (&head, products), width, vocab);
         let mut answers = Vec::with_capacity(rows);
         let mut buffer = Vec::new();
         for chunk in chunks(rows, vocab) {

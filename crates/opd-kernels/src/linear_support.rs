@@ -1,7 +1,7 @@
 use candle_core::{CpuStorage, DType, Shape, Tensor};
 
 use crate::{
-    Error, Projection, Result,
+    Error, Head, Projection, Result,
     cpu::{
         self, Element, dispatch,
         gemm::Gemm,
@@ -48,14 +48,14 @@ pub struct SupportLogprobs {
 ///
 /// [`Error::Shape`], [`Error::DType`], [`Error::Device`], [`Error::TokenId`] naming the entry,
 /// [`Error::Setting`] for the temperature.
-pub fn linear_support_logprobs(
-    hidden: &Tensor,
-    head: &Tensor,
+pub fn linear_support_logprobs<'a>(
+    hidden: &'a Tensor,
+    head: impl Into<Head<'a>>,
     ids: &Tensor,
     temperature: f64,
 ) -> Result<SupportLogprobs> {
     check_temperature(OP, temperature)?;
-    let student = Projection { hidden, head };
+    let student = Projection::new(hidden, head);
     let (rows, vocab) = student.check(OP)?;
     let k = match ids.dims() {
         [n, k] if *n == rows => *k,

@@ -1,6 +1,13 @@
-use std::{fs::File, io, ops::Deref, path::Path};
+use std::{
+    fs::File,
+    io,
+    ops::{Deref, Range},
+    path::Path,
+};
 
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 
 /// The bytes of a file, read by the system where they are touched.
 ///
@@ -33,6 +40,25 @@ impl MappedFile {
         let map = unsafe { Mmap::map(&file)? };
         Ok(Self(Some(map)))
     }
+
+    /// Says that these bytes are not read again soon: their pages stop counting as memory of this
+    /// process. A later read fetches them again.
+    pub fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Some(map) = &self.0
+            && range.end <= map.len()
+        {
+            // SAFETY: pages of a map of a file that is never written through hold what the file
+            // holds, whether they were dropped or not.
+            let advised = unsafe {
+                map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len())
+            };
+            // It is a hint.
+            drop(advised);
+        }
+        #[cfg(not(unix))]
+        drop(range);
+    }
 }
 
 impl Deref for MappedFile {
@@ -51,7 +77,12 @@ mod tests {
     fn bytes_are_those_of_the_file() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
         let mapped = MappedFile::open(path).unwrap();
-        assert_eq!(&*mapped, std::fs::read(path).unwrap());
+        let content = std::fs::read(path).unwrap();
+        assert_eq!(&*mapped, content);
+        for range in [0..content.len(), 3..7, 5..5, 0..usize::MAX] {
+            mapped.release(range);
+            assert_eq!(&*mapped, content);
+        }
         let kind = MappedFile::open(env!("CARGO_MANIFEST_DIR")).unwrap_err().kind();
         assert_eq!(kind, std::io::ErrorKind::InvalidInput);
         assert!(MappedFile::open("nowhere").is_err());

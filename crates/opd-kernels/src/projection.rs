@@ -1,7 +1,7 @@
 use candle_core::Tensor;
 
 use crate::{
-    Error, Result,
+    Error, Head, Result,
     cpu::{self, by_dtype},
     gpu,
     logprob::{check_device, matrix},
@@ -13,16 +13,23 @@ pub struct Projection<'a> {
     /// `[T, H]`; row `t` predicts token `t`.
     pub hidden: &'a Tensor,
     /// `[V, H]`: `logits = hidden head^T`.
-    pub head: &'a Tensor,
+    pub head: Head<'a>,
 }
 
-impl Projection<'_> {
+impl<'a> Projection<'a> {
+    /// Of these hidden states; a tensor as head has [`Products::Full`](crate::Products::Full).
+    pub fn new(hidden: &'a Tensor, head: impl Into<Head<'a>>) -> Self {
+        Self { hidden, head: head.into() }
+    }
+
     /// Rows and vocabulary.
     pub(crate) fn check(&self, op: &'static str) -> Result<(usize, usize)> {
+        let head = self.head.weight;
         check_device(op, self.hidden)?;
-        check_device(op, self.head)?;
+        check_device(op, head)?;
+        self.head.products.check(op, ("head", head))?;
         let (rows, width) = matrix(op, "hidden", self.hidden)?;
-        let (vocab, head_width) = matrix(op, "head", self.head)?;
+        let (vocab, head_width) = matrix(op, "head", head)?;
         if width != head_width {
             return Err(Error::Shape {
                 op,
@@ -36,9 +43,9 @@ impl Projection<'_> {
             Some(_) => drop(gpu::suffix(op, "hidden", hidden.dtype())?),
             None => by_dtype!(op, hidden, _T => Ok(()))?,
         }
-        if self.head.dtype() != hidden.dtype() {
+        if head.dtype() != hidden.dtype() {
             let remedy = "give head and hidden one dtype";
-            return Err(Error::DType { op, what: "head", got: self.head.dtype(), remedy });
+            return Err(Error::DType { op, what: "head", got: head.dtype(), remedy });
         }
         Ok((rows, vocab))
     }
@@ -47,6 +54,7 @@ impl Projection<'_> {
 /// Which gradients of a projection are wanted, and the buffers they are gathered in.
 pub(crate) struct ProjectionGradient<T> {
     pub(crate) hidden: Option<Vec<T>>,
+    /// Empty until some rows have given a part of it.
     pub(crate) head: Option<Vec<T>>,
 }
 
@@ -54,7 +62,7 @@ impl<T: cpu::gemm::Gemm> ProjectionGradient<T> {
     /// Buffers for those of the two that are part of the graph.
     pub(crate) fn wanted(hidden: &Tensor, head: &Tensor) -> Self {
         let zeros = |tensor: &Tensor| tensor.track_op().then(|| vec![T::ZERO; tensor.elem_count()]);
-        Self { hidden: zeros(hidden), head: zeros(head) }
+        Self { hidden: zeros(hidden), head: head.track_op().then(Vec::new) }
     }
 
     /// Takes in the gradient of the logits of `rows`.
@@ -80,7 +88,11 @@ impl<T: cpu::gemm::Gemm> ProjectionGradient<T> {
         head: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let tensor = |values: Option<Vec<T>>, like: &Tensor| {
-            values.map(|values| cpu::tensor(values, like.shape())).transpose()
+            let whole = |mut values: Vec<T>| {
+                values.resize(like.elem_count(), T::ZERO);
+                cpu::tensor(values, like.shape())
+            };
+            values.map(whole).transpose()
         };
         Ok((tensor(self.hidden, hidden)?, tensor(self.head, head)?))
     }

@@ -1,4 +1,5 @@
-use candle_core::Tensor;
+use candle_core::{DType, Tensor, WithDType};
+use half::bf16;
 
 use crate::{
     Result,
@@ -10,7 +11,7 @@ const OP: &str = "swiglu";
 
 /// `silu(gate) * up`, where `gate_up` is `[T, 2F]`: `F` gate values, then `F` up values.
 ///
-/// The result is `[T, F]`; `silu(x) = x / (1 + exp(-x))`.
+/// The result is `[T, F]`; `silu(x) = x / (1 + exp(-x))`. Values stored in bf16 on the CPU give f32.
 ///
 /// # Errors
 ///
@@ -18,28 +19,46 @@ const OP: &str = "swiglu";
 ///
 /// Source: Shazeer 2020, <https://arxiv.org/abs/2002.05202>.
 pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
-    let (rows, width) = halves(gate_up)?;
+    let (_, width) = halves(gate_up)?;
     let gate_up = gate_up.contiguous()?;
     if let Some(gpu) = gpu::of(&gate_up) {
         return gpu::values::swiglu(&gpu, &gate_up);
     }
-    by_dtype!(OP, gate_up, T => {
-        let input = cpu::view::<T>(OP, &gate_up)?;
-        let input: &[T] = &input;
-        let mut out = vec![T::ZERO; rows * width];
-        cpu::for_rows(&mut out, width, |first, rows| dispatch(#[inline(always)] || {
-            for (i, y) in rows.chunks_exact_mut(width).enumerate() {
-                let (gate, up) = input[(first + i) * 2 * width..][..2 * width].split_at(width);
-                for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-                    *y = *gate * sigmoid(*gate) * *up;
+    if gate_up.dtype() == DType::BF16 {
+        return forward::<bf16, f32>(&gate_up, width, widened);
+    }
+    by_dtype!(OP, gate_up, T => forward::<T, T>(&gate_up, width, |x| x))
+}
+
+fn forward<S: WithDType, T: Element>(
+    gate_up: &Tensor,
+    width: usize,
+    value: impl Fn(S) -> T + Sync,
+) -> Result<Tensor> {
+    let rows = gate_up.dims()[0];
+    let input = cpu::view::<S>(OP, gate_up)?;
+    let input: &[S] = &input;
+    let mut out = vec![T::ZERO; rows * width];
+    cpu::for_rows(&mut out, width, |first, rows| {
+        dispatch(
+            #[inline(always)]
+            || {
+                for (i, y) in rows.chunks_exact_mut(width).enumerate() {
+                    let (gate, up) = input[(first + i) * 2 * width..][..2 * width].split_at(width);
+                    for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
+                        let gate = value(*gate);
+                        *y = gate * sigmoid(gate) * value(*up);
+                    }
                 }
-            }
-        }));
-        cpu::tensor(out, (rows, width))
-    })
+            },
+        );
+    });
+    cpu::tensor(out, (rows, width))
 }
 
 /// Gradient of [`swiglu`] with respect to `gate_up`, from the gradient `dy` `[T, F]`.
+///
+/// Has the dtype of `dy`: that of `gate_up`, or f32 for values stored in bf16 on the CPU.
 ///
 /// # Errors
 ///
@@ -47,29 +66,47 @@ pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
 pub fn swiglu_backward(gate_up: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let (rows, width) = halves(gate_up)?;
     shape::expect(OP, "dy", dy, &[rows, width], "[T, F]")?;
-    shape::same_dtype(OP, "dy", dy, gate_up.dtype())?;
     let (gate_up, dy) = (gate_up.contiguous()?, dy.contiguous()?);
-    if let Some(gpu) = gpu::of(&gate_up) {
+    let gpu = gpu::of(&gate_up);
+    if gpu.is_none() && gate_up.dtype() == DType::BF16 {
+        shape::same_dtype(OP, "dy", &dy, DType::F32)?;
+        return backward::<bf16, f32>(&gate_up, &dy, widened);
+    }
+    shape::same_dtype(OP, "dy", &dy, gate_up.dtype())?;
+    if let Some(gpu) = gpu {
         return gpu::values::swiglu_backward(&gpu, &gate_up, &dy);
     }
-    by_dtype!(OP, gate_up, T => {
-        let (input, dy) = (cpu::view::<T>(OP, &gate_up)?, cpu::view::<T>(OP, &dy)?);
-        let (input, dy): (&[T], &[T]) = (&input, &dy);
-        let mut out = vec![T::ZERO; rows * 2 * width];
-        cpu::for_rows(&mut out, 2 * width, |first, rows| dispatch(#[inline(always)] || {
-            for (i, out) in rows.chunks_exact_mut(2 * width).enumerate() {
-                let (gate, up) = input[(first + i) * 2 * width..][..2 * width].split_at(width);
-                let dy = &dy[(first + i) * width..][..width];
-                let (dgate, dup) = out.split_at_mut(width);
-                for j in 0..width {
-                    let s = sigmoid(gate[j]);
-                    dup[j] = dy[j] * gate[j] * s;
-                    dgate[j] = dy[j] * up[j] * s * (T::ONE + gate[j] * (T::ONE - s));
+    by_dtype!(OP, gate_up, T => backward::<T, T>(&gate_up, &dy, |x| x))
+}
+
+fn backward<S: WithDType, T: Element>(
+    gate_up: &Tensor,
+    dy: &Tensor,
+    value: impl Fn(S) -> T + Sync,
+) -> Result<Tensor> {
+    let (rows, width) = dy.dims2()?;
+    let (input, dy) = (cpu::view::<S>(OP, gate_up)?, cpu::view::<T>(OP, dy)?);
+    let (input, dy): (&[S], &[T]) = (&input, &dy);
+    let mut out = vec![T::ZERO; rows * 2 * width];
+    cpu::for_rows(&mut out, 2 * width, |first, rows| {
+        dispatch(
+            #[inline(always)]
+            || {
+                for (i, out) in rows.chunks_exact_mut(2 * width).enumerate() {
+                    let (gate, up) = input[(first + i) * 2 * width..][..2 * width].split_at(width);
+                    let dy = &dy[(first + i) * width..][..width];
+                    let (dgate, dup) = out.split_at_mut(width);
+                    for j in 0..width {
+                        let (gate, up) = (value(gate[j]), value(up[j]));
+                        let s = sigmoid(gate);
+                        dup[j] = dy[j] * gate * s;
+                        dgate[j] = dy[j] * up * s * (T::ONE + gate * (T::ONE - s));
+                    }
                 }
-            }
-        }));
-        cpu::tensor(out, (rows, 2 * width))
-    })
+            },
+        );
+    });
+    cpu::tensor(out, (rows, 2 * width))
 }
 
 fn halves(gate_up: &Tensor) -> Result<(usize, usize)> {
@@ -87,4 +124,10 @@ fn halves(gate_up: &Tensor) -> Result<(usize, usize)> {
 #[inline(always)]
 fn sigmoid<T: Element>(x: T) -> T {
     T::ONE / (T::ONE + (-x).exp())
+}
+
+/// [`bf16::to_f32`] without its detour for NaN, which vector code cannot take.
+#[inline(always)]
+fn widened(x: bf16) -> f32 {
+    f32::from_bits(u32::from(x.to_bits()) << 16)
 }

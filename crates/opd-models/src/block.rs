@@ -166,63 +166,67 @@ impl Block {
         residual: Residual,
         place: &Place<'_>,
     ) -> Result<(Residual, Saved)> {
-        let (x, attention_input) = self.enter(residual)?;
+        let (x, input) = self.enter(residual)?;
         let (n, width) = (x.dims()[0], self.heads.heads * self.heads.head_dim);
         let Heads { heads, kv_heads, .. } = self.heads;
-        let qkv = self.qkv.forward(&attention_input)?;
-        let rotated = rotate_heads(&qkv, self.heads, self.norms(), place.rotary, place.positions)?;
+        let qkv = self.qkv.forward(&input)?;
+        drop(input);
+        let rotated = self.rotate(&qkv, place)?;
         let attention = attention(
             &rotated.narrow(1, 0, heads)?,
             &rotated.narrow(1, heads, kv_heads)?,
             &rotated.narrow(1, heads + kv_heads, kv_heads)?,
             place.spans,
         )?;
+        drop(rotated);
         let delta = self.output.forward(&attention.out.reshape((n, width))?)?;
         let (middle, mlp_input) = add_rms_norm(&x, &delta, &self.mlp_norm.values, self.eps)?;
         let (delta, inner) = self.feed_forward.forward(&mlp_input)?;
         let residual = Residual { x: middle.clone(), delta: Some(delta) };
-        let saved = Saved { x, attention_input, qkv, rotated, attention, middle, mlp_input, inner };
-        Ok((residual, saved))
+        Ok((residual, Saved { x, qkv, attention, middle, inner }))
+    }
+
+    fn rotate(&self, qkv: &Tensor, place: &Place<'_>) -> Result<Tensor> {
+        Ok(rotate_heads(qkv, self.heads, self.norms(), place.rotary, place.positions)?)
     }
 
     /// Gradient of the layer's input from the gradient `dy` of its output (`[T, H]`, the
     /// residual stream with its delta added).
     pub(crate) fn backward(
         &self,
-        saved: &Saved,
+        saved: Saved,
         place: &Place<'_>,
         dy: &Tensor,
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
-        let dmlp_input =
-            self.feed_forward.backward(&saved.mlp_input, &saved.inner, dy, gradients)?;
+        let Saved { x, qkv, attention, middle, inner } = saved;
         let norm = &self.mlp_norm;
+        let mlp_input = rms_norm(&middle, &norm.values, self.eps)?;
+        let dmlp_input = self.feed_forward.backward(&mlp_input, inner, dy, gradients)?;
+        drop(mlp_input);
         let (dmiddle, dnorm) =
-            rms_norm_backward(&saved.middle, &norm.values, &dmlp_input, Some(dy), self.eps)?;
+            rms_norm_backward(&middle, &norm.values, &dmlp_input, Some(dy), self.eps)?;
         gradients.add_tensor(norm.id, dnorm)?;
+        drop((middle, dmlp_input));
 
-        let out = &saved.attention.out;
+        let out = &attention.out;
         let flat = out.reshape((out.dims()[0], out.dims()[1] * out.dims()[2]))?;
         let dout = self.output.backward(&flat, &dmiddle, gradients)?.reshape(out.shape())?;
-        let (rotated, attention) = (&saved.rotated, &saved.attention);
-        let drotated = attention_backward(rotated, self.heads, place.spans, attention, &dout)?;
+        let rotated = self.rotate(&qkv, place)?;
+        let drotated = attention_backward(&rotated, self.heads, place.spans, &attention, &dout)?;
+        drop((rotated, attention, flat, dout));
         let (rotary, positions) = (place.rotary, place.positions);
-        let rotation = rotate_heads_backward(
-            &saved.qkv,
-            self.heads,
-            self.norms(),
-            rotary,
-            positions,
-            &drotated,
-        )?;
+        let rotation =
+            rotate_heads_backward(&qkv, self.heads, self.norms(), rotary, positions, &drotated)?;
         if let (Some((query, key)), Some((dquery, dkey))) = (&self.head_norms, rotation.norms) {
             gradients.add_tensor(query.id, dquery)?;
             gradients.add_tensor(key.id, dkey)?;
         }
-        let dinput = self.qkv.backward(&saved.attention_input, &rotation.qkv, gradients)?;
+        drop((qkv, drotated));
         let norm = &self.input_norm;
-        let (dx, dnorm) =
-            rms_norm_backward(&saved.x, &norm.values, &dinput, Some(&dmiddle), self.eps)?;
+        let input = rms_norm(&x, &norm.values, self.eps)?;
+        let dinput = self.qkv.backward(&input, &rotation.qkv, gradients)?;
+        let (dx, dnorm) = rms_norm_backward(&x, &norm.values, &dinput, Some(&dmiddle), self.eps)?;
         gradients.add_tensor(norm.id, dnorm)?;
         Ok(dx)
     }
@@ -238,7 +242,7 @@ impl Block {
         let (x, normed) = self.enter(residual)?;
         let (n, width) = (x.dims()[0], self.heads.heads * self.heads.head_dim);
         let qkv = self.qkv.forward_from(packed.map(|packed| &packed.qkv), &normed)?;
-        let rotated = rotate_heads(&qkv, self.heads, self.norms(), place.rotary, place.positions)?;
+        let rotated = self.rotate(&qkv, place)?;
         let (keys, values) = cache.write(&rotated, self.heads)?;
         let queries = rotated.narrow(1, 0, self.heads.heads)?;
         let attention = attention(&queries, &keys, &values, place.spans)?;

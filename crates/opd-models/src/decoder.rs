@@ -1,5 +1,7 @@
+use std::sync::Arc;
+
 use candle_core::Tensor;
-use opd_kernels::{PackedWeight, Spans, linear, linear_packed};
+use opd_kernels::{Head, PackedWeight, Spans, linear_packed};
 use rayon::prelude::*;
 
 use crate::{
@@ -9,11 +11,12 @@ use crate::{
 
 /// A model that reads a few new tokens at a time over a cache, as generation does.
 ///
-/// Its values are those of the model's other forwards, bit for bit, packed or not.
-#[derive(Debug)]
+/// Its values are those of the model's other forwards, bit for bit, packed or not. Clones share what
+/// is packed.
+#[derive(Clone, Debug)]
 pub struct Decoder<'a> {
     model: &'a CausalLm,
-    packed: Option<PackedModel>,
+    packed: Option<Arc<PackedModel>>,
 }
 
 /// The matrices in the order in which few rows read them fastest.
@@ -41,8 +44,8 @@ impl<'a> Decoder<'a> {
             return Ok(Self::new(model));
         }
         let blocks = model.blocks.par_iter().map(PackedBlock::new).collect::<Result<_>>()?;
-        let head = PackedWeight::new(model.head())?;
-        Ok(Self { model, packed: Some(PackedModel { blocks, head }) })
+        let head = model.products.pack(model.head().weight)?;
+        Ok(Self { model, packed: Some(Arc::new(PackedModel { blocks, head })) })
     }
 
     /// The model that reads.
@@ -92,7 +95,10 @@ impl<'a> Decoder<'a> {
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         Ok(match &self.packed {
             Some(packed) => linear_packed(hidden, &packed.head)?,
-            None => linear(hidden, self.model.head())?,
+            None => {
+                let Head { weight, products, .. } = self.model.head();
+                products.linear(hidden, weight)?
+            }
         })
     }
 }

@@ -15,7 +15,10 @@ pub(crate) enum FeedForward {
 /// What the backward of a [`FeedForward`] needs.
 #[derive(Debug)]
 pub(crate) enum Inner {
-    Dense { gate_up: Tensor, activated: Tensor },
+    /// As its [`Products`](opd_kernels::Products) store it.
+    Dense {
+        gate_up: Tensor,
+    },
     Mixture,
 }
 
@@ -45,10 +48,11 @@ impl FeedForward {
     ) -> Result<(Tensor, Inner)> {
         match self {
             Self::Dense { gate_up, down } => {
-                let gate_up = gate_up.forward_from(packed.map(|packed| &packed.gate_up), x)?;
-                let activated = swiglu(&gate_up)?;
+                let between = gate_up.forward_from(packed.map(|packed| &packed.gate_up), x)?;
+                let between = gate_up.products.stored(between)?;
+                let activated = swiglu(&between)?;
                 let y = down.forward_from(packed.map(|packed| &packed.down), &activated)?;
-                Ok((y, Inner::Dense { gate_up, activated }))
+                Ok((y, Inner::Dense { gate_up: between }))
             }
             Self::Mixture(mixture) => Ok((mixture.forward(x)?, Inner::Mixture)),
         }
@@ -58,17 +62,17 @@ impl FeedForward {
     pub(crate) fn backward(
         &self,
         x: &Tensor,
-        inner: &Inner,
+        inner: Inner,
         dy: &Tensor,
         gradients: &mut Gradients,
     ) -> Result<Tensor> {
-        let (Self::Dense { gate_up, down }, Inner::Dense { gate_up: between, activated }) =
-            (self, inner)
+        let (Self::Dense { gate_up, down }, Inner::Dense { gate_up: between }) = (self, inner)
         else {
             return Err(Error::Frozen { what: "a mixture of experts" });
         };
-        let dactivated = down.backward(activated, dy, gradients)?;
-        let dbetween = swiglu_backward(between, &dactivated)?;
+        let dactivated = down.backward(&swiglu(&between)?, dy, gradients)?;
+        let dbetween = swiglu_backward(&between, &dactivated)?;
+        drop((between, dactivated));
         gate_up.backward(x, &dbetween, gradients)
     }
 }

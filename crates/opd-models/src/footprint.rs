@@ -21,11 +21,12 @@ pub struct Footprint {
     fused: u64,
     keys: u64,
     weights: u64,
+    products: Products,
 }
 
 impl Footprint {
-    /// Of a model with this config.
-    pub fn of(config: &ModelConfig) -> Self {
+    /// Of a model with this config and these products.
+    pub fn of(config: &ModelConfig, products: Products) -> Self {
         let [layers, hidden, inner, vocab, heads, key_heads, head] = [
             config.n_layers,
             config.hidden_size,
@@ -45,7 +46,7 @@ impl Footprint {
         let matrices = fused * hidden + queries * hidden + 3 * inner * hidden;
         let tables = if config.tie_word_embeddings { 1 } else { 2 };
         let weights = layers * (matrices + biases + norms) + tables * vocab * hidden + hidden;
-        Self { layers, hidden, inner, vocab, heads, queries, fused, keys, weights }
+        Self { layers, hidden, inner, vocab, heads, queries, fused, keys, weights, products }
     }
 
     /// Number of layers.
@@ -68,15 +69,17 @@ impl Footprint {
         VALUE * (self.fused + self.queries + 3 * self.inner) * self.hidden
     }
 
-    /// The matrices that [`Decoder::packed`](crate::Decoder::packed) copies of a model with these
-    /// products.
-    pub fn packed(&self, products: Products) -> u64 {
-        let layers = self.layers * self.layer();
-        self.table()
-            + match products {
-                Products::Full => layers,
-                Products::Bf16 => layers / 2,
-            }
+    /// The matrices that [`Decoder::packed`](crate::Decoder::packed) copies.
+    pub fn packed(&self) -> u64 {
+        self.as_products_read(self.layers * self.layer() + self.table())
+    }
+
+    /// Bytes of f32 values as the products take them.
+    fn as_products_read(&self, bytes: u64) -> u64 {
+        match self.products {
+            Products::Full => bytes,
+            Products::Bf16 => bytes / 2,
+        }
     }
 
     /// Adapters on every layer.
@@ -91,9 +94,10 @@ impl Footprint {
         VALUE * self.layers * config.rank as u64 * sizes.sum::<u64>()
     }
 
-    /// Intermediate tensors of one layer, a token.
+    /// What a layer keeps of a token for its backward.
     fn layer_per_token(&self) -> u64 {
-        VALUE * (4 * self.hidden + 2 * self.fused + self.queries + self.heads + 3 * self.inner)
+        VALUE * (2 * self.hidden + self.fused + self.queries + self.heads)
+            + self.as_products_read(VALUE * 2 * self.inner)
     }
 
     /// What a training forward keeps of a token for its backward, all layers together.
@@ -106,13 +110,19 @@ impl Footprint {
 
     /// What a forward that keeps nothing needs of a token while it is in a layer.
     pub fn forward_per_token(&self) -> u64 {
-        self.layer_per_token() + VALUE * 2 * self.hidden
+        let rounded = match self.products {
+            Products::Full => 0,
+            Products::Bf16 => 2 * self.inner,
+        };
+        self.layer_per_token() + VALUE * (2 * self.hidden + self.inner.max(rounded))
     }
 
-    /// What the backward of a layer needs of a token beside what was kept: gradients of the
-    /// layer's tensors and, if it is computed again, these.
+    /// What the backward of a layer needs of a token beside what was kept: the fuller of its two
+    /// halves and, if the layer is computed again, what it keeps.
     pub fn backward_per_token(&self, checkpointing: Checkpointing) -> u64 {
-        let gradients = VALUE * (5 * self.hidden + 3 * self.inner + self.queries + 2 * self.fused);
+        let feed_forward = 3 * self.hidden + 3 * self.inner;
+        let attention = 3 * self.hidden + 2 * self.queries + 2 * self.fused;
+        let gradients = VALUE * feed_forward.max(attention);
         match checkpointing {
             Checkpointing::Off => gradients,
             Checkpointing::PerLayer => gradients + self.layer_per_token(),
@@ -129,9 +139,19 @@ impl Footprint {
         VALUE * self.vocab
     }
 
-    /// Logits that a fused head on the CPU holds of `rows` tokens.
+    /// What a fused head on the CPU holds of `rows` tokens in a forward: logits, and the head if its
+    /// products read it rounded.
     pub fn head_chunk(&self, rows: u64) -> u64 {
-        (head_chunk_rows(self.vocab as usize) as u64).min(rows) * self.logits_per_token()
+        let logits = (head_chunk_rows(self.vocab as usize) as u64).min(rows);
+        logits * self.logits_per_token() + self.rounded_head()
+    }
+
+    /// The head as its products read it, if that is a copy: a forward and a backward have one each.
+    pub fn rounded_head(&self) -> u64 {
+        match self.products {
+            Products::Full => 0,
+            Products::Bf16 => self.table() / 2,
+        }
     }
 
     /// Keys and values of a token in the cache.

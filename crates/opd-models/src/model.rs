@@ -5,8 +5,8 @@ use std::{
 
 use candle_core::{DType, Device, Tensor, Var};
 use opd_kernels::{
-    Products, RotaryTable, add_rms_norm, embedding, linear_token_logprobs, rms_norm,
-    rms_norm_backward, scatter_add_rows,
+    Head, HeadGradient, Products, RotaryTable, add_rms_norm, embedding, linear_token_logprobs,
+    rms_norm, rms_norm_backward, scatter_add_rows,
 };
 
 use crate::{
@@ -31,7 +31,7 @@ pub struct CausalLm {
     pub(crate) lora: Option<Lora>,
     pub(crate) embedding: Vector,
     pub(crate) blocks: Vec<Block>,
-    /// Those of the blocks' matrices.
+    /// Those of the blocks' matrices and of the head.
     pub(crate) products: Products,
     pub(crate) norm: Vector,
     /// `None` where the embedding is the head.
@@ -96,9 +96,9 @@ impl CausalLm {
         self.embedding.values.dtype()
     }
 
-    /// `[V, H]`: `logits = hidden head^T`; outside any graph.
-    pub fn head(&self) -> &Tensor {
-        &self.head_vector().values
+    /// `logits = hidden head^T`; outside any graph.
+    pub fn head(&self) -> Head<'_> {
+        Head::new(&self.head_vector().values, self.products)
     }
 
     fn head_vector(&self) -> &Vector {
@@ -160,7 +160,7 @@ impl CausalLm {
         packed: &Packed,
         checkpointing: Checkpointing,
         gradients: &mut Gradients,
-        loss: impl FnOnce(&Tensor, &Tensor) -> std::result::Result<(Tensor, R), E>,
+        loss: impl FnOnce(&Tensor, Head<'_>) -> std::result::Result<(Tensor, R), E>,
     ) -> std::result::Result<R, E> {
         self.differentiate_with(packed, checkpointing, gradients, None, loss)
     }
@@ -177,7 +177,7 @@ impl CausalLm {
         checkpointing: Checkpointing,
         gradients: &mut Gradients,
         beside: Option<(&Parameters, &mut Gradients)>,
-        loss: impl FnOnce(&Tensor, &Tensor) -> std::result::Result<(Tensor, R), E>,
+        loss: impl FnOnce(&Tensor, Head<'_>) -> std::result::Result<(Tensor, R), E>,
     ) -> std::result::Result<R, E> {
         self.config.check_trainable()?;
         let (hidden, tape) = self.forward(packed, checkpointing)?;
@@ -189,14 +189,16 @@ impl CausalLm {
             Some(trained) => trained.var().as_tensor(),
             None => &head.values,
         };
-        let (value, result) = loss(rows.as_tensor(), head_tensor)?;
+        let gathered = HeadGradient::default();
+        let whole = Head { gradient: Some(&gathered), ..Head::new(head_tensor, self.products) };
+        let (value, result) = loss(rows.as_tensor(), whole)?;
         if value.rank() != 0 {
             return Err(Error::NotScalar { got: value.dims().to_vec() }.into());
         }
         let mut store = value.backward().map_err(Error::from)?;
         drop(value);
         let drows = store.remove(rows.as_tensor()).ok_or(Error::NoGradient)?;
-        if let Some(dhead) = store.remove(head_tensor) {
+        for dhead in [gathered.take(), store.remove(head_tensor)].into_iter().flatten() {
             gradients.add_tensor(head.id, dhead)?;
         }
         if let Some((parameters, gradients)) = beside {
@@ -240,10 +242,10 @@ impl CausalLm {
         gradients.add_tensor(self.norm.id, dnorm)?;
         for (block, layer) in self.blocks.iter().zip(tape.layers).rev() {
             let saved = match layer {
-                Layer::Saved(saved) => saved,
-                Layer::Input(x) => Box::new(block.forward(Residual { x, delta: None }, &place)?.1),
+                Layer::Saved(saved) => *saved,
+                Layer::Input(x) => block.forward(Residual { x, delta: None }, &place)?.1,
             };
-            dx = block.backward(&saved, &place, &dx, gradients)?;
+            dx = block.backward(saved, &place, &dx, gradients)?;
         }
         let table = &self.embedding;
         gradients.add_rows(table.id, &table.values, &packed.tokens, &dx)

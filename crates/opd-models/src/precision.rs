@@ -4,11 +4,11 @@ use opd_kernels::Products;
 use crate::{CausalLm, Error, Result, block::Block};
 
 impl CausalLm {
-    /// The model with these products in its layers, forward and backward: `x W^T` and its two
-    /// gradients in attention, feed-forward and experts.
+    /// The model with these products in its layers and its head, forward and backward: `x W^T` and
+    /// its two gradients in attention, feed-forward, experts and logits.
     ///
-    /// Weights, norms, attention, the residual stream, routers, adapters and the head stay as they
-    /// are, and so do gradients and what trains on them.
+    /// Weights, norms, attention, the residual stream, routers and adapters stay as they are, and so
+    /// do gradients and what trains on them.
     ///
     /// # Errors
     ///
@@ -32,7 +32,7 @@ impl CausalLm {
         Ok(self)
     }
 
-    /// The products in its layers.
+    /// The products in its layers and its head.
     pub fn products(&self) -> Products {
         self.products
     }

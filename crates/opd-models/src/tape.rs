@@ -20,18 +20,16 @@ pub(crate) struct Residual {
     pub(crate) delta: Option<Tensor>,
 }
 
-/// A layer's intermediate tensors.
+/// What a layer keeps for its backward: results of matrix products and of attention. Norms,
+/// rotation and activation cost little, and are computed again.
 #[derive(Debug)]
 pub(crate) struct Saved {
     /// Residual stream at the layer's input, `[T, H]`.
     pub(crate) x: Tensor,
-    pub(crate) attention_input: Tensor,
     pub(crate) qkv: Tensor,
-    pub(crate) rotated: Tensor,
     pub(crate) attention: AttentionOutput,
     /// Residual stream after attention, `[T, H]`.
     pub(crate) middle: Tensor,
-    pub(crate) mlp_input: Tensor,
     pub(crate) inner: Inner,
 }
 

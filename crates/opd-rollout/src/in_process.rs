@@ -17,6 +17,7 @@ pub struct InProcess<'a> {
     pub(crate) model: &'a CausalLm,
     pub(crate) max_sequences: usize,
     pub(crate) guide: Option<Guide<'a>>,
+    held: Option<&'a Decoder<'a>>,
     packs: bool,
 }
 
@@ -40,7 +41,13 @@ pub(crate) struct Guide<'a> {
 impl<'a> InProcess<'a> {
     /// An engine that runs at most `max_sequences` (at least 1) side by side.
     pub fn new(model: &'a CausalLm, max_sequences: usize) -> Self {
-        Self { model, max_sequences: max_sequences.max(1), guide: None, packs: true }
+        Self { model, max_sequences: max_sequences.max(1), guide: None, held: None, packs: true }
+    }
+
+    /// As [`Self::new`], but reads the model through a decoder that the caller made, call after call:
+    /// what is copied there is copied once. It must be as new as the weights.
+    pub fn through(decoder: &'a Decoder<'a>, max_sequences: usize) -> Self {
+        Self { held: Some(decoder), ..Self::new(decoder.model(), max_sequences) }
     }
 
     /// Whether to copy the weights into the order in which few rows read them fastest (CPU), as
@@ -54,14 +61,15 @@ impl<'a> InProcess<'a> {
 
     /// The model and its guide, as one call reads them.
     fn decoders(&self, sampling: &Sampling) -> Result<Vec<Decoder<'a>>> {
-        let models = std::iter::once(self.model).chain(self.guide.map(|guide| guide.model));
         let decoder = |model: &'a CausalLm| match self.packs
             && sampling.max_new_tokens >= packed_tokens(model.products())
         {
             true => Ok(Decoder::packed(model)?),
             false => Ok(Decoder::new(model)),
         };
-        models.map(decoder).collect()
+        let own = self.held.map_or_else(|| decoder(self.model), |held| Ok(held.clone()));
+        let guides = self.guide.map(|guide| decoder(guide.model));
+        std::iter::once(own).chain(guides).collect()
     }
 
     /// Draws every token from a mixture with another model of the same tokenizer, at the

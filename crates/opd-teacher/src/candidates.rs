@@ -1,6 +1,6 @@
 use candle_core::Tensor;
 use opd_batch::{ScoreRequest, ScoredSequence, TopLogprobs, Wanted};
-use opd_kernels::{RowQuery, linear_row_logprobs};
+use opd_kernels::{Head, RowQuery, linear_row_logprobs};
 
 use crate::{Error, Result};
 
@@ -37,7 +37,7 @@ impl<'a> Candidates<'a> {
     pub(crate) fn score(
         &mut self,
         hidden: &Tensor,
-        head: &Tensor,
+        head: Head<'_>,
         sequences: &[ScoredSequence<'_>],
         temperature: f64,
         sampled: &mut Vec<f32>,

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use opd_batch::{Ragged, ScoredSequence, SpanToken};
+use opd_kernels::Head;
 
 use crate::{
     DistributionTeacher, InProcessTeacher, Result, States, Vocabulary,
@@ -47,15 +48,16 @@ impl DistributionTeacher for CrossTokenizerStates {
         }
         let model = self.teacher.model();
         if asked.is_empty() {
-            let (width, device) = (model.config().hidden_size, model.head().device());
-            let hidden = Tensor::zeros((rows.len(), width), model.head().dtype(), device)
+            let (width, device) = (model.config().hidden_size, model.device());
+            let hidden = Tensor::zeros((rows.len(), width), model.dtype(), device)
                 .map_err(opd_models::Error::from)?;
-            return Ok(States { hidden, head: model.head().clone() });
+            let Head { weight, products, .. } = model.head();
+            return Ok(States { hidden, head: weight.clone(), products });
         }
-        let States { hidden, head } = self.teacher.states(&asked)?;
+        let States { hidden, head, products } = self.teacher.states(&asked)?;
         let picked = Tensor::from_slice(&rows, rows.len(), hidden.device())
             .and_then(|rows| hidden.index_select(&rows, 0));
-        Ok(States { hidden: picked.map_err(opd_models::Error::from)?, head })
+        Ok(States { hidden: picked.map_err(opd_models::Error::from)?, head, products })
     }
 
     fn spans(&self, sequences: &[ScoredSequence<'_>]) -> Result<Option<Ragged<SpanToken>>> {

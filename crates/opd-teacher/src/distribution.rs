@@ -1,5 +1,6 @@
 use candle_core::Tensor;
 use opd_batch::{Ragged, ScoredSequence, SpanToken};
+use opd_kernels::{Head, Products};
 
 use crate::Result;
 
@@ -10,6 +11,15 @@ pub struct States {
     pub hidden: Tensor,
     /// `[V, H]`.
     pub head: Tensor,
+    /// Those with the head.
+    pub products: Products,
+}
+
+impl States {
+    /// The head, for kernels.
+    pub fn head(&self) -> Head<'_> {
+        Head::new(&self.head, self.products)
+    }
 }
 
 /// A teacher whose whole distribution can be compared with the student's.

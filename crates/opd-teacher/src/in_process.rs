@@ -2,7 +2,7 @@ use std::{path::Path, sync::OnceLock};
 
 use candle_core::{DType, Device};
 use opd_batch::{Ragged, ScoreRequest, ScoredSequence, Teacher, TeacherScores};
-use opd_kernels::Products;
+use opd_kernels::{Head, Products};
 use opd_models::{CausalLm, LoraConfig, Tokenizer, chunks};
 
 use crate::{DistributionTeacher, Error, Result, States, candidates::Candidates, digest::digest};
@@ -127,7 +127,8 @@ impl InProcessTeacher {
 impl DistributionTeacher for InProcessTeacher {
     fn states(&self, sequences: &[ScoredSequence<'_>]) -> Result<States> {
         let hidden = self.model.hidden(&self.model.pack(sequences)?)?;
-        Ok(States { hidden, head: self.model.head().clone() })
+        let Head { weight, products, .. } = self.model.head();
+        Ok(States { hidden, head: weight.clone(), products })
     }
 }
 

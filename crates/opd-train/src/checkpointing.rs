@@ -14,7 +14,7 @@ pub(crate) fn checkpointing(
     model: &CausalLm,
     packed: &Packed,
 ) -> Checkpointing {
-    decide(config, &Footprint::of(model.config()), packed.n_computed())
+    decide(config, &Footprint::of(model.config(), model.products()), packed.n_computed())
 }
 
 /// As [`checkpointing`], of a forward of `tokens`.
@@ -33,6 +33,7 @@ pub(crate) fn decide(
 
 #[cfg(test)]
 mod tests {
+    use opd_kernels::Products;
     use opd_models::ModelConfig;
     use opd_testkit::GoldenModel;
 
@@ -41,7 +42,7 @@ mod tests {
     #[test]
     fn large_forwards_are_computed_twice_unless_told_otherwise() {
         let model = ModelConfig::load(&GoldenModel::load("llama_tied").dir).unwrap();
-        let footprint = Footprint::of(&model);
+        let footprint = Footprint::of(&model, Products::Full);
         let fits = (KEPT_BYTES / footprint.kept_per_token(Checkpointing::Off)) as usize;
         let of = |said, at_once, tokens| {
             let config = OptimizerConfig {

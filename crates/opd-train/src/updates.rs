@@ -194,8 +194,10 @@ impl Trainer {
                     head,
                     temperature: self.config.rollout.temperature,
                     batch: micro,
-                    teacher: teacher
-                        .map(|states| TeacherStates { hidden: &states.hidden, head: &states.head }),
+                    teacher: teacher.map(|states| TeacherStates {
+                        hidden: &states.hidden,
+                        head: states.head(),
+                    }),
                 })?;
                 let mut loss = output.loss.clone();
                 if let Some((critic, targets)) = learns

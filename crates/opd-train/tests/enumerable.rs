@@ -108,10 +108,10 @@ fn expected(
     let identity = Tensor::eye(VOCAB, DType::F64, &Device::Cpu).unwrap();
     let output = objective.compute(&ObjectiveInputs {
         hidden: &student,
-        head: &identity,
+        head: (&identity).into(),
         temperature: 1.0,
         batch: &batch,
-        teacher: Some(TeacherStates { hidden: &teacher, head: &identity }),
+        teacher: Some(TeacherStates { hidden: &teacher, head: (&identity).into() }),
     });
     let store = output.unwrap().loss.backward().unwrap();
     let of_rows: Vec<Vec<f64>> = store.get(&student).unwrap().to_vec2().unwrap();

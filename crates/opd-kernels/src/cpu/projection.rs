@@ -1,8 +1,11 @@
 //! Logits of a chunk of rows from hidden states and head, and the way back.
 
-use std::ops::Range;
+use std::{cell::OnceCell, ops::Range};
 
-use super::gemm::{Gemm, Matrix, MatrixMut, Update, gemm};
+use super::gemm::{
+    Gemm, Matrix, MatrixMut, PackedPairs, Update, gemm, gemm_bf16, gemm_bf16_packed,
+};
+use crate::Products;
 
 /// Logits that exist at one time, at most, beyond [`LEAST_ROWS`] rows.
 const LOGITS_AT_ONCE: usize = 5 << 20;
@@ -17,12 +20,20 @@ const MOST_ROWS: usize = 4096;
 const TILE_ROWS: usize = 12;
 
 /// `hidden` `[T, H]` times the transpose of `head` `[V, H]`.
-#[derive(Clone, Copy)]
 pub(crate) struct Projected<'a, T> {
-    pub(crate) hidden: &'a [T],
-    pub(crate) head: &'a [T],
+    hidden: &'a [T],
+    head: &'a [T],
     pub(crate) width: usize,
     pub(crate) vocab: usize,
+    rounded: Option<RoundedHead<'a>>,
+}
+
+/// A head whose products read values rounded to bf16: rounded once for all chunks, for each of the
+/// two products that it is the right operand of.
+struct RoundedHead<'a> {
+    head: Matrix<'a, f32>,
+    for_logits: OnceCell<PackedPairs>,
+    for_gradient: OnceCell<PackedPairs>,
 }
 
 /// Rows whose logits a fused head on the CPU holds at once, for a vocabulary of `vocab`.
@@ -37,43 +48,89 @@ pub(crate) fn chunks(rows: usize, vocab: usize) -> impl Iterator<Item = Range<us
     (0..rows).step_by(size).map(move |first| first..(first + size).min(rows))
 }
 
-impl<T: Gemm> Projected<'_, T> {
+impl<'a, T: Gemm> Projected<'a, T> {
+    /// Rows of `width` hidden values, and a head of `vocab` rows as wide.
+    pub(crate) fn new(
+        hidden: &'a [T],
+        (head, products): (&'a [T], Products),
+        width: usize,
+        vocab: usize,
+    ) -> Self {
+        let rounded = match products {
+            Products::Full => None,
+            Products::Bf16 => T::as_f32(head).map(|head| RoundedHead {
+                head: Matrix::row_major(head, vocab, width),
+                for_logits: OnceCell::new(),
+                for_gradient: OnceCell::new(),
+            }),
+        };
+        Self { hidden, head, width, vocab, rounded }
+    }
+
     /// Logits of `rows`, in `buffer`; any values there are overwritten.
     pub(crate) fn logits<'b>(&self, buffer: &'b mut Vec<T>, rows: Range<usize>) -> &'b mut [T] {
-        buffer.resize(rows.len() * self.vocab, T::ZERO);
+        let n = rows.len();
+        buffer.resize(n * self.vocab, T::ZERO);
+        let hidden = self.hidden_rows(rows);
+        if let Some((rounded, hidden)) = self.rounded.as_ref().zip(T::as_f32(hidden)) {
+            let right = rounded.for_logits.get_or_init(|| PackedPairs::new(rounded.head.t()));
+            let left = Matrix::row_major(hidden, n, self.width);
+            if let Some(logits) = T::as_f32_mut(buffer) {
+                gemm_bf16_packed(MatrixMut::row_major(logits, n, self.vocab), left, right);
+            }
+            return buffer;
+        }
         gemm(
-            MatrixMut::row_major(buffer, rows.len(), self.vocab),
-            self.hidden_rows(rows.clone()),
+            MatrixMut::row_major(buffer, n, self.vocab),
+            Matrix::row_major(hidden, n, self.width),
             Matrix::row_major(self.head, self.vocab, self.width).t(),
             Update::Set,
         );
         buffer
     }
 
-    /// Gradient of `rows` of the hidden states, into `out` `[rows, H]`.
+    /// Gradient of some rows of the hidden states, into `out` `[rows, H]`.
     pub(crate) fn hidden_gradient(&self, out: &mut [T], dlogits: &[T]) {
-        let rows = out.len() / self.width.max(1);
+        let n = out.len() / self.width.max(1);
+        if let Some((rounded, dlogits)) = self.rounded.as_ref().zip(T::as_f32(dlogits)) {
+            let right = rounded.for_gradient.get_or_init(|| PackedPairs::new(rounded.head));
+            let left = Matrix::row_major(dlogits, n, self.vocab);
+            if let Some(out) = T::as_f32_mut(out) {
+                gemm_bf16_packed(MatrixMut::row_major(out, n, self.width), left, right);
+            }
+            return;
+        }
         gemm(
-            MatrixMut::row_major(out, rows, self.width),
-            Matrix::row_major(dlogits, rows, self.vocab),
+            MatrixMut::row_major(out, n, self.width),
+            Matrix::row_major(dlogits, n, self.vocab),
             Matrix::row_major(self.head, self.vocab, self.width),
             Update::Set,
         );
     }
 
-    /// Adds the gradient of the head that `rows` give to `out` `[V, H]`.
-    pub(crate) fn add_head_gradient(&self, out: &mut [T], dlogits: &[T], rows: Range<usize>) {
+    /// Adds the gradient of the head that `rows` give to `out` `[V, H]`; nothing there is 0.
+    pub(crate) fn add_head_gradient(&self, out: &mut Vec<T>, dlogits: &[T], rows: Range<usize>) {
+        let (n, hidden) = (rows.len(), self.hidden_rows(rows));
+        let update = if out.is_empty() { Update::Set } else { Update::Add };
+        out.resize(self.vocab * self.width, T::ZERO);
+        if self.rounded.is_some()
+            && let (Some(dlogits), Some(hidden)) = (T::as_f32(dlogits), T::as_f32(hidden))
+            && let Some(out) = T::as_f32_mut(out)
+        {
+            let dlogits = Matrix::row_major(dlogits, n, self.vocab).t();
+            let hidden = Matrix::row_major(hidden, n, self.width);
+            let out = MatrixMut::row_major(out, self.vocab, self.width);
+            return gemm_bf16(out, dlogits, hidden, update);
+        }
         gemm(
             MatrixMut::row_major(out, self.vocab, self.width),
-            Matrix::row_major(dlogits, rows.len(), self.vocab).t(),
-            self.hidden_rows(rows),
-            Update::Add,
+            Matrix::row_major(dlogits, n, self.vocab).t(),
+            Matrix::row_major(hidden, n, self.width),
+            update,
         );
     }
 
-    fn hidden_rows(&self, rows: Range<usize>) -> Matrix<'_, T> {
-        let n = rows.len();
-        let values = &self.hidden[rows.start * self.width..rows.end * self.width];
-        Matrix::row_major(values, n, self.width)
+    fn hidden_rows(&self, rows: Range<usize>) -> &'a [T] {
+        &self.hidden[rows.start * self.width..rows.end * self.width]
     }
 }

@@ -7,7 +7,7 @@ use super::{
     divergence_rows::{self, Kind},
     empty, product,
 };
-use crate::{Projection, Result, linear_op::LinearRows};
+use crate::{Head, Projection, Result, linear_op::LinearRows};
 
 /// Logits that exist at one time, at most, beyond [`LEAST_ROWS`] rows: 1.25 GiB of f32.
 #[cfg(feature = "cuda")]
@@ -58,7 +58,7 @@ fn chunks(gpu: &Gpu, rows: usize, vocab: usize) -> Vec<Range<usize>> {
 fn logits_of(
     gpu: &Gpu,
     op: &'static str,
-    Projection { hidden, head }: Projection<'_>,
+    Projection { hidden, head: Head { weight: head, .. } }: Projection<'_>,
     rows: &Range<usize>,
 ) -> Result<Tensor> {
     let hidden = hidden.narrow(0, rows.start, rows.len())?;
@@ -76,7 +76,7 @@ pub(crate) fn for_each(
     teacher: Option<Projection<'_>>,
     mut work: impl FnMut(Chunk<'_>) -> Result<()>,
 ) -> Result<()> {
-    let (rows, vocab) = (student.hidden.dims()[0], student.head.dims()[0]);
+    let (rows, vocab) = (student.hidden.dims()[0], student.head.weight.dims()[0]);
     for rows in chunks(gpu, rows, vocab) {
         let logits = logits_of(gpu, op, student, &rows)?;
         let theirs = teacher.map(|teacher| logits_of(gpu, op, teacher, &rows)).transpose()?;
@@ -107,7 +107,7 @@ impl Gradient {
         &mut self,
         gpu: &Gpu,
         op: &'static str,
-        Projection { hidden, head }: Projection<'_>,
+        Projection { hidden, head: Head { weight: head, .. } }: Projection<'_>,
         dlogits: &Tensor,
         rows: &Range<usize>,
     ) -> Result<()> {
@@ -152,7 +152,7 @@ pub(crate) fn apply<R: LinearRows + 'static>(
     rows: R,
 ) -> Result<Tensor> {
     let mut parts = Vec::new();
-    let student = Projection { hidden, head };
+    let student = Projection::new(hidden, head);
     for_each(&gpu, R::OP, student, rows.teacher(), |chunk| {
         parts.push(rows.gpu_forward(&gpu, &chunk)?);
         Ok(())
@@ -165,7 +165,7 @@ pub(crate) fn apply<R: LinearRows + 'static>(
     }
     let value = Tensor::cat(&parts, R::ROW_DIM)?;
     let backward = move |hidden: &Tensor, head: &Tensor, saved: &Tensor, upstream: &Tensor| {
-        let student = Projection { hidden, head };
+        let student = Projection::new(hidden, head);
         let mut gradient = Gradient::wanted(hidden, head)?;
         for_each(&gpu, R::OP, student, rows.teacher(), |chunk| {
             let of_rows = |all: &Tensor| {

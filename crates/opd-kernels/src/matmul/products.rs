@@ -1,13 +1,15 @@
 use candle_core::{DType, Tensor};
+use half::bf16;
 
 use super::{
-    form::{AddProduct, Form, Operand},
+    form::{AddProduct, Form},
     has_kernel, matrix_dims,
     packed::PackedWeight,
     same_dtype,
 };
 use crate::{
     Error, Result,
+    cpu::{self, gemm},
     gpu::{self, Product},
 };
 
@@ -107,8 +109,36 @@ impl Products {
         PackedWeight::of(self, weight)
     }
 
+    /// `tensor`, `[T, N]`, as a forward keeps it for its backward: itself, or rounded to bf16 in a
+    /// tensor of that dtype.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] if it is no matrix; [`Error::DType`] and [`Error::Device`] as
+    /// [`Products::linear`].
+    pub fn stored(self, tensor: Tensor) -> Result<Tensor> {
+        const OP: &str = "Products::stored";
+        self.check(OP, ("tensor", &tensor))?;
+        match self {
+            Self::Full => Ok(tensor),
+            Self::Bf16 => {
+                let (rows, cols) = matrix_dims(OP, "tensor", &tensor)?;
+                let tensor = tensor.contiguous()?;
+                let values = cpu::view::<f32>(OP, &tensor)?;
+                let mut rounded = vec![bf16::ZERO; values.len()];
+                gemm::round(&values, &mut rounded);
+                drop(values);
+                Ok(Tensor::from_vec(rounded, (rows, cols), tensor.device())?)
+            }
+        }
+    }
+
     /// Refuses a tensor that has no such products.
-    pub(super) fn check(self, op: &'static str, (what, tensor): Operand<'_>) -> Result<()> {
+    pub(crate) fn check(
+        self,
+        op: &'static str,
+        (what, tensor): (&'static str, &Tensor),
+    ) -> Result<()> {
         if self == Self::Full {
             return Ok(());
         }

@@ -47,8 +47,8 @@ proptest! {
             let head = matrix(&numbers(vocab * 3, seed + 1, 1.5), vocab, 3, dtype);
             let teacher_hidden = matrix(&numbers(rows * 2, seed + 3, 2.0), rows, 2, dtype);
             let teacher_head = matrix(&numbers(their_vocab * 2, seed + 4, 2.0), their_vocab, 2, dtype);
-            let student = Projection { hidden: &hidden, head: &head };
-            let teacher = Projection { hidden: &teacher_hidden, head: &teacher_head };
+            let student = Projection::new(&hidden, &head);
+            let teacher = Projection::new(&teacher_hidden, &teacher_head);
             let (how, targets) = (how(vocab, their_vocab, step, beta), targets(rows, vocab));
             let got = linear_cross_vocabulary(student, teacher, &targets, &how, temperature).unwrap();
             let want =
@@ -77,8 +77,8 @@ proptest! {
         let hidden = matrix(&numbers(rows * 3, seed, 1.5), rows, 3, DType::F64);
         let head = matrix(&numbers(vocab * 3, seed + 1, 1.5), vocab, 3, DType::F64);
         let teacher_head = matrix(&numbers(vocab * 3, seed + 2, 1.5), vocab, 3, DType::F64);
-        let student = Projection { hidden: &hidden, head: &head };
-        let teacher = Projection { hidden: &hidden, head: &teacher_head };
+        let student = Projection::new(&hidden, &head);
+        let teacher = Projection::new(&hidden, &teacher_head);
         let targets = targets(rows, vocab);
         let counterparts = (0..vocab as u32).map(Some).collect();
         let how = CrossVocabulary { counterparts, beta, matched: 1.0, unmatched: 0.0 };
@@ -100,8 +100,8 @@ proptest! {
         let turned: Vec<f64> = (0..vocab).map(|v| logits[(v + turn) % vocab]).collect();
         let one = matrix(&[1.0], 1, 1, DType::F64);
         let [ours, theirs] = [&logits, &turned].map(|x| matrix(x, vocab, 1, DType::F64));
-        let student = Projection { hidden: &one, head: &ours };
-        let teacher = Projection { hidden: &one, head: &theirs };
+        let student = Projection::new(&one, &ours);
+        let teacher = Projection::new(&one, &theirs);
         let how = CrossVocabulary::unmatched(vocab);
         let out = linear_cross_vocabulary(student, teacher, &ids(&[0]), &how, 1.0).unwrap();
         prop_assert!(host(&out.divergence)[0].abs() < 1e-14);
@@ -115,8 +115,8 @@ fn the_shorter_list_goes_on_with_zeros() {
         |p: &[f64]| matrix(&p.iter().map(|p| p.ln()).collect::<Vec<_>>(), p.len(), 1, DType::F64);
     let distance = |p: &[f64], q: &[f64]| {
         let (ours, theirs) = (row(p), row(q));
-        let student = Projection { hidden: &one, head: &ours };
-        let teacher = Projection { hidden: &one, head: &theirs };
+        let student = Projection::new(&one, &ours);
+        let teacher = Projection::new(&one, &theirs);
         let how = CrossVocabulary::unmatched(p.len());
         let out = linear_cross_vocabulary(student, teacher, &ids(&[0]), &how, 1.0).unwrap();
         host(&out.divergence)[0]
@@ -135,12 +135,12 @@ fn central_differences() {
     let head = matrix(&numbers(vocab * 4, 6, 1.0), vocab, 4, DType::F64);
     let teacher_hidden = matrix(&numbers(rows * 2, 9, 1.0), rows, 2, DType::F64);
     let teacher_head = matrix(&numbers(their_vocab * 2, 10, 1.0), their_vocab, 2, DType::F64);
-    let teacher = Projection { hidden: &teacher_hidden, head: &teacher_head };
+    let teacher = Projection::new(&teacher_hidden, &teacher_head);
     let targets = ids(&[0, 5, 2]);
     for beta in [0.0, 0.3, 1.0] {
         let how = how(vocab, their_vocab, 2, beta);
         let f = |hidden: &Var, head: &Var| {
-            let student = Projection { hidden, head };
+            let student = Projection::new(hidden, head);
             of(&linear_cross_vocabulary(student, teacher, &targets, &how, 1.3).unwrap(), 11)
         };
         let analytic = gradients(&f(&hidden, &head), &[&hidden]).concat();
@@ -161,8 +161,8 @@ fn central_differences() {
 fn settings_that_mean_nothing_are_refused() {
     let hidden = matrix(&[1.0], 1, 1, DType::F64);
     let (ours, theirs) = (matrix(&[1.0; 3], 3, 1, DType::F64), matrix(&[1.0; 2], 2, 1, DType::F64));
-    let student = Projection { hidden: &hidden, head: &ours };
-    let teacher = Projection { hidden: &hidden, head: &theirs };
+    let student = Projection::new(&hidden, &ours);
+    let teacher = Projection::new(&hidden, &theirs);
     let refusal = |edit: &dyn Fn(&mut CrossVocabulary)| {
         let mut how = CrossVocabulary::unmatched(3);
         edit(&mut how);
@@ -177,7 +177,7 @@ fn settings_that_mean_nothing_are_refused() {
     assert!(refusal(&|how| how.matched = -1.0).contains("matched"));
     assert!(refusal(&|how| how.unmatched = f64::NAN).contains("unmatched"));
     let two = Tensor::zeros((2, 1), DType::F64, &Device::Cpu).unwrap();
-    let teacher = Projection { hidden: &two, head: &theirs };
+    let teacher = Projection::new(&two, &theirs);
     let how = CrossVocabulary::unmatched(3);
     let rows = linear_cross_vocabulary(student, teacher, &ids(&[0]), &how, 1.0).unwrap_err();
     assert!(rows.to_string().contains("[1, _]"), "{rows}");
@@ -189,8 +189,8 @@ fn nan_in_either_model_is_no_distance_of_0() {
     let broken = matrix(&[f64::NAN], 1, 1, DType::F64);
     let head = matrix(&[1.0, 2.0, 3.0], 3, 1, DType::F64);
     for (ours, theirs) in [(&fine, &broken), (&broken, &fine)] {
-        let student = Projection { hidden: ours, head: &head };
-        let teacher = Projection { hidden: theirs, head: &head };
+        let student = Projection::new(ours, &head);
+        let teacher = Projection::new(theirs, &head);
         let how = CrossVocabulary::unmatched(3);
         let out = linear_cross_vocabulary(student, teacher, &ids(&[0]), &how, 1.0).unwrap();
         assert!(host(&out.divergence)[0].is_nan());

@@ -25,7 +25,7 @@ impl Model {
     }
 
     fn projection(&self) -> Projection<'_> {
-        Projection { hidden: &self.hidden, head: &self.head }
+        Projection::new(&self.hidden, &self.head)
     }
 
     fn logits(&self) -> Tensor {

@@ -34,7 +34,7 @@ fn no_rows() {
     assert_eq!(out.logprobs.dims(), [0]);
     let logits = matrix(&[], 0, 5, DType::F32);
     assert_eq!(token_logprobs(&logits, &none, 1.0).unwrap().entropy.dims(), [0]);
-    let student = Projection { hidden: &hidden, head: &head };
+    let student = Projection::new(&hidden, &head);
     let out = linear_divergence(student, student, &none, Divergence::ForwardKl, 1.0).unwrap();
     assert_eq!(out.divergence.dims(), [0]);
 }

@@ -94,12 +94,12 @@ fn of_linear_divergence() {
     let (hidden, head) = (numbers(ROWS * WIDTH, 5, 1.0), numbers(VOCAB * WIDTH, 6, 1.0));
     let teacher_hidden = matrix(&numbers(ROWS * 2, 9, 1.0), ROWS, 2, DType::F64);
     let teacher_head = matrix(&numbers(VOCAB * 2, 10, 1.0), VOCAB, 2, DType::F64);
-    let teacher = Projection { hidden: &teacher_hidden, head: &teacher_head };
+    let teacher = Projection::new(&teacher_hidden, &teacher_head);
     let fixed_head = matrix(&head, VOCAB, WIDTH, DType::F64);
     let fixed_hidden = matrix(&hidden, ROWS, WIDTH, DType::F64);
     for kind in kinds() {
         let f = |hidden: &Var, head: &Var| {
-            let student = Projection { hidden, head };
+            let student = Projection::new(hidden, head);
             let out = linear_divergence(student, teacher, &ids, kind, 1.3).unwrap();
             sum([(&out.divergence, 1), (&out.student_entropy, 2), (&out.student_logprobs, 3)])
         };

@@ -7,6 +7,7 @@ mod definition;
 mod edges;
 mod golden;
 mod gradient;
+mod head;
 mod refusal;
 mod row_loss;
 mod rows;

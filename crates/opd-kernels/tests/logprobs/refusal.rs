@@ -55,8 +55,8 @@ fn widths_and_vocabularies_that_do_not_fit() {
     assert!(said.contains("[V, 3]") && said.contains("[2, 4]"), "{said}");
     let head = matrix(&[0.0; 6], 2, 3, DType::F32);
     let wide = matrix(&[0.0; 9], 3, 3, DType::F32);
-    let student = Projection { hidden: &hidden, head: &head };
-    let teacher = Projection { hidden: &hidden, head: &wide };
+    let student = Projection::new(&hidden, &head);
+    let teacher = Projection::new(&hidden, &wide);
     let said = message(linear_divergence(student, teacher, &ids(&[0]), Divergence::ReverseKl, 1.0));
     assert!(said.contains("vocabulary of 2") && said.contains("[1, 3]"), "{said}");
 }

@@ -64,8 +64,8 @@ proptest! {
 
             let teacher_hidden = matrix(&numbers(rows * 2, seed + 3, 2.0), rows, 2, dtype);
             let teacher_head = matrix(&numbers(vocab * 2, seed + 4, 2.0), vocab, 2, dtype);
-            let student = Projection { hidden: &hidden, head: &head };
-            let teacher = Projection { hidden: &teacher_hidden, head: &teacher_head };
+            let student = Projection::new(&hidden, &head);
+            let teacher = Projection::new(&teacher_hidden, &teacher_head);
             let targets = support(rows, 1, vocab, seed + 5).squeeze(1).unwrap();
             let got = linear_total_variation(student, teacher, &targets, temperature).unwrap();
             let want = reference::linear_total_variation(student, teacher, &targets, temperature);
@@ -113,10 +113,10 @@ fn central_differences() {
 
     let teacher_hidden = matrix(&numbers(rows * 2, 9, 1.0), rows, 2, DType::F64);
     let teacher_head = matrix(&numbers(vocab * 2, 10, 1.0), vocab, 2, DType::F64);
-    let teacher = Projection { hidden: &teacher_hidden, head: &teacher_head };
+    let teacher = Projection::new(&teacher_hidden, &teacher_head);
     let targets = ids(&[0, 5, 2]);
     let f = |hidden: &Var, head: &Var| {
-        let student = Projection { hidden, head };
+        let student = Projection::new(hidden, head);
         of_distance(&linear_total_variation(student, teacher, &targets, 1.3).unwrap(), 11)
     };
     assert_gradient("hidden", &hidden, |hidden| f(hidden, &head));
@@ -143,7 +143,7 @@ fn nan_and_wrong_ids_do_not_pass_silently() {
     let head = matrix(&[1.0, 2.0, 3.0], 3, 1, DType::F64);
     let hidden = matrix(&[f64::NAN, 1.0], 2, 1, DType::F64);
     let fine = matrix(&[1.0, 1.0], 2, 1, DType::F64);
-    let [student, teacher] = [&hidden, &fine].map(|hidden| Projection { hidden, head: &head });
+    let [student, teacher] = [&hidden, &fine].map(|hidden| Projection::new(hidden, &head));
     for (student, teacher) in [(student, teacher), (teacher, student)] {
         let out = linear_total_variation(student, teacher, &ids(&[0, 1]), 1.0).unwrap();
         let distance = host(&out.divergence);

@@ -56,8 +56,8 @@ fn of_divergences() {
             let (student, teacher) = (logits(1), logits(2));
             let dense = divergence(&student, &teacher, &ids, kind, 1.0).unwrap().divergence;
             let (h, w, their_h, their_w) = (hidden(3), head(4), hidden(5), head(6));
-            let ours = Projection { hidden: &h, head: &w };
-            let theirs = Projection { hidden: &their_h, head: &their_w };
+            let ours = Projection::new(&h, &w);
+            let theirs = Projection::new(&their_h, &their_w);
             let linear = linear_divergence(ours, theirs, &ids, kind, 1.0).unwrap().divergence;
             let mut all = vec![host(&dense), host(&linear)];
             all.extend(gradients(&weighted(&dense, &weights).unwrap(), &[&student]));

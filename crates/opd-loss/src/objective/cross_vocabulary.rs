@@ -63,7 +63,7 @@ impl Objective for CrossVocabularyObjective {
         inputs.check()?;
         let (batch, name) = (inputs.batch, "cross-vocabulary divergence");
         let teacher = inputs.teacher.ok_or(Error::MissingTeacher { objective: name })?;
-        let teacher = Projection { hidden: teacher.hidden, head: teacher.head };
+        let teacher = Projection::new(teacher.hidden, teacher.head);
         let (ids, how) = (inputs.ids()?, &self.how);
         let output =
             linear_cross_vocabulary(inputs.student(), teacher, &ids, how, inputs.temperature)?;

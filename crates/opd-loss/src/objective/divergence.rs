@@ -129,7 +129,7 @@ impl Objective for DivergenceObjective {
         let batch = inputs.batch;
         let missing = Error::MissingTeacher { objective: self.label() };
         let teacher = inputs.teacher.ok_or(missing)?;
-        let teacher = Projection { hidden: teacher.hidden, head: teacher.head };
+        let teacher = Projection::new(teacher.hidden, teacher.head);
         let ids = inputs.ids()?;
         let output = self.compared.of(inputs.student(), teacher, &ids, inputs.temperature)?;
 

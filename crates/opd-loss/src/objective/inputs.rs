@@ -1,5 +1,5 @@
 use candle_core::Tensor;
-use opd_kernels::{Projection, TokenLogprobs, linear_token_logprobs};
+use opd_kernels::{Head, Projection, TokenLogprobs, linear_token_logprobs};
 
 use crate::{Error, LossBatch, Result};
 
@@ -9,7 +9,7 @@ pub struct TeacherStates<'a> {
     /// `[T, H']`, in the batch's order; the width may differ from the student's.
     pub hidden: &'a Tensor,
     /// `[V, H']`, over the student's vocabulary unless the objective knows another.
-    pub head: &'a Tensor,
+    pub head: Head<'a>,
 }
 
 /// What an objective computes from.
@@ -18,7 +18,7 @@ pub struct ObjectiveInputs<'a> {
     /// `[T, H]`: row `t` predicts response token `t`, in the batch's order; carries the graph.
     pub hidden: &'a Tensor,
     /// `[V, H]`: the output head, tied or not; its gradient is computed if it has a graph.
-    pub head: &'a Tensor,
+    pub head: Head<'a>,
     /// Logits are divided by this before the softmax: the rollout temperature.
     pub temperature: f64,
     /// The micro-batch.
@@ -38,7 +38,7 @@ impl ObjectiveInputs<'_> {
                 got: self.hidden.dims().to_vec(),
             });
         }
-        if !self.hidden.track_op() && !self.head.track_op() {
+        if !self.hidden.track_op() && !self.head.weight.track_op() {
             return Err(Error::NoGradient { what: "hidden" });
         }
         Ok(())
@@ -58,6 +58,6 @@ impl ObjectiveInputs<'_> {
 
     /// Hidden states and head, for kernels.
     pub(crate) fn student(&self) -> Projection<'_> {
-        Projection { hidden: self.hidden, head: self.head }
+        Projection::new(self.hidden, self.head)
     }
 }

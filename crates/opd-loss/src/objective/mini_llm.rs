@@ -80,7 +80,7 @@ impl Objective for MiniLlm {
         inputs.check()?;
         let batch = inputs.batch;
         let teacher = inputs.teacher.ok_or(Error::MissingTeacher { objective: NAME })?;
-        let teacher = Projection { hidden: teacher.hidden, head: teacher.head };
+        let teacher = Projection::new(teacher.hidden, teacher.head);
         let output = linear_divergence(
             inputs.student(),
             teacher,

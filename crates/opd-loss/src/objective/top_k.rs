@@ -1,5 +1,5 @@
 use candle_core::{Device, Tensor};
-use opd_kernels::{Projection, RowQuery, linear_row_logprobs, linear_support_logprobs};
+use opd_kernels::{Head, Projection, RowQuery, linear_row_logprobs, linear_support_logprobs};
 
 use super::{
     Direction, Metric, Needs, Objective, ObjectiveInputs, ObjectiveOutput, Tail,
@@ -89,7 +89,7 @@ impl TopKObjective {
     /// without the target's `[T, k]`.
     fn support(&self, inputs: &ObjectiveInputs<'_>) -> Result<(Tensor, Tensor)> {
         let Some(teacher) = inputs.teacher else { return self.scored(inputs) };
-        let (ours, theirs) = (inputs.head.dims(), teacher.head.dims());
+        let (ours, theirs) = (inputs.head.weight.dims(), teacher.head.weight.dims());
         if ours.first() != theirs.first() {
             let expected = format!(
                 "over the student's vocabulary of {:?}; cut padding rows off the larger head, or \
@@ -99,13 +99,14 @@ impl TopKObjective {
             let (what, got) = ("the teacher's head", theirs.to_vec());
             return Err(Error::Shape { what, expected, got });
         }
-        let theirs = Projection { hidden: teacher.hidden, head: teacher.head };
+        let theirs = Projection::new(teacher.hidden, teacher.head);
         let ids = match self.support {
             Support::Teacher => self.ids(theirs, inputs)?,
             Support::Student => self.ids(inputs.student(), inputs)?,
         };
-        let (hidden, head) = (teacher.hidden.detach(), teacher.head.detach());
-        let scores = linear_support_logprobs(&hidden, &head, &ids, inputs.temperature)?;
+        let (hidden, weight) = (teacher.hidden.detach(), teacher.head.weight.detach());
+        let head = Head { weight: &weight, ..teacher.head };
+        let scores = linear_support_logprobs(&hidden, head, &ids, inputs.temperature)?;
         Ok((ids, scores.logprobs))
     }
 
@@ -131,10 +132,11 @@ impl TopKObjective {
     /// `[T, k + 1]`: the ids of the support, then the target.
     fn ids(&self, of: Projection<'_>, inputs: &ObjectiveInputs<'_>) -> Result<Tensor> {
         let targets = inputs.batch.targets().values();
-        let top = self.k.min(of.head.dims()[0]);
+        let top = self.k.min(of.head.weight.dims()[0]);
         let query = RowQuery { temperature: inputs.temperature, ids: &[], top, rank: false };
-        let (hidden, head) = (of.hidden.detach(), of.head.detach());
-        let answers = linear_row_logprobs(&hidden, &head, &vec![query; targets.len()])?;
+        let (hidden, weight) = (of.hidden.detach(), of.head.weight.detach());
+        let head = Head { weight: &weight, ..of.head };
+        let answers = linear_row_logprobs(&hidden, head, &vec![query; targets.len()])?;
         let rows = answers.into_iter().zip(targets);
         let ids = rows.flat_map(|(answer, &target)| {
             answer.top.into_iter().map(|(id, _)| id).chain(std::iter::once(target))

@@ -49,10 +49,10 @@ impl Case {
         let batch = LossBatch::supervised(targets, mask, &Aggregation::TokenSum).unwrap();
         let inputs = ObjectiveInputs {
             hidden: &student,
-            head: &identity,
+            head: (&identity).into(),
             temperature: self.temperature,
             batch: &batch,
-            teacher: Some(TeacherStates { hidden: &teacher, head: &identity }),
+            teacher: Some(TeacherStates { hidden: &teacher, head: (&identity).into() }),
         };
         let output = objective.compute(&inputs).unwrap();
         let gradient = gradient(&output.loss, &student);
@@ -284,14 +284,14 @@ fn what_says_nothing_or_something_else_is_refused() {
     let (ours, theirs) = (identity(5), identity(4));
     let inputs = ObjectiveInputs {
         hidden: &student,
-        head: &ours,
+        head: (&ours).into(),
         temperature: 1.0,
         batch: &batch,
         teacher: None,
     };
     let objective = new(3, Tail::Bucket).unwrap();
     assert!(matches!(objective.compute(&inputs), Err(Error::MissingTeacher { .. })));
-    let teacher = Some(TeacherStates { hidden: &teacher, head: &theirs });
+    let teacher = Some(TeacherStates { hidden: &teacher, head: (&theirs).into() });
     let error = objective.compute(&ObjectiveInputs { teacher, ..inputs }).unwrap_err();
     assert!(error.to_string().contains("the student's vocabulary"), "{error}");
 }
@@ -334,11 +334,11 @@ fn scores_of_a_server_stand_for_hidden_states() {
         let objective =
             TopKObjective::new(k, Support::Teacher, Tail::Bucket, Direction::Reverse).unwrap();
         assert_eq!(objective.needs().teacher_top, Some(k));
-        let teacher = TeacherStates { hidden: &teacher, head: &identity };
+        let teacher = TeacherStates { hidden: &teacher, head: (&identity).into() };
         let output = objective
             .compute(&ObjectiveInputs {
                 hidden: &student,
-                head: &identity,
+                head: (&identity).into(),
                 temperature: 1.0,
                 batch,
                 teacher: states.then_some(teacher),

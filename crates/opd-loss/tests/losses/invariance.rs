@@ -123,10 +123,10 @@ fn run(
     let teacher = model.teacher_hidden.index_select(&places, 0).unwrap();
     let inputs = ObjectiveInputs {
         hidden: &model.hidden.index_select(&places, 0).unwrap(),
-        head: &model.head,
+        head: (&model.head).into(),
         temperature: 0.9,
         batch: &part,
-        teacher: Some(TeacherStates { hidden: &teacher, head: &model.teacher_head }),
+        teacher: Some(TeacherStates { hidden: &teacher, head: (&model.teacher_head).into() }),
     };
     let output = objective.compute(&inputs).unwrap();
     let store = output.loss.backward().unwrap();

@@ -74,10 +74,10 @@ impl Case {
         let teacher = var(&self.teacher, shape, dtype).as_detached_tensor();
         let inputs = ObjectiveInputs {
             hidden: &student,
-            head: &identity,
+            head: (&identity).into(),
             temperature: self.temperature,
             batch: &self.batch,
-            teacher: Some(TeacherStates { hidden: &teacher, head: &identity }),
+            teacher: Some(TeacherStates { hidden: &teacher, head: (&identity).into() }),
         };
         let output = self.objective.compute(&inputs).unwrap();
         let gradient = gradient(&output.loss, &student);
@@ -137,7 +137,7 @@ fn settings_and_missing_parts_are_named() {
     let student = var(&case.student, shape, DType::F64);
     let error = case.objective.compute(&ObjectiveInputs {
         hidden: &student,
-        head: &identity,
+        head: (&identity).into(),
         temperature: 1.0,
         batch: &case.batch,
         teacher: None,

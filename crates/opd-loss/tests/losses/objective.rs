@@ -44,10 +44,13 @@ impl World {
     fn inputs(&self) -> ObjectiveInputs<'_> {
         ObjectiveInputs {
             hidden: &self.hidden,
-            head: &self.head,
+            head: (&self.head).into(),
             temperature: TEMPERATURE,
             batch: &self.batch,
-            teacher: Some(TeacherStates { hidden: &self.teacher_hidden, head: &self.teacher_head }),
+            teacher: Some(TeacherStates {
+                hidden: &self.teacher_hidden,
+                head: (&self.teacher_head).into(),
+            }),
         }
     }
 

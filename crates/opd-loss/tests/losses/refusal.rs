@@ -32,7 +32,7 @@ fn detached_log_probs() {
     let head = var(&[0.0; 6], (3, 2), DType::F32).as_detached_tensor();
     let inputs = ObjectiveInputs {
         hidden: &hidden,
-        head: &head,
+        head: (&head).into(),
         temperature: 1.0,
         batch: &batch(),
         teacher: None,
@@ -97,7 +97,7 @@ fn a_teacher_that_is_not_there() {
     let batch = batch();
     let inputs = ObjectiveInputs {
         hidden: &hidden,
-        head: &head,
+        head: (&head).into(),
         temperature: 1.0,
         batch: &batch,
         teacher: None,

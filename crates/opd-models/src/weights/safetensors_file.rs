@@ -11,6 +11,9 @@ use crate::{Error, Result};
 /// Longest header that is read; the largest published checkpoints have a few MB.
 const LONGEST_HEADER: u64 = 100 << 20;
 
+/// Bytes that are in memory beside the values they become; a multiple of every number's size.
+const READ_AT_ONCE: usize = 8 << 20;
+
 /// One safetensors file, mapped.
 pub(super) struct SafetensorsFile {
     path: PathBuf,
@@ -66,16 +69,21 @@ impl SafetensorsFile {
         let Some(bytes) = self.bytes.get(range) else {
             return Err(bad(format!("tensor `{name}` lies outside the file")));
         };
-        match info.dtype {
-            Dtype::F32 => widen(bytes, out, |b| f32::from_le_bytes(b).into()),
-            Dtype::F64 => widen(bytes, out, f64::from_le_bytes),
-            Dtype::F16 => widen(bytes, out, |b| f16::from_le_bytes(b).into()),
-            Dtype::BF16 => widen(bytes, out, |b| bf16::from_le_bytes(b).into()),
-            other => {
-                return Err(bad(format!(
-                    "tensor `{name}` has dtype {other:?}; supported: F64, F32, F16, BF16"
-                )));
+        let first = self.data_start + start;
+        for (i, bytes) in bytes.chunks(READ_AT_ONCE).enumerate() {
+            match info.dtype {
+                Dtype::F32 => widen(bytes, out, |b| f32::from_le_bytes(b).into()),
+                Dtype::F64 => widen(bytes, out, f64::from_le_bytes),
+                Dtype::F16 => widen(bytes, out, |b| f16::from_le_bytes(b).into()),
+                Dtype::BF16 => widen(bytes, out, |b| bf16::from_le_bytes(b).into()),
+                other => {
+                    return Err(bad(format!(
+                        "tensor `{name}` has dtype {other:?}; supported: F64, F32, F16, BF16"
+                    )));
+                }
             }
+            let from = first + i * READ_AT_ONCE;
+            self.bytes.release(from..from + bytes.len());
         }
         Ok(())
     }

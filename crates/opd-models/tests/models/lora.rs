@@ -7,6 +7,7 @@ use std::{
 };
 
 use candle_core::DType;
+use opd_kernels::Head;
 use opd_models::{CausalLm, Checkpointing, Gradients, LoraConfig, LoraTarget};
 use opd_testkit::{GoldenModel, ModelDir, assert_close, host, numbers, tensor};
 use serde::Deserialize;
@@ -83,7 +84,7 @@ fn forward_and_backward_are_those_of_peft() {
         let mut gradients = Gradients::new(model.parameters());
         let packed = model.pack(&super::sequences(&pairs)).unwrap();
         let weights = tensor(&weights, weights.len(), DType::F64);
-        let run = |hidden: &_, head: &_| {
+        let run = |hidden: &_, head: Head<'_>| {
             let scores = opd_kernels::linear_token_logprobs(hidden, head, packed.targets(), 1.0)?;
             let loss = (scores.logprobs * &weights)?.sum_all()?;
             let value = host(&loss)[0];

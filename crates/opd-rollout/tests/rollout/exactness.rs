@@ -1,5 +1,4 @@
 use opd_batch::ScoredSequence;
-use opd_kernels::linear;
 use opd_models::CausalLm;
 use opd_rollout::{Request, Sampling, Strategy, Truncation};
 use opd_testkit::{GoldenModel, host};
@@ -52,7 +51,7 @@ fn greedy_tokens_are_those_of_transformers() {
 fn probabilities(model: &CausalLm, prompt: &[u32], temperature: f64) -> Vec<f64> {
     let sequence = ScoredSequence { prompt, response: &[0] };
     let hidden = model.hidden(&model.pack(&[sequence]).unwrap()).unwrap();
-    let logits = host(&linear(&hidden, model.head()).unwrap());
+    let logits = host(&model.products().linear(&hidden, model.head().weight).unwrap());
     let weights: Vec<f64> = logits.iter().map(|logit| (logit / temperature).exp()).collect();
     let total: f64 = weights.iter().sum();
     weights.into_iter().map(|weight| weight / total).collect()

@@ -1,6 +1,7 @@
 //! A sequence is a function of the seed, its prompt and its stream.
 
 use opd_kernels::Products;
+use opd_models::Decoder;
 use opd_rollout::{
     Generation, InProcess, Request, RolloutEngine, Sampling, Strategy, Truncation, packed_tokens,
 };
@@ -59,6 +60,11 @@ fn packed_weights_do_not_change_a_bit() {
         let engine = |packs| InProcess::new(&model, 140).packing_weights(packs);
         let run = |packs| engine(packs).generate(&requests, &sampling).unwrap();
         assert!(run(true) == run(false), "{name}");
+        let decoder = Decoder::packed(&model).unwrap();
+        let held = InProcess::through(&decoder, 140);
+        for _ in 0..2 {
+            assert!(held.generate(&requests, &sampling).unwrap() == run(false), "{name}, held");
+        }
     }
 }
 

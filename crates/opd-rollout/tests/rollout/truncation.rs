@@ -1,5 +1,4 @@
 use opd_batch::ScoredSequence;
-use opd_kernels::linear;
 use opd_rollout::{Sampling, Strategy, Truncation};
 use opd_testkit::host;
 
@@ -63,7 +62,7 @@ fn full_and_truncated_log_probs_are_those_of_the_definition() {
             let (prompt, response) = (&request.prompt, &generation.tokens);
             let packed = model.pack(&[ScoredSequence { prompt, response }]).unwrap();
             let hidden = model.hidden(&packed).unwrap();
-            let logits = host(&linear(&hidden, model.head()).unwrap());
+            let logits = host(&model.products().linear(&hidden, model.head().weight).unwrap());
             let truncated = generation.truncated_logprobs.as_ref().unwrap();
             assert_eq!(truncated.len(), response.len());
             for (t, logits) in logits.chunks(320).enumerate() {

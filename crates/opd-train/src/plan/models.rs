@@ -29,7 +29,10 @@ pub(super) struct Models {
 
 impl Models {
     pub(super) fn read(config: &TrainConfig) -> Result<Self> {
-        let of = |dir: &Path| -> Result<Footprint> { Ok(Footprint::of(&ModelConfig::load(dir)?)) };
+        let products = config.precision.products();
+        let of = |dir: &Path| -> Result<Footprint> {
+            Ok(Footprint::of(&ModelConfig::load(dir)?, products))
+        };
         let student = of(&config.student.path)?;
         let lora = &config.student.lora;
         let adapters = match lora {

@@ -61,7 +61,7 @@ impl Phases<'_> {
             rollout.packed_weights && rollout.max_response_tokens >= packed_tokens(products);
         let guide = self.models.scorer.as_ref().filter(|_| rollout.teacher_mixed_alpha > 0.0);
         let packed = match packs {
-            true => student.packed(products) + guide.map_or(0, |guide| guide.packed(products)),
+            true => student.packed() + guide.map_or(0, Footprint::packed),
             false => 0,
         };
         vec![
@@ -115,7 +115,7 @@ impl Phases<'_> {
         let first_layer = kept / student.layers().max(1);
         let mut moments = vec![
             // The head's gradient is made of zeros and a sum before it is added to.
-            moment(early, kept, states, logits + at_once * 2 * table),
+            moment(early, kept, states, logits + at_once * (2 * table + student.rounded_head())),
             moment(early, kept, layer, 0),
             moment(late, first_layer, layer, 0),
         ];

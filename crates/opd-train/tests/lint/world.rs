@@ -109,10 +109,10 @@ pub(crate) fn objective(
     let teacher = teacher.map(row);
     let output = objective.compute(&ObjectiveInputs {
         hidden: &hidden,
-        head: &identity,
+        head: (&identity).into(),
         temperature: 1.0,
         batch,
-        teacher: teacher.as_ref().map(|hidden| TeacherStates { hidden, head: &identity }),
+        teacher: teacher.as_ref().map(|hidden| TeacherStates { hidden, head: (&identity).into() }),
     })?;
     let store = output.loss.backward().unwrap();
     let gradient = store.get(&hidden).unwrap().flatten_all().unwrap().to_vec1().unwrap();

@@ -90,6 +90,12 @@ pub(crate) trait Gemm: Element + Number {
     fn best() -> &'static Kernels<Self> {
         Self::kernels(Level::best())
     }
+
+    /// The values, if they are f32: only those have products of bf16.
+    fn as_f32(values: &[Self]) -> Option<&[f32]>;
+
+    /// As [`Gemm::as_f32`].
+    fn as_f32_mut(values: &mut [Self]) -> Option<&mut [f32]>;
 }
 
 impl Gemm for f32 {
@@ -102,6 +108,14 @@ impl Gemm for f32 {
             Level::Portable => &portable::F32,
         }
     }
+
+    fn as_f32(values: &[f32]) -> Option<&[f32]> {
+        Some(values)
+    }
+
+    fn as_f32_mut(values: &mut [f32]) -> Option<&mut [f32]> {
+        Some(values)
+    }
 }
 
 impl Gemm for f64 {
@@ -113,5 +127,13 @@ impl Gemm for f64 {
             Level::Avx2 => &super::avx2::F64,
             Level::Portable => &portable::F64,
         }
+    }
+
+    fn as_f32(_: &[f64]) -> Option<&[f32]> {
+        None
+    }
+
+    fn as_f32_mut(_: &mut [f64]) -> Option<&mut [f32]> {
+        None
     }
 }

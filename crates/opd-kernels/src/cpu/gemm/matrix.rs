@@ -1,4 +1,4 @@
-use std::marker::PhantomData;
+use std::{marker::PhantomData, ops::Range};
 
 /// A strided matrix that is read.
 ///
@@ -41,6 +41,18 @@ impl<'a, T> Matrix<'a, T> {
     pub(crate) fn t(self) -> Self {
         let Self { values, rows, cols, row_stride, col_stride } = self;
         Self { values, rows: cols, cols: rows, row_stride: col_stride, col_stride: row_stride }
+    }
+
+    /// Some rows and columns; nothing moves.
+    ///
+    /// # Panics
+    ///
+    /// If they are not inside.
+    pub(super) fn part(self, rows: Range<usize>, cols: Range<usize>) -> Self {
+        assert!(rows.end <= self.rows && cols.end <= self.cols, "a part outside");
+        let first = rows.start * self.row_stride + cols.start * self.col_stride;
+        let values = self.values.get(first..).unwrap_or(&[]);
+        Self::new(values, rows.len(), cols.len(), self.row_stride, self.col_stride)
     }
 
     #[inline]

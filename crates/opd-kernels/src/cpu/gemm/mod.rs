@@ -32,7 +32,7 @@ pub(crate) use self::{
     kernels::Gemm,
     matrix::{Matrix, MatrixMut},
     packed::Packed,
-    pairs::{PackedPairs, gemm_bf16, product_bf16, product_bf16_packed},
+    pairs::{PackedPairs, gemm_bf16, gemm_bf16_packed, product_bf16, product_bf16_packed, round},
 };
 use self::{
     grid::Grid,

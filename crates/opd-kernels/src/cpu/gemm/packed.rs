@@ -1,9 +1,16 @@
+use std::ops::Range;
+
+use rayon::prelude::*;
+
 use super::{Gemm, Matrix, kernels::Kernels, pack::Strip};
 
 /// Products that one accumulator sums before the sum is added to the output.
 ///
 /// Part of the definition of a result: the sums of these blocks are added in order.
 pub(super) const BLOCK: usize = 256;
+
+/// Strips that one task packs: some 10 microseconds.
+const PART_STRIPS: usize = 8;
 
 /// A right operand in the order in which the kernels read it.
 pub(crate) struct Packed<T: 'static> {
@@ -21,18 +28,42 @@ impl<T: Gemm> Packed<T> {
 
     /// Packs `b` for kernels that this machine can run.
     pub(super) fn of(kernels: &'static Kernels<T>, b: Matrix<'_, T>) -> Self {
-        let strips = Strips { kernels, cols: b.cols() };
-        let mut values = vec![T::ZERO; b.rows() * strips.padded()];
-        for first in (0..b.rows()).step_by(BLOCK) {
-            let depth = BLOCK.min(b.rows() - first);
-            for col in (0..b.cols()).step_by(kernels.max_cols()) {
-                let to = &mut values[first * strips.padded() + strips.offset(depth, col)..];
-                // SAFETY: the machine can run the kernels; the strip is inside `b`, its packed form
-                // inside `to`, which is borrowed here alone.
-                unsafe { strips.pack(b, first, depth, 0, col, to.as_mut_ptr()) };
-            }
+        Self::of_parts(kernels, b.rows(), b.cols(), |rows, cols, pack| pack(b.part(rows, cols)))
+    }
+
+    /// Packs a matrix of `rows x cols`, any part of which `part` makes and lends to the function that
+    /// it is given: the whole of it need not exist.
+    ///
+    /// # Panics
+    ///
+    /// If a part has another size than was asked for.
+    pub(super) fn of_parts(
+        kernels: &'static Kernels<T>,
+        rows: usize,
+        cols: usize,
+        part: impl Fn(Range<usize>, Range<usize>, &mut dyn FnMut(Matrix<'_, T>)) + Sync,
+    ) -> Self {
+        let strips = Strips { kernels, cols };
+        let mut values = vec![T::ZERO; rows * strips.padded()];
+        let blocks = values.chunks_mut((BLOCK * strips.padded()).max(1));
+        let step = PART_STRIPS * kernels.max_cols();
+        for (first, block) in (0..rows).step_by(BLOCK).zip(blocks) {
+            let depth = BLOCK.min(rows - first);
+            block.par_chunks_mut((depth * step).max(1)).enumerate().for_each(|(i, to)| {
+                let columns = i * step..cols.min((i + 1) * step);
+                let strips = Strips { kernels, cols: columns.len() };
+                part(first..first + depth, columns, &mut |b| {
+                    assert_eq!((b.rows(), b.cols()), (depth, strips.cols), "a part's size");
+                    for col in (0..strips.cols).step_by(kernels.max_cols()) {
+                        let to = &mut to[strips.offset(depth, col)..][..depth * strips.width(col)];
+                        // SAFETY: the machine can run the kernels; the strip is inside `b`, and `to`
+                        // is as long as its packed form.
+                        unsafe { strips.pack(b, 0, depth, 0, col, to.as_mut_ptr()) };
+                    }
+                });
+            });
         }
-        Self { kernels, values, rows: b.rows(), cols: b.cols() }
+        Self { kernels, values, rows, cols }
     }
 
     pub(crate) fn rows(&self) -> usize {

@@ -20,7 +20,7 @@ impl Model {
     }
 
     fn projection(&self) -> Projection<'_> {
-        Projection { hidden: &self.hidden, head: &self.head }
+        Projection::new(&self.hidden, &self.head)
     }
 
     /// The parts, and the gradients of a sum over them.

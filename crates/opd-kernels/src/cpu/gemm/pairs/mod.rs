@@ -15,6 +15,7 @@ mod rounded;
 mod tests;
 
 use self::rounded::Rounded;
+pub(crate) use self::rounded::round;
 use super::{
     Matrix, MatrixMut, Packed, Update, kernels::Kernels, matrix, multiply, product::Right,
 };
@@ -51,8 +52,12 @@ impl PackedPairs {
     }
 
     fn of(kernels: &'static Kernels<f32>, b: Matrix<'_, f32>) -> Self {
-        let rounded = Rounded::new(b.t());
-        Self { pairs: Packed::of(kernels, rounded.pairs().t()), rows: b.rows() }
+        let rows = b.rows();
+        let pairs = Packed::of_parts(kernels, rows.div_ceil(2), b.cols(), |pairs, cols, pack| {
+            let part = b.part(2 * pairs.start..rows.min(2 * pairs.end), cols);
+            pack(Rounded::new(part.t()).pairs().t());
+        });
+        Self { pairs, rows }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -70,13 +75,20 @@ impl PackedPairs {
 ///
 /// If the shapes do not agree.
 pub(crate) fn product_bf16_packed(a: Matrix<'_, f32>, b: &PackedPairs) -> Vec<f32> {
+    matrix::collect(a.rows(), b.cols(), |c| gemm_bf16_packed(c, a, b))
+}
+
+/// [`gemm_bf16`] that sets `c`, with a right operand packed beforehand; same bits.
+///
+/// # Panics
+///
+/// If the shapes do not agree.
+pub(crate) fn gemm_bf16_packed(c: MatrixMut<'_, f32>, a: Matrix<'_, f32>, b: &PackedPairs) {
     assert_eq!(a.cols(), b.rows, "gemm: shapes");
     let a = Rounded::new(a);
     let threads = rayon::current_num_threads();
-    matrix::collect(a.pairs().rows(), b.cols(), |c| {
-        let right = Right::Packed(&b.pairs);
-        multiply(b.pairs.kernels(), threads, c, a.pairs(), right, Update::Set);
-    })
+    let right = Right::Packed(&b.pairs);
+    multiply(b.pairs.kernels(), threads, c, a.pairs(), right, Update::Set);
 }
 
 fn multiply_bf16(

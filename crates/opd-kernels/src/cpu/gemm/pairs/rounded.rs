@@ -1,3 +1,4 @@
+use half::bf16;
 use rayon::prelude::*;
 
 use super::super::Matrix;
@@ -63,6 +64,20 @@ impl Rounded {
             false => Matrix::row_major(values, pairs, rows).t(),
         }
     }
+}
+
+/// The nearest bf16 of each value, over the threads of the current rayon pool.
+pub(crate) fn round(from: &[f32], to: &mut [bf16]) {
+    to.par_chunks_mut(TASK).zip(from.par_chunks(TASK)).for_each(|(to, from)| {
+        dispatch(
+            #[inline(always)]
+            || {
+                for (to, &from) in to.iter_mut().zip(from) {
+                    *to = bf16::from_bits((bits(from) >> 16) as u16);
+                }
+            },
+        );
+    });
 }
 
 /// Neighbours within a row.
