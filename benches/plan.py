@@ -33,6 +33,7 @@ MODEL = {
     "--token-budget 4096",
     "full, small micro-batches": f"{BATCH} {TEACHER} --token-budget 400",
     "full, whole distributions": f"{BATCH} {TEACHER} --token-budget 1024 --loss jsd",
+    "full, bf16": f"{BATCH} {TEACHER} --token-budget 4096 --precision bf16",
     "full, layers twice": f"{BATCH} {TEACHER} --token-budget 4096 --activation-checkpointing",
     "LoRA 16, own teacher": f"{BATCH} {START} --token-budget 4096 --lora-rank 16 --lr 1e-4",
     "LoRA 16, layers twice": f"{BATCH} {START} --token-budget 4096 --lora-rank 16 --lr 1e-4 "

@@ -31,6 +31,7 @@ mod row_loss;
 mod scans;
 mod shape;
 mod spans;
+mod stored;
 mod swiglu;
 
 #[cfg(feature = "mimalloc")]

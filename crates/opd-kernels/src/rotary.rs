@@ -1,10 +1,12 @@
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor, WithDType};
+use half::bf16;
 
 use crate::{
     Error, Result,
     cpu::{self, Element, by_dtype, dispatch},
     gpu::{self, rotary::Rotation},
     rms_norm, shape,
+    stored::{self, widened},
 };
 
 const OP: &str = "rotate_heads";
@@ -98,7 +100,7 @@ pub struct RotateHeadsGradients {
 /// Norms (where given) and rotates the queries and keys of a fused projection; values pass.
 ///
 /// `qkv` is `[T, total * head_dim]`, `positions` `[T]` (u32); the result is
-/// `[T, total, head_dim]`. Rotation pairs value `i` with value `i + head_dim / 2`:
+/// `[T, total, head_dim]`, f32 for values stored in bf16 on the CPU. Rotation pairs value `i` with value `i + head_dim / 2`:
 ///
 /// ```text
 /// y_i = x_i cos - x_{i+h} sin,   y_{i+h} = x_{i+h} cos + x_i sin,   h = head_dim / 2
@@ -116,42 +118,64 @@ pub fn rotate_heads(
     table: &RotaryTable,
     positions: &Tensor,
 ) -> Result<Tensor> {
-    let rows = check(qkv, heads, norms, table, positions)?;
+    check(qkv, heads, norms, table, positions)?;
     let (qkv, positions) = (qkv.contiguous()?, positions.contiguous()?);
     let norms = norms.map(Contiguous::new).transpose()?;
     if let Some(gpu) = gpu::of(&qkv) {
         return rotation(&qkv, heads, norms.as_ref(), table, &positions).forward(&gpu);
     }
+    if qkv.dtype() == DType::BF16 {
+        return forward::<bf16, f32>(&qkv, heads, norms.as_ref(), table, &positions, widen);
+    }
     by_dtype!(OP, qkv, T => {
-        let input = cpu::view::<T>(OP, &qkv)?;
-        let (cos, sin) = (cpu::view::<T>(OP, &table.cos)?, cpu::view::<T>(OP, &table.sin)?);
-        let positions = cpu::view::<u32>(OP, &positions)?;
-        check_positions(&positions, table)?;
-        let norms = norms.as_ref().map(Contiguous::view::<T>).transpose()?;
-        let norms = norms.as_ref().map(|(q, k, eps)| (&**q, &**k, *eps));
-        let (dim, width) = (heads.head_dim, heads.total() * heads.head_dim);
-        let (input, cos, sin): (&[T], &[T], &[T]) = (&input, &cos, &sin);
-        let positions: &[u32] = &positions;
-        let mut out = vec![T::ZERO; rows * width];
-        cpu::for_rows(&mut out, width, |first, rows| dispatch(#[inline(always)] || {
-            for (i, row) in rows.chunks_exact_mut(width).enumerate() {
-                let row_in = &input[(first + i) * width..][..width];
-                let at = positions[first + i] as usize * (dim / 2);
-                let (cos, sin) = (&cos[at..][..dim / 2], &sin[at..][..dim / 2]);
-                for (h, (y, x)) in row.chunks_exact_mut(dim).zip(row_in.chunks_exact(dim)).enumerate() {
-                    match (weight_of(h, heads, norms), h < heads.heads + heads.kv_heads) {
-                        (_, false) => y.copy_from_slice(x),
-                        (None, true) => rotate(y, x, cos, sin, T::ONE),
-                        (Some((weight, eps)), true) => {
-                            let r = rms_norm::inverse_rms(x, eps);
-                            rotate_scaled(y, x, weight, r, cos, sin);
+        forward::<T, T>(&qkv, heads, norms.as_ref(), table, &positions, |row, _| row)
+    })
+}
+
+fn forward<S: WithDType, T: Element>(
+    qkv: &Tensor,
+    heads: Heads,
+    norms: Option<&Contiguous>,
+    table: &RotaryTable,
+    positions: &Tensor,
+    values: impl for<'a> Fn(&'a [S], &'a mut [T]) -> &'a [T] + Sync,
+) -> Result<Tensor> {
+    let rows = qkv.dims()[0];
+    let input = cpu::view::<S>(OP, qkv)?;
+    let (cos, sin) = (cpu::view::<T>(OP, &table.cos)?, cpu::view::<T>(OP, &table.sin)?);
+    let positions = cpu::view::<u32>(OP, positions)?;
+    check_positions(&positions, table)?;
+    let norms = norms.map(Contiguous::view::<T>).transpose()?;
+    let norms = norms.as_ref().map(|(q, k, eps)| (&**q, &**k, *eps));
+    let (dim, width) = (heads.head_dim, heads.total() * heads.head_dim);
+    let (input, cos, sin): (&[S], &[T], &[T]) = (&input, &cos, &sin);
+    let positions: &[u32] = &positions;
+    let mut out = vec![T::ZERO; rows * width];
+    cpu::for_rows(&mut out, width, |first, rows| {
+        let mut room = vec![T::ZERO; width];
+        dispatch(
+            #[inline(always)]
+            || {
+                for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+                    let row_in = values(&input[(first + i) * width..][..width], &mut room);
+                    let at = positions[first + i] as usize * (dim / 2);
+                    let (cos, sin) = (&cos[at..][..dim / 2], &sin[at..][..dim / 2]);
+                    let heads_in = row_in.chunks_exact(dim);
+                    for (h, (y, x)) in row.chunks_exact_mut(dim).zip(heads_in).enumerate() {
+                        match (weight_of(h, heads, norms), h < heads.heads + heads.kv_heads) {
+                            (_, false) => y.copy_from_slice(x),
+                            (None, true) => rotate(y, x, cos, sin, T::ONE),
+                            (Some((weight, eps)), true) => {
+                                let r = rms_norm::inverse_rms(x, eps);
+                                rotate_scaled(y, x, weight, r, cos, sin);
+                            }
                         }
                     }
                 }
-            }
-        }));
-        cpu::tensor(out, (rows, heads.total(), dim))
-    })
+            },
+        );
+    });
+    cpu::tensor(out, (rows, heads.total(), dim))
 }
 
 /// Gradients of [`rotate_heads`] from the gradient `dy` of its result,
@@ -169,9 +193,8 @@ pub fn rotate_heads_backward(
     dy: &Tensor,
 ) -> Result<RotateHeadsGradients> {
     let rows = check(qkv, heads, norms, table, positions)?;
-    let (dim, width) = (heads.head_dim, heads.total() * heads.head_dim);
-    shape::expect(OP, "dy", dy, &[rows, heads.total(), dim], "[T, total, head_dim]")?;
-    shape::same_dtype(OP, "dy", dy, qkv.dtype())?;
+    shape::expect(OP, "dy", dy, &[rows, heads.total(), heads.head_dim], "[T, total, head_dim]")?;
+    shape::same_dtype(OP, "dy", dy, stored::dtype(qkv))?;
     let (qkv, positions, dy) = (qkv.contiguous()?, positions.contiguous()?, dy.contiguous()?);
     let norms = norms.map(Contiguous::new).transpose()?;
     if let Some(gpu) = gpu::of(&qkv) {
@@ -179,48 +202,80 @@ pub fn rotate_heads_backward(
         let (qkv, norms) = rotation.backward(&gpu, &dy)?;
         return Ok(RotateHeadsGradients { qkv, norms });
     }
+    if qkv.dtype() == DType::BF16 {
+        let given = (&qkv, &dy);
+        return backward::<bf16, f32>(given, heads, norms.as_ref(), table, &positions, widen);
+    }
     by_dtype!(OP, qkv, T => {
-        let (input, dy) = (cpu::view::<T>(OP, &qkv)?, cpu::view::<T>(OP, &dy)?);
-        let (cos, sin) = (cpu::view::<T>(OP, &table.cos)?, cpu::view::<T>(OP, &table.sin)?);
-        let positions = cpu::view::<u32>(OP, &positions)?;
-        check_positions(&positions, table)?;
-        let views = norms.as_ref().map(Contiguous::view::<T>).transpose()?;
-        let norms = views.as_ref().map(|(q, k, eps)| (&**q, &**k, *eps));
-        let (input, dy): (&[T], &[T]) = (&input, &dy);
-        let (cos, sin, positions): (&[T], &[T], &[u32]) = (&cos, &sin, &positions);
-        let mut out = vec![T::ZERO; rows * width];
-        let partial = cpu::map_rows(&mut out, width, |first, rows| dispatch(#[inline(always)] || {
-            let mut dweights = vec![T::ZERO; 2 * dim];
-            let mut unrotated = vec![T::ZERO; dim];
-            for (i, row) in rows.chunks_exact_mut(width).enumerate() {
-                let from = (first + i) * width;
-                let at = positions[first + i] as usize * (dim / 2);
-                let (cos, sin) = (&cos[at..][..dim / 2], &sin[at..][..dim / 2]);
-                for (h, dx) in row.chunks_exact_mut(dim).enumerate() {
-                    let (x, dy) = (&input[from + h * dim..][..dim], &dy[from + h * dim..][..dim]);
-                    match (weight_of(h, heads, norms), h < heads.heads + heads.kv_heads) {
-                        (_, false) => dx.copy_from_slice(dy),
-                        (None, true) => rotate(dx, dy, cos, sin, -T::ONE),
-                        (Some((weight, eps)), true) => {
-                            rotate(&mut unrotated, dy, cos, sin, -T::ONE);
-                            let side = if h < heads.heads { 0 } else { dim };
-                            let dweight = &mut dweights[side..side + dim];
-                            rms_norm::row_backward(dx, dweight, x, weight, &unrotated, eps);
+        backward::<T, T>((&qkv, &dy), heads, norms.as_ref(), table, &positions, |row, _| row)
+    })
+}
+
+fn backward<S: WithDType, T: Element>(
+    (qkv, dy): (&Tensor, &Tensor),
+    heads: Heads,
+    norms: Option<&Contiguous>,
+    table: &RotaryTable,
+    positions: &Tensor,
+    values: impl for<'a> Fn(&'a [S], &'a mut [T]) -> &'a [T] + Sync,
+) -> Result<RotateHeadsGradients> {
+    let (rows, dim, width) = (qkv.dims()[0], heads.head_dim, heads.total() * heads.head_dim);
+    let (input, dy) = (cpu::view::<S>(OP, qkv)?, cpu::view::<T>(OP, dy)?);
+    let (cos, sin) = (cpu::view::<T>(OP, &table.cos)?, cpu::view::<T>(OP, &table.sin)?);
+    let positions = cpu::view::<u32>(OP, positions)?;
+    check_positions(&positions, table)?;
+    let views = norms.map(Contiguous::view::<T>).transpose()?;
+    let norms = views.as_ref().map(|(q, k, eps)| (&**q, &**k, *eps));
+    let (input, dy): (&[S], &[T]) = (&input, &dy);
+    let (cos, sin, positions): (&[T], &[T], &[u32]) = (&cos, &sin, &positions);
+    let mut out = vec![T::ZERO; rows * width];
+    let partial = cpu::map_rows(&mut out, width, |first, rows| {
+        let mut dweights = vec![T::ZERO; 2 * dim];
+        let mut unrotated = vec![T::ZERO; dim];
+        let mut room = vec![T::ZERO; width];
+        dispatch(
+            #[inline(always)]
+            || {
+                for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+                    let from = (first + i) * width;
+                    let row_in = values(&input[from..][..width], &mut room);
+                    let at = positions[first + i] as usize * (dim / 2);
+                    let (cos, sin) = (&cos[at..][..dim / 2], &sin[at..][..dim / 2]);
+                    for (h, dx) in row.chunks_exact_mut(dim).enumerate() {
+                        let x = &row_in[h * dim..][..dim];
+                        let dy = &dy[from + h * dim..][..dim];
+                        match (weight_of(h, heads, norms), h < heads.heads + heads.kv_heads) {
+                            (_, false) => dx.copy_from_slice(dy),
+                            (None, true) => rotate(dx, dy, cos, sin, -T::ONE),
+                            (Some((weight, eps)), true) => {
+                                rotate(&mut unrotated, dy, cos, sin, -T::ONE);
+                                let side = if h < heads.heads { 0 } else { dim };
+                                let dweight = &mut dweights[side..side + dim];
+                                rms_norm::row_backward(dx, dweight, x, weight, &unrotated, eps);
+                            }
                         }
                     }
                 }
-            }
-            dweights
-        }));
-        let norms = if views.is_some() {
-            let mut query = cpu::sum_in_order(partial, 2 * dim);
-            let key = query.split_off(dim);
-            Some((cpu::tensor(query, dim)?, cpu::tensor(key, dim)?))
-        } else {
-            None
-        };
-        Ok(RotateHeadsGradients { qkv: cpu::tensor(out, (rows, width))?, norms })
-    })
+            },
+        );
+        dweights
+    });
+    let norms = if views.is_some() {
+        let mut query = cpu::sum_in_order(partial, 2 * dim);
+        let key = query.split_off(dim);
+        Some((cpu::tensor(query, dim)?, cpu::tensor(key, dim)?))
+    } else {
+        None
+    };
+    Ok(RotateHeadsGradients { qkv: cpu::tensor(out, (rows, width))?, norms })
+}
+
+/// A row stored in bf16, in `room`.
+fn widen<'a>(row: &'a [bf16], room: &'a mut [f32]) -> &'a [f32] {
+    for (to, from) in room.iter_mut().zip(row) {
+        *to = widened(*from);
+    }
+    room
 }
 
 fn rotation<'a>(
@@ -312,7 +367,8 @@ fn check(
     shape::expect(OP, "qkv", qkv, &[rows, heads.total() * dim], "[T, total * head_dim]")?;
     shape::expect(OP, "positions", positions, &[rows], "[T]")?;
     shape::indices(OP, "positions", positions)?;
-    shape::same_dtype(OP, "rotary table", &table.cos, qkv.dtype())?;
+    let dtype = stored::dtype(qkv);
+    shape::same_dtype(OP, "rotary table", &table.cos, dtype)?;
     let half = table.cos.dim(D::Minus1)?;
     if half != dim / 2 {
         let (what, expected) = ("width of the rotary table", "head_dim / 2");
@@ -321,8 +377,8 @@ fn check(
     if let Some(norms) = norms {
         shape::expect(OP, "query norm", norms.query, &[dim], "[head_dim]")?;
         shape::expect(OP, "key norm", norms.key, &[dim], "[head_dim]")?;
-        shape::same_dtype(OP, "query norm", norms.query, qkv.dtype())?;
-        shape::same_dtype(OP, "key norm", norms.key, qkv.dtype())?;
+        shape::same_dtype(OP, "query norm", norms.query, dtype)?;
+        shape::same_dtype(OP, "key norm", norms.key, dtype)?;
     }
     Ok(rows)
 }

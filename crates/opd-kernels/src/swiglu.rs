@@ -5,6 +5,7 @@ use crate::{
     Result,
     cpu::{self, Element, by_dtype, dispatch},
     gpu, shape,
+    stored::{self, widened},
 };
 
 const OP: &str = "swiglu";
@@ -67,14 +68,12 @@ pub fn swiglu_backward(gate_up: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let (rows, width) = halves(gate_up)?;
     shape::expect(OP, "dy", dy, &[rows, width], "[T, F]")?;
     let (gate_up, dy) = (gate_up.contiguous()?, dy.contiguous()?);
-    let gpu = gpu::of(&gate_up);
-    if gpu.is_none() && gate_up.dtype() == DType::BF16 {
-        shape::same_dtype(OP, "dy", &dy, DType::F32)?;
-        return backward::<bf16, f32>(&gate_up, &dy, widened);
-    }
-    shape::same_dtype(OP, "dy", &dy, gate_up.dtype())?;
-    if let Some(gpu) = gpu {
+    shape::same_dtype(OP, "dy", &dy, stored::dtype(&gate_up))?;
+    if let Some(gpu) = gpu::of(&gate_up) {
         return gpu::values::swiglu_backward(&gpu, &gate_up, &dy);
+    }
+    if gate_up.dtype() == DType::BF16 {
+        return backward::<bf16, f32>(&gate_up, &dy, widened);
     }
     by_dtype!(OP, gate_up, T => backward::<T, T>(&gate_up, &dy, |x| x))
 }
@@ -124,10 +123,4 @@ fn halves(gate_up: &Tensor) -> Result<(usize, usize)> {
 #[inline(always)]
 fn sigmoid<T: Element>(x: T) -> T {
     T::ONE / (T::ONE + (-x).exp())
-}
-
-/// [`bf16::to_f32`] without its detour for NaN, which vector code cannot take.
-#[inline(always)]
-fn widened(x: bf16) -> f32 {
-    f32::from_bits(u32::from(x.to_bits()) << 16)
 }

@@ -169,7 +169,7 @@ impl Block {
         let (x, input) = self.enter(residual)?;
         let (n, width) = (x.dims()[0], self.heads.heads * self.heads.head_dim);
         let Heads { heads, kv_heads, .. } = self.heads;
-        let qkv = self.qkv.forward(&input)?;
+        let qkv = self.qkv.products.stored(self.qkv.forward(&input)?)?;
         drop(input);
         let rotated = self.rotate(&qkv, place)?;
         let attention = attention(
@@ -242,6 +242,7 @@ impl Block {
         let (x, normed) = self.enter(residual)?;
         let (n, width) = (x.dims()[0], self.heads.heads * self.heads.head_dim);
         let qkv = self.qkv.forward_from(packed.map(|packed| &packed.qkv), &normed)?;
+        let qkv = self.qkv.products.stored(qkv)?;
         let rotated = self.rotate(&qkv, place)?;
         let (keys, values) = cache.write(&rotated, self.heads)?;
         let queries = rotated.narrow(1, 0, self.heads.heads)?;

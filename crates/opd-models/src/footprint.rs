@@ -96,8 +96,8 @@ impl Footprint {
 
     /// What a layer keeps of a token for its backward.
     fn layer_per_token(&self) -> u64 {
-        VALUE * (2 * self.hidden + self.fused + self.queries + self.heads)
-            + self.as_products_read(VALUE * 2 * self.inner)
+        VALUE * (2 * self.hidden + self.queries + self.heads)
+            + self.as_products_read(VALUE * (self.fused + 2 * self.inner))
     }
 
     /// What a training forward keeps of a token for its backward, all layers together.

@@ -26,6 +26,7 @@ pub(crate) struct Residual {
 pub(crate) struct Saved {
     /// Residual stream at the layer's input, `[T, H]`.
     pub(crate) x: Tensor,
+    /// As its [`Products`](opd_kernels::Products) store it.
     pub(crate) qkv: Tensor,
     pub(crate) attention: AttentionOutput,
     /// Residual stream after attention, `[T, H]`.

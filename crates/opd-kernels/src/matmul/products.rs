@@ -121,6 +121,8 @@ impl Products {
         self.check(OP, ("tensor", &tensor))?;
         match self {
             Self::Full => Ok(tensor),
+            // The kernels that read it compute in the dtype that they are given.
+            Self::Bf16 if gpu::of(&tensor).is_some() => Ok(tensor),
             Self::Bf16 => {
                 let (rows, cols) = matrix_dims(OP, "tensor", &tensor)?;
                 let tensor = tensor.contiguous()?;

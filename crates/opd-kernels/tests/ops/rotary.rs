@@ -101,3 +101,26 @@ fn gradients_are_central_differences() {
         assert_gradient(&host(&dkey), key, 1e-8, |key| value(&x, query, key, true));
     }
 }
+
+#[test]
+fn stored_values_have_the_results_of_their_values() {
+    let Heads { head_dim, .. } = HEADS;
+    let stored = t64(&numbers(5 * 8 * head_dim, 1, 2.0), (5, 8 * head_dim));
+    let stored = stored.to_dtype(DType::BF16).unwrap();
+    let plain = stored.to_dtype(DType::F32).unwrap();
+    let [query, key] = [2, 3]
+        .map(|seed| t64(&numbers(head_dim, seed, 1.5), head_dim).to_dtype(DType::F32).unwrap());
+    let (table, positions) = (table(head_dim, DType::F32), ids(&POSITIONS));
+    let norms = HeadNorms { query: &query, key: &key, eps: EPS };
+    for norms in [None, Some(norms)] {
+        let run = |qkv: &Tensor| rotate_heads(qkv, HEADS, norms, &table, &positions).unwrap();
+        let y = run(&stored);
+        assert_eq!((y.dtype(), host(&y)), (DType::F32, host(&run(&plain))));
+        let back = |qkv: &Tensor| {
+            let given = rotate_heads_backward(qkv, HEADS, norms, &table, &positions, &y).unwrap();
+            let of_norms = given.norms.map(|(query, key)| [host(&query), host(&key)]);
+            (host(&given.qkv), of_norms)
+        };
+        assert_eq!(back(&stored), back(&plain));
+    }
+}

@@ -25,6 +25,22 @@ fn far_gates_neither_overflow_nor_vanish() {
     assert_eq!(gradient, [0.0, 0.0, 3.0, 4.0, 0.0, 0.0, 100.0, 1e4]);
 }
 
+/// What is stored in bf16 is computed as those values are in f32.
+#[test]
+fn stored_values_have_the_results_of_their_values() {
+    for (rows, width) in [(1, 1), (3, 19), (150, 40), (0, 4)] {
+        let stored = t64(&numbers(rows * 2 * width, 1, 8.0), (rows, 2 * width));
+        let stored = stored.to_dtype(DType::BF16).unwrap();
+        let plain = stored.to_dtype(DType::F32).unwrap();
+        let y = swiglu(&stored).unwrap();
+        assert_eq!((y.dtype(), host(&y)), (DType::F32, host(&swiglu(&plain).unwrap())));
+        let dy = t64(&numbers(rows * width, 2, 1.0), (rows, width)).to_dtype(DType::F32).unwrap();
+        let [got, want] = [&stored, &plain].map(|x| swiglu_backward(x, &dy).unwrap());
+        assert_eq!((got.dtype(), host(&got)), (DType::F32, host(&want)));
+        assert!(swiglu_backward(&stored, &dy.to_dtype(DType::BF16).unwrap()).is_err());
+    }
+}
+
 #[test]
 fn gradients_are_central_differences() {
     for (rows, width) in [(2, 3), (1, 19)] {

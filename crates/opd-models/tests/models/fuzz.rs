@@ -77,12 +77,13 @@ fn peak() -> u64 {
 }
 
 /// For 1 second, or `OPD_FUZZ_SECONDS`, and with a hundredth of `OPD_FUZZ_INPUTS` inputs at least
-/// (each is a file): `read` says whether a file is accepted.
-fn fuzz(name: &str, good: Vec<u8>, header: usize, read: impl Fn(&[u8]) -> bool) {
+/// (each is a file), or a share of that for one of `goods` good files: `read` says whether a file is
+/// accepted.
+fn fuzz(name: &str, goods: usize, good: Vec<u8>, header: usize, read: impl Fn(&[u8]) -> bool) {
     assert!(read(&good), "{name}: the file as it is");
     let variable = |name| env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
-    let time = Duration::from_secs(variable("OPD_FUZZ_SECONDS").unwrap_or(1));
-    let least = variable("OPD_FUZZ_INPUTS").unwrap_or(0) / 100;
+    let time = Duration::from_secs(variable("OPD_FUZZ_SECONDS").unwrap_or(1)) / goods as u32;
+    let least = variable("OPD_FUZZ_INPUTS").unwrap_or(0) / 100 / goods as u64;
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let (strategy, start, before) = (inputs(good, header), Instant::now(), peak());
@@ -104,11 +105,12 @@ fn loads(dir: &Path, name: &str, bytes: &[u8]) -> bool {
 
 #[test]
 fn configs() {
-    for name in ["qwen3_yarn", "qwen3_moe", "mistral"] {
+    let names = ["qwen3_yarn", "qwen3_moe", "mistral"];
+    for name in names {
         let dir = ModelDir::copy(&GoldenModel::load(name).dir);
         let good = fs::read(dir.path().join("config.json")).unwrap();
         let length = good.len();
-        fuzz(&format!("config of {name}"), good, length, |bytes| {
+        fuzz(&format!("config of {name}"), names.len(), good, length, |bytes| {
             fs::write(dir.path().join("config.json"), bytes).unwrap();
             let config = ModelConfig::load(dir.path());
             // What is accepted can be asked everything.
@@ -128,7 +130,9 @@ fn safetensors_headers() {
     let dir = ModelDir::copy(&GoldenModel::load("llama_linear").dir);
     let good = fs::read(dir.path().join("model.safetensors")).unwrap();
     let header = 8 + u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
-    fuzz("safetensors header", good, header, |bytes| loads(dir.path(), "model.safetensors", bytes));
+    fuzz("safetensors header", 1, good, header, |bytes| {
+        loads(dir.path(), "model.safetensors", bytes)
+    });
 }
 
 #[test]
@@ -138,14 +142,15 @@ fn indices() {
     fs::rename(dir.path().join("model.safetensors"), dir.path().join(name)).unwrap();
     let good = format!(r#"{{"metadata": {{}}, "weight_map": {{"a": "{name}", "b": "{name}"}}}}"#);
     let length = good.len();
-    fuzz("index of shards", good.into_bytes(), length, |bytes| {
+    fuzz("index of shards", 1, good.into_bytes(), length, |bytes| {
         loads(dir.path(), "model.safetensors.index.json", bytes)
     });
 }
 
 #[test]
 fn gguf_headers() {
-    for name in ["llama", "llama3"] {
+    let names = ["llama", "llama3"];
+    for name in names {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/gguf_files");
         let good = fs::read(file.join(format!("{name}.gguf"))).unwrap();
         let dir = tempfile::tempdir().unwrap();
@@ -153,7 +158,7 @@ fn gguf_headers() {
         // The names of the tensors end the header.
         let names = b"output_norm.weight";
         let header = good.windows(names.len()).position(|part| part == names).unwrap() + 60;
-        fuzz(&format!("GGUF header of {name}"), good, header, |bytes| {
+        fuzz(&format!("GGUF header of {name}"), names.len(), good, header, |bytes| {
             fs::write(&path, bytes).unwrap();
             let model = CausalLm::load(&path, DType::F32, &Device::Cpu).is_ok();
             let _ = Tokenizer::load(&path);
@@ -174,7 +179,7 @@ fn chat_templates() {
         {% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
     let messages =
         [Message::new("system", "Be brief."), Message::new("user", "What is 3 x 4? {{ 1 }}")];
-    fuzz("chat template", good.as_bytes().to_vec(), good.len(), |bytes| {
+    fuzz("chat template", 1, good.as_bytes().to_vec(), good.len(), |bytes| {
         fs::write(&path, bytes).unwrap();
         ChatTemplate::load(dir.path()).is_ok_and(|template| template.render(&messages).is_ok())
     });

@@ -61,7 +61,7 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Number of rollout batches.
     pub steps: u64,
-    /// Of the layers of every model in this process.
+    /// Of every model in this process.
     pub precision: Precision,
     /// The model that is trained.
     pub student: StudentConfig,

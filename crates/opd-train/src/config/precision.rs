@@ -1,8 +1,8 @@
 use opd_kernels::Products;
 use serde::{Deserialize, Serialize};
 
-/// What matrix products in a model's layers take of their operands. Weights, gradients, moments and
-/// everything between the products are f32 in either.
+/// What matrix products of a model take of their operands, in its layers and its head. Weights,
+/// gradients, moments and sums are f32 in either.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
