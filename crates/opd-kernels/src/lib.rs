@@ -7,6 +7,7 @@ mod attention;
 mod cache;
 mod cpu;
 mod divergence;
+mod draw;
 mod embedding;
 mod error;
 mod gpu;
@@ -42,6 +43,7 @@ pub use self::{
     cache::write_rows,
     cpu::projection::head_chunk_rows,
     divergence::{Divergence, DivergenceOutput, divergence},
+    draw::{Drawn, draw},
     embedding::{embedding, scatter_add_rows},
     error::{Error, Result},
     head::{Head, HeadGradient},

@@ -131,24 +131,20 @@ pub(crate) struct Choice {
 impl Strategy {
     /// Chooses from logits; `None` if they hold NaN, infinity or nothing but `-inf`.
     pub(crate) fn choose(&self, logits: &[f32], rng: &mut impl RngCore) -> Option<Choice> {
-        let (best, max) = likeliest(logits)?;
         let Self::Random { temperature, kept } = *self else {
-            return Some(Choice { id: best, log_drawn: 0.0 });
-        };
-        let weight = |logit: &f32| ((f64::from(*logit) - f64::from(max)) / temperature).exp();
-        let weights: Vec<f64> = logits.iter().map(weight).collect();
-        let uniform = uniform(rng);
-        let choice = |candidates: &mut dyn Iterator<Item = (usize, f64)>, total: f64| {
-            let id = draw(candidates, uniform * total)?;
-            Some(Choice { id: id as u32, log_drawn: (weights[id] / total).ln().min(0.0) })
+            return Some(Choice { id: likeliest(logits)?.0, log_drawn: 0.0 });
         };
         if kept.is_none() {
-            let total = weights.iter().sum();
-            return choice(&mut weights.iter().copied().enumerate(), total);
+            let drawn = opd_kernels::draw(logits, temperature, uniform(rng))?;
+            return Some(Choice { id: drawn.id, log_drawn: drawn.logprob });
         }
+        let (_, max) = likeliest(logits)?;
+        let weight = |logit: &f32| ((f64::from(*logit) - f64::from(max)) / temperature).exp();
+        let weights: Vec<f64> = logits.iter().map(weight).collect();
         let kept = kept.keep(&weights);
-        let total = kept.iter().map(|(_, weight)| weight).sum();
-        choice(&mut kept.into_iter(), total)
+        let total: f64 = kept.iter().map(|(_, weight)| weight).sum();
+        let id = draw(kept.into_iter(), uniform(rng) * total)?;
+        Some(Choice { id: id as u32, log_drawn: (weights[id] / total).ln().min(0.0) })
     }
 }
 
