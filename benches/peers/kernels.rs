@@ -19,6 +19,7 @@ use serde_json::json;
 static ALLOCATOR: Cap<MiMalloc> = Cap::new(MiMalloc, usize::MAX);
 
 fn main() -> candle_core::Result<()> {
+    opd_kernels::keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [name, size] = &arguments[..] else {
         list();

@@ -25,22 +25,26 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    /// Cuts a `rows x cols` output of `depth` products each for this many threads.
+    /// Cuts a `rows x cols` output of `depth` products each for this many threads; `by_row` if rows of the
+    /// right operand are adjacent in memory, so that few columns of it are short runs.
     pub(super) fn new<T>(
         kernels: &Kernels<T>,
         threads: usize,
         rows: usize,
         cols: usize,
         depth: usize,
+        by_row: bool,
     ) -> Self {
         let strip = kernels.max_cols();
         let work = (rows + PACK_WORK).saturating_mul(cols).saturating_mul(depth);
+        let large = cols * depth > LARGE_RIGHT;
         let target = match threads {
             ..=1 => 1,
+            _ if large && by_row => threads.min(work / SMALL_WORK).max(1),
             _ => threads.min(work / SMALL_WORK).max((4 * threads).min(work / LARGE_WORK)).max(1),
         };
         let (n_panels, n_strips) = (rows.div_ceil(kernels.max_rows()), cols.div_ceil(strip));
-        let packing = if cols * depth > LARGE_RIGHT { 24 } else { 3 };
+        let packing = if large { 24 } else { 3 };
         // Tiles of the largest part, in eighths, plus what packing its operands costs.
         let cost = |(down, across): (usize, usize)| {
             let (panels, strips) = (n_panels.div_ceil(down), n_strips.div_ceil(across));

@@ -14,6 +14,7 @@ mod buffer;
 mod grid;
 mod kernels;
 mod lanes;
+mod left;
 mod matrix;
 mod pack;
 mod packed;
@@ -89,9 +90,9 @@ fn multiply<T: Gemm>(
     b: Right<'_, T>,
     update: Update,
 ) {
-    let (b_rows, b_cols) = match b {
-        Right::Strided(b) => (b.rows(), b.cols()),
-        Right::Packed(b) => (b.rows(), b.cols()),
+    let (b_rows, b_cols, by_row) = match b {
+        Right::Strided(b) => (b.rows(), b.cols(), b.row_stride() != 1),
+        Right::Packed(b) => (b.rows(), b.cols(), false),
     };
     assert_eq!((c.rows(), c.cols(), a.cols()), (a.rows(), b_cols, b_rows), "gemm: shapes");
     if c.rows() == 0 || c.cols() == 0 {
@@ -106,7 +107,7 @@ fn multiply<T: Gemm>(
     let (rows, cols) = (c.rows(), c.cols());
     let c_stride = c.row_stride();
     let product = Product { kernels, c: c.as_mut_ptr(), c_stride, a, b, update };
-    let grid = Grid::new(kernels, threads, rows, cols, a.cols());
+    let grid = Grid::new(kernels, threads, rows, cols, a.cols(), by_row);
     let part = |i: usize| {
         let (rows, cols) = grid.part(i);
         // SAFETY: the machine can run the kernels; shapes agree, as asserted above; parts are inside `c`

@@ -4,19 +4,16 @@ use super::{
     Gemm, Matrix, Update,
     buffer::with_buffer,
     kernels::Kernels,
-    pack::Strip,
+    left::Panels,
     packed::{BLOCK, Packed, Strips},
-    tile::{Ahead, LeftBy, Start, Tile},
+    tile::{Ahead, Start, Tile},
 };
 
 /// Bytes of packed right operand per pass over the rows: a part of the second-level cache.
-const PASS_BYTES: usize = 512 << 10;
+const PASS_BYTES: usize = 640 << 10;
 
 /// Most panels of rows for which a row-major right operand is read where it is.
 const DIRECT_PANELS: usize = 2;
-
-/// Most strips of columns for which a left operand is read where it is.
-const DIRECT_STRIPS: usize = 6;
 
 /// Most panels of rows for which a pass is one strip, to stay in the first-level cache between
 /// packing and use.
@@ -25,8 +22,8 @@ const NARROW_PANELS: usize = 6;
 /// The same where the next strip is hinted at meanwhile.
 const HINTED_PANELS: usize = 8;
 
-/// Values of a left operand that come from memory whenever they are read.
-const LARGE_LEFT: usize = 1 << 20;
+/// Values of a right operand that come from memory whenever they are read.
+const LARGE_RIGHT: usize = 1 << 20;
 
 /// A right operand.
 #[derive(Clone, Copy)]
@@ -54,9 +51,20 @@ struct Block<T> {
     /// Where it is unpacked, and the distance of its rows; then strips that fill whole vectors
     /// are not packed.
     direct: Option<(*const T, usize)>,
-    /// The same depths of the next pass, if it is one strip and read from far away: its first
-    /// run and the distance of two.
-    next: Option<(*const T, usize)>,
+    /// What will be read next, if it comes from far away.
+    next: Option<Next<T>>,
+}
+
+/// The part of a right operand that is packed or read next.
+#[derive(Clone, Copy)]
+struct Next<T> {
+    /// The first run of adjacent values.
+    from: *const T,
+    /// Distance of two runs.
+    stride: usize,
+    /// Values of a run.
+    run: usize,
+    runs: usize,
 }
 
 impl<T: Gemm> Product<'_, T> {
@@ -70,14 +78,14 @@ impl<T: Gemm> Product<'_, T> {
     pub(super) unsafe fn part(&self, rows: Range<usize>, cols: Range<usize>) {
         let kernels = self.kernels;
         let depth = self.a.cols();
-        let n_panels = rows.len().div_ceil(kernels.max_rows());
+        let panels = Panels::of(&rows, kernels.max_rows());
         let block = BLOCK.min(depth);
         let step = kernels.max_cols();
-        let pass = match self.is_narrow(n_panels) {
+        let pass = match self.is_narrow(panels.count) {
             true => step,
-            false => (PASS_BYTES / size_of::<T>() / BLOCK / step).max(1) * step,
+            false => (PASS_BYTES / size_of::<T>() / block / step).max(1) * step,
         };
-        let left_len = block * kernels.max_rows().next_multiple_of(kernels.lanes);
+        let left_len = block * self.left_width();
         let right_len = block * pass.min(cols.len().next_multiple_of(kernels.lanes));
         with_buffer(left_len + right_len, |buffer: &mut [T]| {
             let (left, right) = buffer.split_at_mut(left_len);
@@ -88,8 +96,8 @@ impl<T: Gemm> Product<'_, T> {
                     // SAFETY: the caller's promise; the pass is inside the part, the block inside
                     // the depth.
                     unsafe {
-                        let right = self.right(strips, origin, first, depth, n_panels, right);
-                        self.pass(&rows, n_panels, origin, strips, first, depth, left, &right);
+                        let right = self.right(strips, origin, first, depth, panels.count, right);
+                        self.pass(panels, origin, strips, first, depth, left, &right);
                     }
                 }
             }
@@ -125,9 +133,10 @@ impl<T: Gemm> Product<'_, T> {
                 let block = packed.block(first)[all.offset(depth, origin)..].as_ptr();
                 let next = origin + strips.cols;
                 let next = (self.is_narrow(n_panels) && next < packed.cols()).then(|| {
-                    let width = self.kernels.max_cols();
-                    let run = depth.div_ceil(width) * width;
-                    (packed.block(first)[all.offset(depth, next)..].as_ptr(), run)
+                    let runs = self.kernels.max_cols();
+                    let run = depth.div_ceil(runs) * runs;
+                    let from = packed.block(first)[all.offset(depth, next)..].as_ptr();
+                    Next { from, stride: run, run, runs }
                 });
                 Block { packed: block, direct: None, next }
             }
@@ -145,16 +154,41 @@ impl<T: Gemm> Product<'_, T> {
                     // SAFETY: the caller's promise; `to` has the length of the packed strip.
                     unsafe { strips.pack(b, first, depth, origin, col, to.as_mut_ptr()) };
                 }
-                let next = origin + strips.cols;
-                let apart = self.is_narrow(n_panels) && b.row_stride() == 1;
-                let next = (apart && next < b.cols()).then(|| {
-                    // SAFETY: the first element of the next pass is inside `b`.
-                    let at = unsafe { b.as_ptr().add(first + next * b.col_stride()) };
-                    (at, b.col_stride())
-                });
+                let next = self.next(b, strips, origin, first, depth, n_panels);
                 Block { packed: buffer.as_ptr(), direct, next }
             }
         }
+    }
+
+    /// What is packed after these columns and depths of a right operand that comes from memory: the same
+    /// depths of the next strip of a transposed one, the next depths of a wide pass over a row-major one.
+    fn next(
+        &self,
+        b: Matrix<'_, T>,
+        strips: Strips<T>,
+        origin: usize,
+        first: usize,
+        depth: usize,
+        n_panels: usize,
+    ) -> Option<Next<T>> {
+        let at = |row: usize, col: usize| {
+            b.as_ptr().wrapping_add(row * b.row_stride() + col * b.col_stride())
+        };
+        let (col, row) = (origin + strips.cols, first + depth);
+        if self.is_narrow(n_panels) {
+            let runs = self.kernels.max_cols();
+            return (b.row_stride() == 1 && col < b.cols()).then(|| Next {
+                from: at(first, col),
+                stride: b.col_stride(),
+                run: depth,
+                runs,
+            });
+        }
+        let far = b.rows() * b.cols() >= LARGE_RIGHT && b.col_stride() == 1;
+        (far && row < b.rows()).then(|| {
+            let runs = BLOCK.min(b.rows() - row);
+            Next { from: at(row, origin), stride: b.row_stride(), run: strips.cols, runs }
+        })
     }
 
     /// Computes all rows of one pass, one block of depths.
@@ -165,8 +199,7 @@ impl<T: Gemm> Product<'_, T> {
     #[allow(clippy::too_many_arguments)]
     unsafe fn pass(
         &self,
-        rows: &Range<usize>,
-        n_panels: usize,
+        panels: Panels,
         origin: usize,
         strips: Strips<T>,
         first: usize,
@@ -180,22 +213,16 @@ impl<T: Gemm> Product<'_, T> {
             Update::Set | Update::Add => Start::ZeroThenAdd,
         };
         let n_strips = strips.cols.div_ceil(kernels.max_cols());
-        for panel in 0..n_panels {
-            let top = rows.start + rows.len() * panel / n_panels;
-            let end = rows.start + rows.len() * (panel + 1) / n_panels;
+        for panel in 0..panels.count {
+            let (top, end) = (panels.top(panel), panels.top(panel + 1));
             // SAFETY: rows top..end and depths first..first + depth are inside `a`.
-            let (a, a_stride, by) = unsafe { self.left(top..end, first, depth, n_strips, left) };
-            // Each panel hints at its share.
-            let right_ahead = right.next.map_or(Ahead::none(), |(from, stride)| {
-                let runs = kernels.max_cols().div_ceil(n_panels);
-                let depths = depth.div_ceil(n_panels);
-                Ahead { from: from.wrapping_add(panel * runs * stride), stride, run: depth, depths }
-            });
-            let left_ahead = match panel + 1 < n_panels {
+            let (a, a_stride, by) =
+                unsafe { self.left(panels, panel, first, depth, n_strips, left) };
+            let left_ahead = match panel + 1 < panels.count {
                 true => self.left_ahead(end, end - top, first, depth),
-                false => self.left_ahead(rows.start, end - top, first + depth, depth),
+                false => self.left_ahead(panels.first, end - top, first + depth, depth),
             };
-            for col in (0..strips.cols).step_by(kernels.max_cols()) {
+            for (strip, col) in (0..strips.cols).step_by(kernels.max_cols()).enumerate() {
                 let width = strips.width(col);
                 let (b, b_stride) = match right.direct {
                     // SAFETY: the strip is inside the pass.
@@ -218,7 +245,11 @@ impl<T: Gemm> Product<'_, T> {
                     start,
                     ahead: match left_ahead {
                         Some(ahead) if col == 0 => ahead,
-                        _ => right_ahead,
+                        _ => self.right_ahead(
+                            right,
+                            panel * n_strips + strip,
+                            panels.count * n_strips,
+                        ),
                     },
                 };
                 // SAFETY: the operands cover the tile, the caller owns this part of `c` and has
@@ -228,59 +259,12 @@ impl<T: Gemm> Product<'_, T> {
         }
     }
 
-    /// A hint at `rows` rows from `top` and `depth` depths from `first` of a left operand that comes
-    /// from memory, where rows or columns of it are adjacent.
-    fn left_ahead(&self, top: usize, rows: usize, first: usize, depth: usize) -> Option<Ahead<T>> {
-        let a = self.a;
-        if a.rows() * a.cols() < LARGE_LEFT || first >= a.cols() {
-            return None;
-        }
-        let from = a.as_ptr().wrapping_add(top * a.row_stride() + first * a.col_stride());
-        let runs_of = |run: usize, runs: usize, stride| {
-            let depths = runs * run.div_ceil(self.kernels.max_cols());
-            Some(Ahead { from, stride, run, depths })
-        };
-        match (a.row_stride(), a.col_stride()) {
-            (stride, 1) => runs_of(depth, rows, stride),
-            (1, stride) => runs_of(rows, depth, stride),
-            _ => None,
-        }
-    }
-
-    /// A panel of the left operand, packed into `buffer` if it needs to be.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Product::part`]; the panel is inside `a`, at most as high as the highest tile.
-    unsafe fn left(
-        &self,
-        rows: Range<usize>,
-        first: usize,
-        depth: usize,
-        n_strips: usize,
-        buffer: &mut [T],
-    ) -> (*const T, usize, LeftBy) {
-        let a = self.a;
-        // SAFETY: the first element of the panel is inside `a`.
-        let from = unsafe { a.as_ptr().add(rows.start * a.row_stride() + first * a.col_stride()) };
-        if a.row_stride() == 1 && n_strips <= DIRECT_STRIPS {
-            return (from, a.col_stride(), LeftBy::Column);
-        }
-        if a.col_stride() == 1 && n_strips <= DIRECT_STRIPS {
-            return (from, a.row_stride(), LeftBy::Row);
-        }
-        let width = self.kernels.max_rows().next_multiple_of(self.kernels.lanes);
-        let strip = Strip {
-            from,
-            depth_stride: a.col_stride(),
-            lane_stride: a.row_stride(),
-            depth,
-            lanes: rows.len(),
-            width,
-        };
-        let to = &mut buffer[..depth * width];
-        // SAFETY: the strip is inside `a`, its packed form has the length of `to`.
-        unsafe { (self.kernels.pack)(&strip, to.as_mut_ptr()) };
-        (to.as_ptr(), width, LeftBy::Column)
+    /// Tile `tile` of `tiles` hints at its share of what is read next.
+    fn right_ahead(&self, right: &Block<T>, tile: usize, tiles: usize) -> Ahead<T> {
+        let Some(Next { from, stride, run, runs }) = right.next else { return Ahead::none() };
+        let share = runs.div_ceil(tiles);
+        let (first, end) = (tile * share, ((tile + 1) * share).min(runs));
+        let depths = end.saturating_sub(first) * run.div_ceil(self.kernels.max_cols());
+        Ahead { from: from.wrapping_add(first * stride), stride, run, depths }
     }
 }
