@@ -9,11 +9,13 @@ use std::{
 
 use opd_batch::{Teacher, Wanted};
 use opd_http::Retry;
-use opd_teacher::{RemoteSettings, SglangTeacher};
+use opd_teacher::{RemoteSettings, SglangTeacher, VllmTeacher};
 use opd_testkit::http::HttpServer;
 
 use crate::{
-    bits, groups,
+    bits,
+    faults::faulty,
+    groups,
     oracle::{self, is_scoring},
     quick, request,
 };
@@ -36,13 +38,25 @@ fn slow_server() -> (HttpServer, Arc<AtomicUsize>) {
     (server, served)
 }
 
+type Connect = fn(&str, RemoteSettings) -> Box<dyn Teacher>;
+
 #[test]
-fn a_batch_outlives_its_server() {
-    let (mut server, served) = slow_server();
+fn a_batch_outlives_its_sglang_server() {
+    outlives(|url, settings| Box::new(SglangTeacher::connect(&[url], settings).unwrap()));
+}
+
+#[test]
+fn a_batch_outlives_its_vllm_server() {
+    outlives(|url, settings| Box::new(VllmTeacher::connect(&[url], settings).unwrap()));
+}
+
+/// 2,000 sequences behind a server that is faulty, then away, then back.
+fn outlives(connect: Connect) {
+    let (mut server, served) = faulty();
     // The real delays for the long form, scaled down for the short.
     let http = if seconds() < 5.0 { quick().http } else { opd_http::Settings::default() };
     let settings = RemoteSettings { http, sequences_per_request: 1, ..quick() };
-    let teacher = SglangTeacher::connect(&[server.url()], settings).unwrap();
+    let teacher = connect(&server.url(), settings);
     let pairs = groups(250);
     let expected = oracle::bits(&pairs);
     let scoring = spawn(move || teacher.score(&request(&pairs, 1.0, Wanted::Sampled)).unwrap());
@@ -50,9 +64,12 @@ fn a_batch_outlives_its_server() {
         sleep(Duration::from_millis(1));
     }
     server.stop();
+    let before = served.load(Ordering::SeqCst);
     sleep(Duration::from_secs_f64(seconds()));
+    assert!(!scoring.is_finished(), "the batch was done before the server was away");
     server.resume();
     let scores = scoring.join().unwrap();
+    assert!(served.load(Ordering::SeqCst) > before + 500, "the server was not asked again");
     assert_eq!(scores.n_missing(), 0);
     assert!(bits(&scores) == expected);
 }
