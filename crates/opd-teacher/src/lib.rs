@@ -19,6 +19,8 @@ mod journaled;
 mod limits;
 mod part;
 mod protocol;
+#[cfg(test)]
+mod recorded_batches;
 mod remote;
 mod remote_settings;
 mod replay;

@@ -1,6 +1,7 @@
 //! Teachers behind HTTP: recorded exchanges of real servers, faults, outages, journals.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod described;
 mod faults;
 mod identity;
 mod journal;

@@ -16,15 +16,53 @@ use serde_json::Value;
 use crate::{quick, request};
 
 /// An exchange with a real server.
-struct Exchange {
-    name: String,
-    path: String,
+pub(crate) struct Exchange {
+    pub(crate) name: String,
+    pub(crate) path: String,
     body: Value,
-    status: u16,
-    response: Value,
+    pub(crate) status: u16,
+    pub(crate) response: Value,
 }
 
-fn exchanges(server: &str) -> Vec<Exchange> {
+/// What an exchange is to our client.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Role {
+    /// The answer to a scoring request, also of another client.
+    Scoring,
+    /// What the server says of itself, where our client asks for it.
+    Description,
+    /// Whether it is well.
+    Health,
+    /// An order, or something that our client does not ask for.
+    Other,
+}
+
+impl Exchange {
+    pub(crate) fn role(&self) -> Role {
+        match self.path.as_str() {
+            "/generate" | "/v1/completions" | "/inference/v1/generate" => Role::Scoring,
+            "/model_info" | "/get_model_info" | "/v1/models" | "/weight_info" => Role::Description,
+            "/health" => Role::Health,
+            // The record of a full queue has no path.
+            "" => Role::Scoring,
+            _ => Role::Other,
+        }
+    }
+
+    /// Its answer is to sequences of several prompts, which our client does not ask for together:
+    /// `src/recorded_batches.rs` has these.
+    fn is_batch(&self) -> bool {
+        let of_lists = |field: &str| self.body[field][0].is_array();
+        self.status == 200 && (of_lists("input_ids") || of_lists("prompt"))
+    }
+}
+
+/// The exchanges of a role.
+pub(crate) fn of_role(server: &str, role: Role) -> Vec<Exchange> {
+    exchanges(server).into_iter().filter(|exchange| exchange.role() == role).collect()
+}
+
+pub(crate) fn exchanges(server: &str) -> Vec<Exchange> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/{server}.json"));
     let all: Vec<Value> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let exchange = |value: Value| {
@@ -52,7 +90,7 @@ fn ids(value: &Value) -> Option<Vec<u32>> {
         .filter(|ids| ids.len() >= 2 && ids.len() <= 505 && ids.iter().all(|&id| id < 1024))
 }
 
-fn bytes(value: &Value) -> Vec<u8> {
+pub(crate) fn bytes(value: &Value) -> Vec<u8> {
     match value {
         Value::String(text) => text.clone().into_bytes(),
         value => value.to_string().into_bytes(),
@@ -92,7 +130,7 @@ fn server(
     })
 }
 
-fn impatient() -> RemoteSettings {
+pub(crate) fn impatient() -> RemoteSettings {
     let mut settings = quick();
     settings.http.retry = Retry { attempts: 3, ..settings.http.retry };
     settings
@@ -101,21 +139,22 @@ fn impatient() -> RemoteSettings {
 /// What the exchange should come to, read from the record by other code than the client's.
 #[derive(Debug, PartialEq)]
 enum Expected {
-    Scores(Vec<f32>),
+    /// Of the tokens, and the likeliest ids.
+    Scores(Vec<f32>, Vec<(u32, f32)>),
     Missing,
     Error(String),
 }
 
-fn message(response: &Value) -> String {
+pub(crate) fn message(response: &Value) -> String {
     let places = ["/error/message", "/error", "/message", "/detail"];
     let text = places.iter().find_map(|place| response.pointer(place).and_then(Value::as_str));
     let words = text.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
     words.chars().take(200).collect()
 }
 
-fn expected(exchange: &Exchange, scores: Option<Vec<f32>>) -> Expected {
+fn expected(exchange: &Exchange, scores: Option<(Vec<f32>, Vec<(u32, f32)>)>) -> Expected {
     match (exchange.status, scores) {
-        (200, Some(scores)) => Expected::Scores(scores),
+        (200, Some((scores, top))) => Expected::Scores(scores, top),
         (200 | 0 | 500..600, _) => Expected::Missing,
         _ => Expected::Error(message(&exchange.response)),
     }
@@ -130,10 +169,12 @@ fn compare(
 ) -> bool {
     let name = &exchange.name;
     match (expected, got) {
-        (Expected::Scores(expected), Ok(scores)) => {
+        (Expected::Scores(expected, likeliest), Ok(scores)) => {
             let got: Vec<Option<f32>> = scores.logprobs.values().to_vec();
             let expected: Vec<Option<f32>> = expected.iter().map(|&x| Some(x)).collect();
             assert_eq!(got, expected, "{name}");
+            let top = scores.top.map(|top| top.ids.into_iter().zip(top.logprobs).collect());
+            assert_eq!(&top.unwrap_or_else(Vec::new), likeliest, "{name}");
             assert_eq!(asked, 1, "{name}");
             true
         }
@@ -154,27 +195,39 @@ fn compare(
     }
 }
 
+/// `[log-prob, id, null]` entries.
+fn triples(entries: &Value) -> Vec<(u32, f32)> {
+    let triple = |t: &Value| (t[1].as_u64().unwrap() as u32, t[0].as_f64().unwrap() as f32);
+    entries.as_array().unwrap().iter().map(triple).collect()
+}
+
 #[test]
 fn every_exchange_with_sglang() {
     let mut scored = Vec::new();
-    for exchange in exchanges("sglang") {
+    let all = exchanges("sglang");
+    assert_eq!(all.len(), 77);
+    let roles = [Role::Scoring, Role::Other].map(|role| of_role("sglang", role));
+    assert_eq!(roles.iter().map(Vec::len).collect::<Vec<_>>(), [53, 16]);
+    for exchange in roles.into_iter().flatten().filter(|exchange| !exchange.is_batch()) {
         let body = &exchange.body;
         let sent = ids(&body["input_ids"]);
         let start = body["logprob_start_len"].as_u64().unwrap_or(0) as usize;
         let known = sent.as_ref().filter(|ids| start + 1 < ids.len());
         let (ids, start) = known.map_or((vec![5, 100, 200], 0), |ids| (ids.clone(), start));
         // The flat form is not asked for.
-        let listed = exchange.response.pointer("/meta_info/input_top_logprobs").is_some();
-        let k = known.filter(|_| listed).and(body["top_logprobs_num"].as_u64()).unwrap_or(0);
-        let k = k as usize;
-        let triples = exchange.response.pointer("/meta_info/input_token_logprobs");
+        let lists = exchange.response.pointer("/meta_info/input_top_logprobs");
+        let k = known.and(lists).and(body["top_logprobs_num"].as_u64()).unwrap_or(0) as usize;
+        let entries = exchange.response.pointer("/meta_info/input_token_logprobs");
         let reason = exchange.response.pointer("/meta_info/finish_reason/type");
-        let recorded = triples.and_then(Value::as_array).filter(|triples| {
-            let echoed = triples.iter().map(|triple| triple[1].as_u64().unwrap() as u32);
+        let recorded = entries.and_then(Value::as_array).filter(|entries| {
+            let echoed = entries.iter().map(|entry| entry[1].as_u64().unwrap() as u32);
             echoed.eq(ids[start..].iter().copied()) && *reason.unwrap() == "length"
         });
-        let recorded = recorded.map(|triples| {
-            triples[1..].iter().map(|triple| triple[0].as_f64().unwrap() as f32).collect()
+        let recorded = recorded.map(|entries| {
+            let own = triples(&Value::from(&entries[1..]));
+            let lists = lists.filter(|_| k > 0).and_then(Value::as_array);
+            let top = lists.into_iter().flat_map(|lists| lists[1..].iter().flat_map(triples));
+            (own.into_iter().map(|(_, logprob)| logprob).collect(), top.collect())
         });
         let expected = expected(&exchange, recorded);
         let asked = Arc::new(AtomicUsize::new(0));
@@ -194,24 +247,28 @@ fn every_exchange_with_sglang() {
         "score_top3",
         "start_len_5",
         "long400_start200",
-        "one_token",
         "long400_chunk64",
         "score_after_update",
         "id_between_tok_and_vocab",
     ];
-    let missed: Vec<_> =
-        must.iter().filter(|name| !scored.iter().any(|held| held == **name)).collect();
-    assert!(missed == [&"one_token"] || missed.is_empty(), "{missed:?} of {scored:?}");
+    for name in must {
+        assert!(scored.iter().any(|held| held == name), "{name} is not among {scored:?}");
+    }
     assert!(scored.len() >= 14, "{scored:?}");
 }
 
 #[test]
 fn every_exchange_with_vllm() {
-    let mut scored = Vec::new();
-    for exchange in exchanges("vllm") {
+    let (mut scored, mut with_top) = (Vec::new(), Vec::new());
+    assert_eq!(exchanges("vllm").len(), 63);
+    let roles = [Role::Scoring, Role::Other].map(|role| of_role("vllm", role));
+    assert_eq!(roles.iter().map(Vec::len).collect::<Vec<_>>(), [41, 16]);
+    for exchange in roles.into_iter().flatten().filter(|exchange| !exchange.is_batch()) {
         let token_form = exchange.path == "/inference/v1/generate";
         let body = &exchange.body;
         let sent = ids(&body["prompt"]).or_else(|| ids(&body["token_ids"]));
+        let k = body.pointer("/sampling_params/prompt_logprobs").or(body.get("prompt_logprobs"));
+        let k = sent.as_ref().and(k.and_then(Value::as_u64)).unwrap_or(0) as usize;
         let ids = sent.unwrap_or_else(|| vec![5, 100, 200]);
         let positions = match token_form {
             true => exchange.response.pointer("/prompt_logprobs"),
@@ -222,7 +279,8 @@ fn every_exchange_with_vllm() {
         let recorded = positions.filter(|_| one).and_then(|positions| {
             let logprob = |t: usize| positions[t][ids[t].to_string()]["logprob"].as_f64();
             let all: Option<Vec<f64>> = (1..ids.len()).map(logprob).collect();
-            Some(all?.into_iter().map(|x| x as f32).collect())
+            let top = positions[1..].iter().flat_map(|position| of_rank(position, k));
+            Some((all?.into_iter().map(|x| x as f32).collect(), top.collect()))
         });
         let expected = expected(&exchange, recorded);
         let asked = Arc::new(AtomicUsize::new(0));
@@ -230,8 +288,10 @@ fn every_exchange_with_vllm() {
         let teacher = VllmTeacher::connect(&[server.url()], impatient()).unwrap();
         assert_eq!(teacher.limits().longest, Some(511));
         let pairs = [(ids[..1].to_vec(), ids[1..].to_vec())];
-        let got = teacher.score(&request(&pairs, 1.0, Wanted::Sampled));
+        let wanted = if k > 0 { Wanted::TopK(k) } else { Wanted::Sampled };
+        let got = teacher.score(&request(&pairs, 1.0, wanted));
         if compare(&exchange, &expected, got, asked.load(Ordering::SeqCst)) {
+            with_top.extend((k > 0).then(|| exchange.name.clone()));
             scored.push(exchange.name);
         }
     }
@@ -245,6 +305,20 @@ fn every_exchange_with_vllm() {
     for name in must {
         assert!(scored.iter().any(|held| held == name), "{name} is not among {scored:?}");
     }
+    with_top.sort();
+    assert_eq!(with_top, ["completions_plp5_T0_rti", "inference_generate"]);
+}
+
+/// The `k` likeliest entries of a position, by the ranks that vLLM gave them.
+fn of_rank(position: &Value, k: usize) -> Vec<(u32, f32)> {
+    let entry = |(id, entry): (&String, &Value)| {
+        let rank = entry["rank"].as_u64().unwrap() as usize;
+        let logprob = entry["logprob"].as_f64().unwrap() as f32;
+        (rank <= k).then(|| (rank, (id.parse().unwrap(), logprob)))
+    };
+    let entries = position.as_object().into_iter().flatten();
+    let entries: BTreeMap<usize, (u32, f32)> = entries.filter_map(entry).collect();
+    entries.into_values().collect()
 }
 
 /// A server that knows the recorded requests only, compared as JSON: ours are the same.
