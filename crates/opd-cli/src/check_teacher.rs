@@ -117,13 +117,18 @@ pub(crate) fn check_servers(
     }
     let student = CausalLm::load(&config.student.path, DType::F32, device)?;
     let biased = config.distillation.as_ref().is_some_and(|d| d.accept_temperature_bias);
-    let temperature = if biased { 1.0 } else { config.rollout.temperature as f32 };
+    let needs = Needs {
+        temperature: if biased { 1.0 } else { config.rollout.temperature as f32 },
+        // Prompts are not read yet: each has a token at least.
+        longest: Some(config.rollout.max_response_tokens + 1),
+        top_k: config.objective.loss.is_top_k().then_some(config.objective.top_k),
+    };
     for teacher in remote {
         let kind = if teacher.kind == TeacherKind::Vllm { Kind::Vllm } else { Kind::Sglang };
         for url in &teacher.urls {
             let settings = settings(teacher.api_key()?, &student);
             let subject = Subject::server(url, Some(kind), settings)?;
-            let report = probe(&subject, &student, Needs { temperature, ..Needs::default() })?;
+            let report = probe(&subject, &student, needs)?;
             if !quiet {
                 eprint!("{}", report.table());
             }

@@ -23,7 +23,8 @@ use crate::{
         EstimatorKind, KlKind, LossKind, ObjectiveConfig, SupportKind, TailKind, TeacherKind,
         TrainConfig, TruncatedKind,
     },
-    teachers::{self, Demands, Teachers},
+    teacher_routes::factors,
+    teachers::{Demands, Teachers},
 };
 
 /// The parts of a run, and who scores its samples.
@@ -98,7 +99,7 @@ fn estimator(config: &TrainConfig) -> Box<dyn AdvantageEstimator> {
         None => base,
         Some(distillation) => {
             let signal = signal(config, distillation);
-            match teachers::factors(&config.all_teachers()) {
+            match factors(&config.all_teachers()) {
                 None => Box::new(base.plus(signal)),
                 Some((factors, others)) => {
                     Box::new(base.plus(BySource { inner: signal, factors, others }))

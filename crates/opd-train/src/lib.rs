@@ -39,6 +39,7 @@ mod student;
 mod supervised;
 mod teacher_metrics;
 mod teacher_prompts;
+mod teacher_routes;
 mod teachers;
 mod trainer;
 mod updates;

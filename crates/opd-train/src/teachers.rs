@@ -1,7 +1,7 @@
 //! From the teachers of the configuration to those that are asked.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -11,9 +11,9 @@ use opd_batch::{Source, Teacher};
 use opd_http::{ApiKey, Settings};
 use opd_models::CausalLm;
 use opd_teacher::{
-    CrossTokenizerStates, CrossTokenizerTeacher, DistributionTeacher, EnsembleTeacher,
-    InProcessTeacher, Journal, JournaledTeacher, Limits, RemoteSettings, ReplayTeacher,
-    RoutedTeacher, SglangTeacher, VllmTeacher, Vocabulary,
+    CrossTokenizerStates, CrossTokenizerTeacher, DistributionTeacher, InProcessTeacher, Journal,
+    JournaledTeacher, Limits, RemoteSettings, ReplayTeacher, RoutedTeacher, SglangTeacher,
+    VllmTeacher, Vocabulary,
 };
 
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
     config::{ConfigError, DistillationConfig, TeacherConfig, TeacherKind, TrainConfig},
     run::{Checkpoint, RunDir},
     student,
+    teacher_routes::{built_routes, check_tags, names, routes},
 };
 
 /// Who scores a run's samples.
@@ -139,6 +140,7 @@ impl Teachers {
         for source in demands.sources {
             routed.route(source)?;
         }
+        check_tags(&all, demands.sources)?;
         let names = names(&routes, &all);
         let scorer = Arc::new(routed);
         Ok(Self {
@@ -178,71 +180,6 @@ fn in_process_teacher(
 /// The teacher's vocabulary, from `dir`, and the student's.
 fn vocabularies(dir: &Path, student: &CausalLm) -> Result<(Vocabulary, Vocabulary)> {
     Ok((Vocabulary::load(dir)?, Vocabulary::load(student.source())?))
-}
-
-/// Teachers by index, and the sources that they are for together.
-type Route = (Vec<usize>, Vec<Source>);
-
-/// A teacher and the sources that it is for.
-type Served = (Arc<dyn Teacher>, Vec<Source>);
-
-/// Teachers of the same tags are one route; those without tags are the route of the others.
-fn routes(all: &[TeacherConfig]) -> Vec<Route> {
-    let tags: BTreeSet<&String> = all.iter().flat_map(|teacher| &teacher.tags).collect();
-    let of = |has: &dyn Fn(&TeacherConfig) -> bool| -> Vec<usize> {
-        (0..all.len()).filter(|&i| has(&all[i])).collect()
-    };
-    let mut routes: BTreeMap<Vec<usize>, Vec<Source>> = BTreeMap::new();
-    for tag in tags {
-        let members = of(&|teacher| teacher.tags.contains(tag));
-        routes.entry(members).or_default().push(Source::new(tag));
-    }
-    let others = of(&|teacher| teacher.tags.is_empty());
-    let rest = (!others.is_empty()).then_some((others, Vec::new()));
-    routes.into_iter().chain(rest).collect()
-}
-
-fn built_routes(
-    routes: &[Route],
-    all: &[TeacherConfig],
-    teachers: &[Arc<dyn Teacher>],
-) -> Result<Vec<Served>> {
-    let built = routes.iter().map(|(members, sources)| {
-        let teacher: Arc<dyn Teacher> = match members.as_slice() {
-            [only] => teachers[*only].clone(),
-            several => {
-                let weighted = several.iter().map(|&i| (all[i].weight, teachers[i].clone()));
-                Arc::new(EnsembleTeacher::new(weighted.collect())?)
-            }
-        };
-        Ok((teacher, sources.clone()))
-    });
-    built.collect()
-}
-
-fn names(routes: &[Route], all: &[TeacherConfig]) -> TeacherNames {
-    let mut names = TeacherNames::default();
-    for (members, sources) in routes {
-        let name: Vec<&str> = members.iter().map(|&i| all[i].name.as_str()).collect();
-        let name = name.join("+");
-        if sources.is_empty() {
-            names.others = Some(name.clone());
-        }
-        names.by_source.extend(sources.iter().map(|source| (source.clone(), name.clone())));
-    }
-    names
-}
-
-/// Factors of the reverse KL by source, and that of the others; `None` if all are 1.
-pub(crate) fn factors(all: &[TeacherConfig]) -> Option<(BTreeMap<Source, f32>, f32)> {
-    if all.iter().all(|teacher| teacher.coef == 1.0) {
-        return None;
-    }
-    let tagged = all
-        .iter()
-        .flat_map(|teacher| teacher.tags.iter().map(|tag| (Source::new(tag), teacher.coef as f32)));
-    let others = all.iter().find(|teacher| teacher.tags.is_empty());
-    Some((tagged.collect(), others.map_or(1.0, |teacher| teacher.coef as f32)))
 }
 
 fn remote(

@@ -21,6 +21,8 @@ mod remote_teacher;
 mod resumption;
 mod scoring;
 mod serving;
+mod several_teachers;
+mod sglang_stub;
 mod slime;
 mod spoiled_jobs;
 mod training;

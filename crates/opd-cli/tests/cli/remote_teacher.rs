@@ -1,96 +1,17 @@
-use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::path::Path;
 
-use candle_core::{DType, Device};
-use opd_batch::{ScoreRequest, ScoredSequence, Teacher, Wanted};
-use opd_teacher::InProcessTeacher;
-use opd_testkit::http::{HttpRequest, HttpServer, Reply};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use crate::{command::Workplace, serving::Served};
+use crate::{command::Workplace, serving::Served, sglang_stub::Server};
 
-const JOB: &str = "train --hf-checkpoint bundled:student --prompt-data bundled:train.jsonl \
+/// A short job, without its teacher.
+pub(crate) const JOB: &str = "train --hf-checkpoint bundled:student --prompt-data bundled:train.jsonl \
     --eval-prompt-data bundled:test.jsonl --eval-prompts 4 --rollout-batch-size 3 \
     --n-samples-per-prompt 4 --rollout-max-response-len 10 --steps 3 --lr 1e-3 \
     --eval-interval 0 --seed 5 --quiet --skip-teacher-check --use-opd";
 
-/// A server of the bundled teacher, as SGLang speaks, that fails from request `until` on.
-struct Server {
-    http: HttpServer,
-    scored: Arc<AtomicUsize>,
-}
-
-impl Server {
-    fn start(work: &Workplace, until: usize) -> Self {
-        let layout = opd_pocket::materialize(&work.path("bundled")).unwrap();
-        let teacher = InProcessTeacher::load(layout.teacher, DType::F32, &Device::Cpu).unwrap();
-        let scored = Arc::new(AtomicUsize::new(0));
-        let counter = scored.clone();
-        let http = HttpServer::start(move |request| match request.path.as_str() {
-            "/model_info" => {
-                Reply::json(json!({"model_path": "/t", "weight_version": "1"}).to_string())
-            }
-            "/v1/models" => {
-                Reply::json(json!({"data": [{"id": "t", "max_model_len": 64}]}).to_string())
-            }
-            "/generate" if counter.fetch_add(1, Ordering::SeqCst) >= until => {
-                Reply::status(503, r#"{"message": "gone"}"#)
-            }
-            "/generate" => Reply::json(generate(&teacher, request).to_string()),
-            "/health" => Reply::json("{}"),
-            _ => Reply::status(404, "{}"),
-        });
-        Self { http, scored }
-    }
-
-    fn flags(&self) -> String {
-        format!("--opd-type sglang --rm-url {}/generate", self.http.url())
-    }
-
-    fn requests(&self) -> usize {
-        self.scored.swap(0, Ordering::SeqCst)
-    }
-}
-
-fn generate(teacher: &InProcessTeacher, request: &HttpRequest) -> Value {
-    let body: Value = serde_json::from_slice(&request.body).unwrap();
-    let start = body["logprob_start_len"].as_u64().unwrap() as usize;
-    let ids_of = |ids: &Value| -> Vec<u32> {
-        ids.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
-    };
-    let lists = body["input_ids"].as_array().unwrap();
-    let several = lists[0].is_array();
-    let ids: Vec<Vec<u32>> = match several {
-        true => lists.iter().map(ids_of).collect(),
-        false => vec![ids_of(&body["input_ids"])],
-    };
-    let sequences = ids.iter().map(|ids| {
-        let (prompt, response) = ids.split_at(start + 1);
-        ScoredSequence { prompt, response }
-    });
-    let sequences = sequences.collect();
-    let asked = ScoreRequest { sequences, temperature: 1.0, wanted: Wanted::Sampled, sources: &[] };
-    let scores = teacher.score(&asked).unwrap();
-    let items = ids.iter().zip(scores.logprobs.iter()).map(|(ids, scores)| {
-        let first = json!([null, ids[start], null]);
-        let rest = scores.iter().zip(&ids[start + 1..]).map(|(score, id)| json!([score, id, null]));
-        let logprobs: Vec<Value> = std::iter::once(first).chain(rest).collect();
-        json!({"meta_info": {
-            "finish_reason": {"type": "length"}, "prompt_tokens": ids.len(),
-            "weight_version": "1", "input_token_logprobs": logprobs,
-        }})
-    });
-    let mut items: Vec<Value> = items.collect();
-    if several { Value::Array(items) } else { items.remove(0) }
-}
-
 /// The lines of `metrics.jsonl` without times.
-fn metrics(run: &Path) -> Vec<Map<String, Value>> {
+pub(crate) fn metrics(run: &Path) -> Vec<Map<String, Value>> {
     let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let line = |line: &str| {
         let mut line: Map<String, Value> = serde_json::from_str(line).unwrap();
@@ -124,15 +45,8 @@ fn same_as_in_process(work: &Workplace, flags: &str) {
     work.line(&format!("{JOB} {own} {flags} --output own")).succeeds();
     work.line(&format!("{JOB} {} {flags} --output remote", server.flags())).succeeds();
     let (own, remote) = (metrics(&work.path("own")), metrics(&work.path("remote")));
-    assert_eq!((own.len(), remote.len()), (3, 3));
-    for (own, remote) in own.iter().zip(&remote) {
-        assert!(own.keys().eq(remote.keys()), "{own:?} {remote:?}");
-        assert_eq!(own["teacher/missing"], 0);
-        for (key, value) in own {
-            let (a, b) = (value.as_f64().unwrap(), remote[key].as_f64().unwrap());
-            assert!((a - b).abs() <= 1e-4 * a.abs().max(1.0), "{key}: {a} {b}");
-        }
-    }
+    assert_same(&own, &remote, 3);
+    assert!(own.iter().all(|line| line["teacher/missing"] == 0));
 }
 
 #[test]
@@ -182,30 +96,36 @@ fn a_journal_replays_a_teacher_that_is_gone() {
     assert_eq!(metrics(&work.path("named")), metrics(&work.path("live")));
 }
 
-/// Ten steps, with `opd serve` between.
+/// The default job's first ten steps, with `opd serve` between.
 #[test]
 fn a_teacher_behind_opd_serve_teaches_what_it_teaches_in_process() {
     let work = Workplace::new();
     let layout = opd_pocket::materialize(&work.path("bundled")).unwrap();
     let served = Served::of(&work, &layout.teacher, &[]);
-    let job = JOB.replace("--steps 3", "--steps 10").replace("--skip-teacher-check ", "");
-    let own = "--opd-type in-process --opd-teacher-load bundled:teacher";
-    work.line(&format!("{job} {own} --output own")).succeeds();
+    let config = work.line("train --print-config").succeeds().stdout;
+    work.write("job.toml", &config);
+    let job = "train --config job.toml --steps 10 --lr-decay-iters 400 --eval-prompts 50 --quiet";
+    work.line(&format!("{job} --output own")).succeeds();
     for form in ["sglang", "vllm"] {
         let url = served.url();
         let remote = format!("{job} --opd-type {form} --rm-url {url} --output {form}");
         work.line(&remote).succeeds();
-        let (own, remote) = (metrics(&work.path("own")), metrics(&work.path(form)));
-        assert_eq!((own.len(), remote.len()), (10, 10));
-        for (own, remote) in own.iter().zip(&remote) {
-            assert!(own.keys().eq(remote.keys()), "{own:?} {remote:?}");
-            for (key, value) in own {
-                let (a, b) = (value.as_f64().unwrap(), remote[key].as_f64().unwrap());
-                assert!((a - b).abs() <= 1e-4 * a.abs().max(1.0), "{form} {key}: {a} {b}");
-            }
-        }
+        assert_same(&metrics(&work.path("own")), &metrics(&work.path(form)), 11);
     }
     served.terminate();
+}
+
+/// Every metric within 1e-4, on so many lines.
+#[track_caller]
+fn assert_same(own: &[Map<String, Value>], remote: &[Map<String, Value>], lines: usize) {
+    assert_eq!((own.len(), remote.len()), (lines, lines));
+    for (own, remote) in own.iter().zip(remote) {
+        assert!(own.keys().eq(remote.keys()), "{own:?} {remote:?}");
+        for (key, value) in own {
+            let (a, b) = (value.as_f64().unwrap(), remote[key].as_f64().unwrap());
+            assert!((a - b).abs() <= 1e-4 * a.abs().max(1.0), "{key}: {a} {b}");
+        }
+    }
 }
 
 #[test]
@@ -216,7 +136,7 @@ fn a_run_ends_when_scores_are_missing_and_goes_on_when_they_are_back() {
     work.line(&format!("{JOB} {} --output whole", whole.flags())).succeeds();
     let per_step = whole.requests() / 4;
     let dying = Server::start(&work, per_step + 2);
-    let url = dying.http.url();
+    let url = dying.url();
     let print = format!("{JOB} {} --save-interval 1 --print-config", dying.flags());
     let config = work.line(&print.replace("--quiet", "")).succeeds().stdout;
     let at = config.find("[distillation.client]").unwrap();
@@ -235,7 +155,7 @@ fn a_run_ends_when_scores_are_missing_and_goes_on_when_they_are_back() {
     // Another server takes over; the run is told by its file.
     let path = work.path("run/config.toml");
     let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, text.replace(&url, &whole.http.url())).unwrap();
+    std::fs::write(&path, text.replace(&url, &whole.url())).unwrap();
     work.line("train --resume run --quiet").succeeds();
     assert_eq!(metrics(&work.path("run")), metrics(&work.path("whole")));
 }
@@ -263,42 +183,4 @@ fn a_server_that_is_not_there_is_told_at_once() {
     let server = "--opd-type sglang --rm-url http://127.0.0.1:1";
     let said = &["error: http://127.0.0.1:1 gave no usable answer in 1 attempts", "refused"];
     work.line(&format!("{JOB} {server} --output run")).fails(1, said);
-}
-
-#[test]
-fn several_teachers_have_their_own_metrics() {
-    let work = Workplace::new();
-    let server = Server::start(&work, usize::MAX);
-    let own = "--opd-type in-process --opd-teacher-load bundled:teacher";
-    let config = work.line(&format!("{JOB} {own} --print-config")).succeeds().stdout;
-    let config = config.replace("teacher = \"bundled:teacher\"\n", "");
-    let url = server.http.url();
-    let teachers = format!(
-        "{config}\n[[teacher]]\nname = \"near\"\npath = \"bundled:teacher\"\nweight = 3\n\
-         [[teacher]]\nname = \"far\"\ntype = \"sglang\"\nurls = [\"{url}\"]\n\
-         [[teacher]]\nname = \"other\"\npath = \"bundled:student\"\ntags = [\"chat\"]\n"
-    );
-    work.write("job.toml", &teachers);
-    work.line("train --config job.toml --output run --quiet --skip-teacher-check").succeeds();
-    let metrics = metrics(&work.path("run"));
-    for line in &metrics {
-        assert_eq!(line["teacher/near+far/missing"], 0);
-        let all = line["reverse_kl"].as_f64().unwrap();
-        assert_eq!(line["teacher/near+far/reverse_kl"].as_f64().unwrap(), all);
-        assert!(!line.contains_key("teacher/other/reverse_kl"));
-    }
-    // The mean of two equal teachers is each of them.
-    work.line(&format!("{JOB} {own} --output own --quiet").replacen("--quiet ", "", 1)).succeeds();
-    let own = self::metrics(&work.path("own"));
-    for (line, own) in metrics.iter().zip(&own) {
-        let (a, b) = (line["reverse_kl"].as_f64().unwrap(), own["reverse_kl"].as_f64().unwrap());
-        assert!((a - b).abs() < 1e-4, "{a} {b}");
-    }
-    let tagged = teachers.replace("name = \"near\"", "tags = [\"math\"]\nname = \"near\"");
-    let tagged = tagged.replace("name = \"far\"", "tags = [\"math\"]\nname = \"far\"");
-    work.write("job.toml", &tagged);
-    work.line("train --config job.toml --output tagged --quiet --skip-teacher-check").fails(
-        1,
-        &["error: no teacher is for prompts of source `", "there are teachers for `chat`, `math`"],
-    );
 }
