@@ -1,4 +1,7 @@
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{PoisonError, RwLock, RwLockReadGuard},
+};
 
 use opd_batch::{Rows, ScoreRequest, Wanted};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -13,7 +16,7 @@ use crate::{
 const SCORES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("scores");
 /// Keys by order of writing.
 const ORDER: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("order");
-/// Identities whose scores are held.
+/// Identities whose scores are held, with the number of the last of them.
 const IDENTITIES: TableDefinition<'_, &str, u64> = TableDefinition::new("identities");
 /// `bytes` held, and the `next` number in order.
 const STATE: TableDefinition<'_, &str, u64> = TableDefinition::new("state");
@@ -27,11 +30,12 @@ const OVERHEAD: u64 = 128;
 /// the scored part starts, the temperature and what else was wanted: an entry can be found by
 /// an equal request only, and never goes stale. Each batch is one transaction of
 /// [redb](https://docs.rs/redb): after a crash it is there or it is not. Beyond its limit the
-/// oldest entries make room.
+/// oldest entries make room, and a file that has grown much larger is compacted.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    database: Database,
+    /// Compaction has it alone.
+    database: RwLock<Database>,
     limit: u64,
 }
 
@@ -39,8 +43,8 @@ pub struct Journal {
 pub(crate) type Key = [u8; 32];
 
 impl Journal {
-    /// Opens or creates a journal that holds about `limit` bytes at most; the file may be some
-    /// times larger, as a store of pages is.
+    /// Opens or creates a journal that holds about `limit` bytes at most, in a file of at most
+    /// four times as many and 1 MiB: half-filled pages and those that wait to be used again.
     ///
     /// # Errors
     ///
@@ -78,7 +82,7 @@ impl Journal {
             };
             Error::Journal { path: path.clone(), what }
         })?;
-        let journal = Self { path, database, limit };
+        let journal = Self { path, database: RwLock::new(database), limit };
         journal.transact(|_, _, _, _| Ok(()))?;
         Ok(journal)
     }
@@ -88,14 +92,14 @@ impl Journal {
         &self.path
     }
 
-    /// Identities of the teachers whose scores it has had.
+    /// Identities of the teachers whose scores it holds.
     ///
     /// # Errors
     ///
     /// [`Error::Journal`] if it cannot be read.
     pub fn identities(&self) -> Result<Vec<String>> {
         let read = || -> std::result::Result<Vec<String>, redb::Error> {
-            let read = self.database.begin_read()?;
+            let read = self.database().begin_read()?;
             let table = read.open_table(IDENTITIES)?;
             let mut identities = Vec::new();
             for entry in table.iter()? {
@@ -114,7 +118,7 @@ impl Journal {
     pub fn n_entries(&self) -> Result<u64> {
         use redb::ReadableTableMetadata;
         let read = || -> std::result::Result<u64, redb::Error> {
-            Ok(self.database.begin_read()?.open_table(SCORES)?.len()?)
+            Ok(self.database().begin_read()?.open_table(SCORES)?.len()?)
         };
         read().map_err(|error| self.bad(&error))
     }
@@ -126,7 +130,7 @@ impl Journal {
         k: usize,
     ) -> Result<Vec<Option<RowScores>>> {
         let read = || -> std::result::Result<Vec<Option<RowScores>>, redb::Error> {
-            let read = self.database.begin_read()?;
+            let read = self.database().begin_read()?;
             let table = read.open_table(SCORES)?;
             let mut found = Vec::with_capacity(keys.len());
             for (key, &length) in keys.iter().zip(lengths) {
@@ -156,6 +160,7 @@ impl Journal {
                 bytes += entry.len() as u64 + OVERHEAD;
                 (next, added) = (next + 1, added + 1);
             }
+            let full = bytes > self.limit;
             while bytes > self.limit {
                 let Some((_, oldest)) =
                     order.pop_first()?.map(|(n, key)| (n.value(), key.value().to_vec()))
@@ -166,12 +171,34 @@ impl Journal {
                     bytes = bytes.saturating_sub(gone.value().len() as u64 + OVERHEAD);
                 }
             }
-            let held = identities.get(identity)?.map_or(0, |held| held.value());
-            identities.insert(identity, held + added)?;
+            if added > 0 {
+                identities.insert(identity, next - 1)?;
+            }
+            if full {
+                let first = order.first()?.map_or(next, |(number, _)| number.value());
+                identities.retain(|_, last| last >= first)?;
+            }
             state.insert("bytes", bytes)?;
             state.insert("next", next)?;
             Ok(())
-        })
+        })?;
+        self.shrink()
+    }
+
+    /// Compacts a file that has grown beyond what [`Self::open`] says.
+    fn shrink(&self) -> Result<()> {
+        let bad = |what: String| Error::Journal { path: self.path.clone(), what };
+        let length = std::fs::metadata(&self.path).map_err(|error| bad(error.to_string()))?.len();
+        if length <= self.limit.saturating_mul(4).saturating_add(1 << 20) {
+            return Ok(());
+        }
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        database.compact().map_err(|error| bad(format!("cannot be compacted: {error}")))?;
+        Ok(())
+    }
+
+    fn database(&self) -> RwLockReadGuard<'_, Database> {
+        self.database.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes everything or nothing.
@@ -180,7 +207,7 @@ impl Journal {
         change: impl FnOnce(&mut Scores, &mut Order, &mut Counts, &mut Counts) -> Changed,
     ) -> Result<()> {
         let run = || -> Changed {
-            let write = self.database.begin_write()?;
+            let write = self.database().begin_write()?;
             {
                 let mut scores = write.open_table(SCORES)?;
                 let mut order = write.open_table(ORDER)?;

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Times that a batch is scored anew because the server's weights changed meanwhile.
-const RESCORINGS: usize = 3;
+pub(crate) const RESCORINGS: usize = 3;
 
 /// Prompts from this many tokens on are sent ahead, for the server to keep.
 const WORTH_CACHING: usize = 64;

@@ -1,6 +1,9 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use opd_batch::{Ragged, ScoreRequest, Teacher, TeacherScores, TopLogprobs, Wanted};
@@ -10,7 +13,7 @@ use crate::{Pair, bits, groups, oracle, request};
 
 /// Scores as the oracle does and counts the sequences.
 #[derive(Clone)]
-struct Counting {
+pub(crate) struct Counting {
     identity: String,
     scored: Arc<AtomicUsize>,
     /// Rows of this length have no scores.
@@ -18,11 +21,12 @@ struct Counting {
 }
 
 impl Counting {
-    fn new(identity: &str) -> Self {
+    pub(crate) fn new(identity: &str) -> Self {
         Self { identity: identity.into(), scored: Arc::default(), gap: usize::MAX }
     }
 
-    fn take(&self) -> usize {
+    /// Sequences scored since the last call.
+    pub(crate) fn take(&self) -> usize {
         self.scored.swap(0, Ordering::SeqCst)
     }
 }
@@ -153,17 +157,15 @@ fn a_journal_stands_in_for_its_teacher() {
 fn the_oldest_scores_make_room() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("small.redb");
-    let journal = Arc::new(Journal::open(&path, 20_000).unwrap());
+    let limit = 20_000;
+    let journal = Arc::new(Journal::open(&path, limit).unwrap());
     let inner = Counting::new("a");
     let teacher = JournaledTeacher::new(inner.clone(), journal.clone());
-    let mut largest = 0;
     for i in 0..60 {
         let pairs: Vec<Pair> = (0..10).map(|j| (vec![i, j], vec![1; 20])).collect();
         teacher.score(&request(&pairs, 1.0, Wanted::Sampled)).unwrap();
-        assert!(journal.n_entries().unwrap() <= 20_000 / (20 * 4 + 8 + 128));
-        if i >= 30 {
-            largest = largest.max(std::fs::metadata(&path).unwrap().len());
-        }
+        assert!(journal.n_entries().unwrap() <= limit / (20 * 4 + 8 + 128));
+        assert!(length(&path) <= 4 * limit + (1 << 20), "{} bytes", length(&path));
     }
     let newest = [(vec![59, 9], vec![1; 20])];
     let oldest = [(vec![0, 0], vec![1; 20])];
@@ -172,23 +174,51 @@ fn the_oldest_scores_make_room() {
     assert_eq!(inner.take(), 0);
     teacher.score(&request(&oldest, 1.0, Wanted::Sampled)).unwrap();
     assert_eq!(inner.take(), 1);
-    assert!(largest < 4 << 20, "the file grew to {largest} bytes");
+}
+
+fn length(path: &Path) -> u64 {
+    std::fs::metadata(path).unwrap().len()
 }
 
 #[test]
-fn a_copy_made_at_any_time_is_whole() {
+fn a_file_that_is_too_large_is_compacted() {
     let dir = tempfile::tempdir().unwrap();
-    let journal = journal(&dir);
-    let teacher = JournaledTeacher::new(Counting::new("a"), journal.clone());
-    for i in 0..8 {
-        let pairs: Vec<Pair> = (0..10).map(|j| (vec![i, j], vec![1; 20])).collect();
+    let path = dir.path().join("large.redb");
+    let pair = |i: u32| (vec![i], vec![1; 500]);
+    let many: Vec<Pair> = (0..2000).map(pair).collect();
+    let score = |limit: u64, pairs: &[Pair]| {
+        let journal = Arc::new(Journal::open(&path, limit).unwrap());
+        let inner = Counting::new("a");
+        let teacher = JournaledTeacher::new(inner.clone(), journal);
+        let scores = teacher.score(&request(pairs, 1.0, Wanted::Sampled)).unwrap();
+        assert_eq!(bits(&scores), oracle::bits(pairs));
+        inner.take()
+    };
+    assert_eq!(score(1 << 30, &many), 2000);
+    assert!(length(&path) > 4 << 20);
+    let limit = 50_000;
+    assert_eq!(score(limit, &[pair(2000)]), 1);
+    assert!(length(&path) <= 4 * limit + (1 << 20), "{} bytes", length(&path));
+    assert_eq!(score(limit, &[pair(1999), pair(2000)]), 0, "the newest are still there");
+}
+
+#[test]
+fn an_identity_goes_with_the_last_of_its_scores() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Arc::new(Journal::open(dir.path().join("j.redb"), 20_000).unwrap());
+    let score = |identity: &str, from: u32, n: u32| {
+        let pairs: Vec<Pair> = (from..from + n).map(|i| (vec![i], vec![1; 20])).collect();
+        let teacher = JournaledTeacher::new(Counting::new(identity), journal.clone());
         teacher.score(&request(&pairs, 1.0, Wanted::Sampled)).unwrap();
-        // What a killed process leaves: the file, not closed.
-        let copy = dir.path().join(format!("copy-{i}.redb"));
-        std::fs::copy(journal.path(), &copy).unwrap();
-        let copy = Journal::open(copy, 1 << 30).unwrap();
-        assert_eq!(copy.n_entries().unwrap(), u64::from(i + 1) * 10);
-    }
+        journal.identities().unwrap()
+    };
+    // 92 entries of 216 bytes fit.
+    assert_eq!(score("a", 0, 10), ["a"]);
+    assert_eq!(score("b", 0, 80), ["a", "b"]);
+    assert_eq!(score("b", 80, 11), ["a", "b"], "one score of a is left");
+    assert_eq!(score("b", 91, 1), ["b"]);
+    assert_eq!(score("c", 0, 0), ["b"], "a teacher without scores");
+    assert_eq!(score("c", 0, 500), ["c"]);
 }
 
 #[test]

@@ -5,6 +5,8 @@ mod described;
 mod faults;
 mod identity;
 mod journal;
+mod journal_killed;
+mod journal_outage;
 mod oracle;
 mod outage;
 mod recorded;
