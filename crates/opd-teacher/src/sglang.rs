@@ -155,7 +155,8 @@ impl Protocol for Sglang {
         // `opd serve` says that it honours temperatures; it takes sequences as long as its
         // context, where SGLang keeps a margin.
         let ours = info.is_some_and(|info| info.get("input_logprob_temperature").is_some());
-        let context = number(models, "/data/0/max_model_len");
+        // A router says of its models nothing but their names.
+        let context = number(models, "/data/0/max_model_len").or(number(info, "/max_model_len"));
         let longest = match endpoint.filter(|_| !ours) {
             Some(endpoint) => longest(client, endpoint, context).await,
             None => context,

@@ -4,8 +4,10 @@
 mod clients;
 mod models;
 mod probing;
+mod router;
 mod scores;
 mod server;
+mod token_form;
 mod training;
 mod weights;
 
@@ -32,8 +34,8 @@ fn check(kind: Kind, longest: usize) {
         clients::read_the_same_from_opd_serve(&server, &job.teacher);
     }
     scores::an_outage_loses_nothing(&mut server, &job.teacher);
-    training::trains_as_in_process(&server, &job, work.path());
-    weights::new_weights_are_a_new_identity(&server, &job.teacher, work.path());
+    training::trains_as_in_process(&server, work.path());
+    weights::new_weights_are_a_new_identity(&mut server, &job.teacher, work.path());
 }
 
 #[test]
@@ -51,6 +53,13 @@ fn sglang_architectures() {
 
 #[test]
 #[ignore = "needs the real server: tests/real_servers/run"]
+fn router() {
+    router::loses_nothing();
+}
+
+#[test]
+#[ignore = "needs the real server: tests/real_servers/run"]
 fn vllm() {
     check(VLLM, CONTEXT - 1);
+    token_form::agrees_with_in_process(CONTEXT);
 }

@@ -103,15 +103,22 @@ impl Server {
     }
 
     pub(crate) fn healthy(&self) -> bool {
-        let ask = || -> std::io::Result<String> {
-            let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-            stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-            write!(stream, "GET /health HTTP/1.0\r\nAuthorization: Bearer {KEY}\r\n\r\n")?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
-        };
-        ask().is_ok_and(|answer| answer.split_whitespace().nth(1) == Some("200"))
+        let answer = self.ask("/health");
+        answer.is_ok_and(|answer| answer.split_whitespace().nth(1) == Some("200"))
+    }
+
+    /// What the server has at a path, with the head of its answer.
+    pub(crate) fn get(&self, path: &str) -> String {
+        self.ask(path).unwrap()
+    }
+
+    fn ask(&self, path: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        write!(stream, "GET {path} HTTP/1.0\r\nAuthorization: Bearer {KEY}\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     /// Sends an order of the server's own and returns its answer.
@@ -128,6 +135,11 @@ impl Server {
         let group = format!("-{}", self.child.id());
         assert!(Command::new("kill").args(["-KILL", "--", &group]).status().unwrap().success());
         self.child.wait().unwrap();
+    }
+
+    pub(crate) fn start_again_with(&mut self, model: &Path) {
+        self.model = model.to_owned();
+        self.start_again();
     }
 
     pub(crate) fn start_again(&mut self) {

@@ -9,10 +9,10 @@ use crate::{
     server::{Server, settings},
 };
 
-/// Other weights in a running server are another identity, and its scores are theirs. (After a
-/// reload the CPU build of vLLM 0.32.0 scores by neither the old weights nor the new: there only
-/// the identity is looked at.)
-pub(crate) fn new_weights_are_a_new_identity(server: &Server, model: &Path, work: &Path) {
+/// Other weights are another identity, and its scores are theirs: in a running SGLang, and in a
+/// vLLM that is started anew. (After a reload the CPU build of vLLM 0.32.0 scores by neither the old
+/// weights nor the new: of the running one only the identity is looked at.)
+pub(crate) fn new_weights_are_a_new_identity(server: &mut Server, model: &Path, work: &Path) {
     let dir = work.join("second");
     CausalLm::random(model, 7, DType::F32, &Device::Cpu).unwrap().save(&dir).unwrap();
     let local = in_process(&dir);
@@ -36,6 +36,11 @@ pub(crate) fn new_weights_are_a_new_identity(server: &Server, model: &Path, work
     let after = teacher.identity().unwrap();
     assert!(before != after && after.contains("second"), "{before}, then {after}");
     if server.kind.name == "sglang" {
-        agree(&*teacher, &local, &groups(10, vocab), "new weights");
+        return agree(&*teacher, &local, &groups(10, vocab), "new weights");
     }
+    server.kill();
+    server.start_again_with(&dir);
+    let (teacher, _) = (server.kind.connect)(&server.url(), settings(vocab)).unwrap();
+    assert_ne!(teacher.identity().unwrap(), before);
+    agree(&*teacher, &local, &groups(10, vocab), "new weights");
 }
