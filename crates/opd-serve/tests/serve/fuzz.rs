@@ -1,10 +1,12 @@
-//! The parsers of requests take any bytes: no panic, and nothing beyond the rules passes.
+//! The parsers of requests take any bytes: no panic, nothing beyond the rules passes, and no more
+//! memory is held than the bytes account for.
 
 use std::{
     env,
     time::{Duration, Instant},
 };
 
+use allocation_counter::measure;
 use proptest::{
     prelude::*,
     strategy::ValueTree,
@@ -69,7 +71,11 @@ fn requests() {
     let (strategy, start) = (inputs(), Instant::now());
     let (mut tried, mut generate, mut completion) = (0u64, 0u64, 0u64);
     while start.elapsed() < time || tried < least {
-        let (sglang, vllm) = read(&strategy.new_tree(&mut runner).unwrap().current());
+        let bytes = strategy.new_tree(&mut runner).unwrap().current();
+        let (mut sglang, mut vllm) = (false, false);
+        let memory = measure(|| (sglang, vllm) = read(&bytes));
+        let (peak, length) = (memory.bytes_max, bytes.len() as u64);
+        assert!(peak <= 64 * length + (64 << 10), "{peak} bytes were held for {length}");
         tried += 1;
         generate += u64::from(sglang);
         completion += u64::from(vllm);

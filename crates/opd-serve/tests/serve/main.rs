@@ -8,6 +8,7 @@ mod fuzz;
 mod generation;
 mod information;
 mod parsing;
+mod proxied;
 mod python;
 mod scores;
 mod sharing;

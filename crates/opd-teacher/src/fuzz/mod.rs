@@ -1,8 +1,11 @@
-//! The parsers of answers take any bytes: no panic, and nothing made up.
+//! The parsers of answers take any bytes: no panic, nothing made up, and no more memory than the
+//! bytes account for.
+
+mod answers;
 
 use std::time::{Duration, Instant};
 
-use opd_batch::ScoredSequence;
+use allocation_counter::measure;
 use opd_http::Verdict;
 use proptest::{
     prelude::*,
@@ -11,13 +14,11 @@ use proptest::{
 };
 
 use crate::{
-    protocol::{Protocol, Question, Scored},
+    fuzz::answers::{Case, NAMED, RESPONSE, of_sglang, of_vllm},
+    protocol::Protocol,
     sglang::Sglang,
     vllm::Vllm,
 };
-
-const PROMPT: [u32; 2] = [5, 100];
-const RESPONSE: [u32; 3] = [200, 300, 400];
 
 /// Seconds per parser: 1, or `OPD_FUZZ_SECONDS`; and inputs at least, `OPD_FUZZ_INPUTS`.
 fn bounds() -> (Duration, u64) {
@@ -26,26 +27,8 @@ fn bounds() -> (Duration, u64) {
     (Duration::from_secs(seconds), variable("OPD_FUZZ_INPUTS").unwrap_or(0))
 }
 
-fn sglang(items: usize) -> String {
-    let item = r#"{"text":"","meta_info":{"finish_reason":{"type":"length","length":0},"prompt_tokens":5,"weight_version":"default","input_token_logprobs":[[null,100,null],[-1.5,200,null],[-2.5,300,null],[-3.5,400,null]],"input_top_logprobs":[null,[[-0.5,7,null]],[[-0.25,8,null]],[[-0.125,9,null]]],"input_logprob_temperature":1.0}}"#;
-    match items {
-        1 => item.to_owned(),
-        n => format!("[{}]", vec![item; n].join(",")),
-    }
-}
-
-fn vllm(items: usize) -> String {
-    let choice = |index: usize| {
-        format!(
-            r#"{{"index":{index},"finish_reason":"length","prompt_logprobs":[null,{{"100":{{"logprob":-9.0,"rank":4}}}},{{"200":{{"logprob":-1.5}},"7":{{"logprob":-0.5}}}},{{"300":{{"logprob":-2.5}},"8":{{"logprob":-0.25}}}},{{"400":{{"logprob":-3.5}},"9":{{"logprob":-0.125}}}}],"prompt_token_ids":[5,100,200,300,400]}}"#
-        )
-    };
-    let choices: Vec<String> = (0..items).map(choice).collect();
-    format!(r#"{{"choices":[{}]}}"#, choices.join(","))
-}
-
 /// Bytes of nothing, and answers with pieces cut, doubled, swapped or replaced.
-fn inputs(good: String) -> impl Strategy<Value = Vec<u8>> {
+fn inputs(good: &str) -> impl Strategy<Value = Vec<u8>> {
     let pieces = prop_oneof![
         Just("null"),
         Just("1e999"),
@@ -64,6 +47,7 @@ fn inputs(good: String) -> impl Strategy<Value = Vec<u8>> {
         Just("\"input_token_logprobs\":"),
         Just("\\u0000"),
     ];
+    let good = good.to_owned();
     let edit = (0usize..4, any::<prop::sample::Index>(), 0usize..40, pieces);
     let edited = prop::collection::vec(edit, 1..4).prop_map(move |edits| {
         let mut bytes = good.clone().into_bytes();
@@ -86,9 +70,20 @@ fn inputs(good: String) -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![1 => prop::collection::vec(any::<u8>(), 0..200), 9 => edited]
 }
 
-/// What is accepted has the size that was asked for, and log-probs only.
-fn check(verdict: Verdict<Vec<Scored>>, items: usize, k: usize) -> bool {
-    let (scored, whole) = match verdict {
+/// Bytes held at a time that a body of this length may cost: half-grown lists of its shortest
+/// entries, and trees of one short entry each.
+fn allowance(length: usize) -> u64 {
+    64 * length as u64 + (64 << 10)
+}
+
+/// Whether it is accepted: then it has the size that was asked for, log-probs only, the ids that
+/// were named and the temperature.
+fn check<P: Protocol>(protocol: &P, case: &Case, bytes: &[u8]) -> bool {
+    let mut verdict = None;
+    let memory = measure(|| verdict = Some(case.ask(|question| protocol.judge(question, bytes))));
+    let (peak, length) = (memory.bytes_max, bytes.len());
+    assert!(peak <= allowance(length), "{peak} bytes were held for {length}");
+    let (scored, whole) = match verdict.unwrap() {
         Verdict::Accept(scored) => (scored, true),
         Verdict::Incomplete(scored, _) => (scored, false),
         Verdict::Retry(why) | Verdict::Refuse(why) => {
@@ -96,20 +91,25 @@ fn check(verdict: Verdict<Vec<Scored>>, items: usize, k: usize) -> bool {
             return false;
         }
     };
-    assert_eq!(scored.len(), items);
+    assert_eq!(scored.len(), case.items);
     for one in &scored {
         assert_eq!(one.logprobs.len(), RESPONSE.len());
-        assert_eq!(one.top.len(), RESPONSE.len() * k);
+        assert_eq!(one.top.len(), RESPONSE.len() * case.k);
         let logprobs = one.logprobs.iter().flatten().chain(one.top.iter().map(|(_, x)| x));
         assert!(logprobs.into_iter().all(|x| x.is_finite() && *x <= 1e-4));
+        assert!(!case.named || one.top.iter().map(|(id, _)| *id).eq(NAMED));
     }
     let holes = scored.iter().flat_map(|one| &one.logprobs).any(Option::is_none);
     assert_eq!(holes, !whole);
+    if case.temperature != 1.0 {
+        let answer: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+        let told = answer["meta_info"]["input_logprob_temperature"].as_f64().unwrap();
+        assert!((told - f64::from(case.temperature)).abs() < 1e-5, "{told} was taken");
+    }
     true
 }
 
-fn fuzz<P: Protocol>(name: &str, protocol: &P, good: fn(usize) -> String) {
-    let sequence = ScoredSequence { prompt: &PROMPT, response: &RESPONSE };
+fn fuzz<P: Protocol>(name: &str, protocol: &P, cases: &[Case]) {
     let (time, least) = bounds();
     let start = Instant::now();
     let mut runner = TestRunner::new_with_rng(
@@ -118,64 +118,45 @@ fn fuzz<P: Protocol>(name: &str, protocol: &P, good: fn(usize) -> String) {
             proptest::test_runner::RngAlgorithm::ChaCha,
         ),
     );
-    let (mut tried, mut accepted) = (0u64, 0u64);
-    let strategies = [(1, 0), (1, 1), (3, 1)].map(|(n, k)| (n, k, inputs(good(n))));
+    let strategies: Vec<_> = cases.iter().map(|case| (case, inputs(&case.good))).collect();
+    let (mut tried, mut accepted) = (0u64, vec![0u64; cases.len()]);
     while start.elapsed() < time || tried < least {
-        for (items, k, strategy) in &strategies {
+        for ((case, strategy), accepted) in strategies.iter().zip(&mut accepted) {
             let bytes = strategy.new_tree(&mut runner).unwrap().current();
-            let sequences = vec![sequence; *items];
-            let question = Question {
-                sequences: &sequences,
-                temperature: 1.0,
-                k: *k,
-                named: &[],
-                vocab_size: None,
-            };
-            let taken = check(protocol.judge(&question, &bytes), *items, *k);
-            (tried, accepted) = (tried + 1, accepted + u64::from(taken));
+            *accepted += u64::from(check(protocol, case, &bytes));
+            tried += 1;
         }
     }
-    for (items, k, _) in &strategies {
-        let sequences = vec![sequence; *items];
-        let question = Question {
-            sequences: &sequences,
-            temperature: 1.0,
-            k: *k,
-            named: &[],
-            vocab_size: None,
-        };
-        assert!(check(protocol.judge(&question, good(*items).as_bytes()), *items, *k), "{name}");
+    for (case, accepted) in cases.iter().zip(&accepted) {
+        assert!(check(protocol, case, case.good.as_bytes()), "{name}: {case:?}");
+        let tried = tried / cases.len() as u64;
+        assert!(*accepted > 0 && *accepted < tried / 2, "{name}: {accepted} of {tried}: {case:?}");
     }
-    assert!(accepted > 0 && accepted < tried / 2, "{name}: {accepted} of {tried} were accepted");
+    let accepted: u64 = accepted.iter().sum();
     println!("{name}: {tried} inputs, {accepted} accepted, in {:.1?}", start.elapsed());
 }
 
 #[test]
 fn answers_of_sglang() {
-    fuzz("sglang", &Sglang::default(), sglang);
+    fuzz("sglang", &Sglang::default(), &of_sglang());
 }
 
 #[test]
 fn answers_of_vllm() {
-    fuzz("vllm", &Vllm::default(), vllm);
+    fuzz("vllm", &Vllm::default(), &of_vllm());
 }
 
-/// A body cannot make the parser allocate much more than it is long.
+/// A body cannot make the parser hold much more than it is long.
 #[test]
 fn claims_of_size_are_not_believed() {
-    let sequence = ScoredSequence { prompt: &PROMPT, response: &RESPONSE };
-    let question =
-        Question { sequences: &[sequence], temperature: 1.0, k: 0, named: &[], vocab_size: None };
     let deep = "[".repeat(1 << 20);
     let nested = format!(r#"{{"meta_info":{}"#, "{\"a\":".repeat(1 << 18));
     let many =
         format!(r#"{{"meta_info":{{"input_token_logprobs":[{}"#, "[null,1,null],".repeat(1 << 16));
-    for body in [deep, nested, many] {
-        for verdict in [
-            Sglang::default().judge(&question, body.as_bytes()),
-            Vllm::default().judge(&question, body.as_bytes()),
-        ] {
-            assert!(matches!(verdict, Verdict::Retry(_)));
-        }
+    let trees = format!(r#"{{"choices":[],"prompt_logprobs":[{}"#, r#"{"1":{}},"#.repeat(1 << 16));
+    for body in [deep, nested, many, trees] {
+        let case = Case::new(1, 0, String::new());
+        assert!(!check(&Sglang::default(), &case, body.as_bytes()));
+        assert!(!check(&Vllm::default(), &case, body.as_bytes()));
     }
 }
