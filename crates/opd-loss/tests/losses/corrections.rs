@@ -109,11 +109,10 @@ fn golden_value_loss() {
             let sequences = batch.n_rows() as f64;
             let what = format!("case {i}, {dtype:?}");
             let got = [sequences * scalar(&output.loss)];
-            let tolerance = |x: f64| 1e-6 + 2e-5 * x.abs();
-            assert_close(&what, &got, &golden::numbers(&expected["loss"]), tolerance);
+            assert_close(&what, &got, &golden::numbers(&expected["loss"]), golden::tolerance);
             let got = gradient(&output.loss, &values).into_iter().map(|g| g * sequences);
             let got: Vec<f64> = got.collect();
-            assert_close(&what, &got, &golden::numbers(&expected["grad"]), tolerance);
+            assert_close(&what, &got, &golden::numbers(&expected["grad"]), golden::tolerance);
             flags.extend(golden::trained(host(&output.clipped), &batch));
         }
     }

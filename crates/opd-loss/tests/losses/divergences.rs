@@ -4,27 +4,26 @@ use candle_core::{DType, Device, Tensor, Var};
 use opd_batch::Ragged;
 use opd_loss::{
     Aggregation, Direction, Divergence, DivergenceObjective, Error, LossBatch, Objective,
-    ObjectiveInputs, ObjectiveOutput, Support, Tail, TeacherStates, TopKObjective, support_kl,
+    ObjectiveInputs, ObjectiveOutput, Support, Tail, TeacherStates, TopKObjective,
 };
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::{assert_close, golden, gradient, host, numbers, scalar, var};
 
-const TOP_K: &str = include_str!("../data/top_k.json");
 const MORE: &str = include_str!("../data/more_divergences.json");
 
 /// A model whose hidden states are its logits: the head is the identity.
-struct Case {
-    rows: usize,
-    vocab: usize,
-    temperature: f64,
-    student: Vec<f64>,
-    teacher: Vec<f64>,
-    json: Value,
+pub(super) struct Case {
+    pub(super) rows: usize,
+    pub(super) vocab: usize,
+    pub(super) temperature: f64,
+    pub(super) student: Vec<f64>,
+    pub(super) teacher: Vec<f64>,
+    pub(super) json: Value,
 }
 
-fn cases(data: &str) -> Vec<Case> {
+pub(super) fn cases(data: &str) -> Vec<Case> {
     let data: Value = serde_json::from_str(data).unwrap();
     let of = |json: &Value| Case {
         rows: json["T"].as_u64().unwrap() as usize,
@@ -127,56 +126,6 @@ fn top_k_on_either_support_in_every_mode() {
         }
     }
     assert_eq!(checked, 4 * 2 * 3 * 2 * 2);
-}
-
-/// The published vectors: the teacher's top k and its log-probs are given.
-#[test]
-fn golden_top_k() {
-    let modes = [("tail", Tail::Bucket), ("renorm", Tail::Renormalised)];
-    let directions = [("forward", Direction::Forward), ("reverse", Direction::Reverse)];
-    for (i, case) in cases(TOP_K).iter().enumerate() {
-        let weights = golden::numbers(&case.json["token_weights"]);
-        for k in [1usize, 4, 8] {
-            for (mode, tail) in modes {
-                for (direction_name, direction) in directions {
-                    let name = format!("top{k}_{mode}_{direction_name}_kl");
-                    let expected = &case.json[&name];
-                    assert!(expected.is_object(), "case {i}, {name}");
-                    let ids = golden::numbers(&expected["teacher_top_ids"]);
-                    let ids: Vec<u32> = ids.into_iter().map(|id| id as u32).collect();
-                    let ids = Tensor::from_vec(ids, (case.rows, k), &Device::Cpu).unwrap();
-                    let teacher = golden::numbers(&expected["teacher_top_log_probs"]);
-                    let teacher = Tensor::from_vec(teacher, (case.rows, k), &Device::Cpu).unwrap();
-                    let student = var(&case.student, (case.rows, case.vocab), DType::F64);
-                    let identity = Tensor::eye(case.vocab, DType::F64, &Device::Cpu).unwrap();
-                    let logprobs = opd_kernels::linear_support_logprobs(
-                        &student,
-                        &identity,
-                        &ids,
-                        case.temperature,
-                    );
-                    let logprobs = logprobs.unwrap().logprobs;
-                    let kl = support_kl(&logprobs, &teacher, tail, direction);
-                    if k == 1 && tail == Tail::Renormalised {
-                        // The vectors show why: value and gradient are 0.
-                        assert!(golden::numbers(&expected["grad"]).iter().all(|g| *g == 0.0));
-                        assert!(matches!(kl, Err(Error::Refused { .. })));
-                        continue;
-                    }
-                    let kl = kl.unwrap();
-                    let what = format!("case {i}, {name}");
-                    let want = golden::numbers(&expected["per_token"]);
-                    assert_close(&what, &host(&kl), &want, |x| 1e-6 * x.abs() + 1e-9);
-                    let weights = Tensor::from_slice(&weights, case.rows, &Device::Cpu).unwrap();
-                    let total = (kl * weights).unwrap().sum_all().unwrap();
-                    let want = golden::numbers(&expected["grad"]);
-                    let largest = want.iter().fold(0.0f64, |largest, g| largest.max(g.abs()));
-                    let tolerance = |x: f64| 1e-6 * x.abs() + 1e-7 * largest + 1e-12;
-                    assert_close(&what, &gradient(&total, &student), &want, tolerance);
-                }
-            }
-        }
-    }
 }
 
 fn random(rows: usize, vocab: usize, seed: u64, temperature: f64) -> Case {

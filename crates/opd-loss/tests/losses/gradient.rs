@@ -1,77 +1,87 @@
-//! Central differences in f64, on each side of each branch.
+//! Central differences in f64 of policy losses, on each side of each branch.
 
-use candle_core::{DType, Tensor};
+use std::collections::BTreeSet;
+
+use candle_core::DType;
 use opd_batch::KlEstimator;
 use opd_loss::{
     Aggregation, Cispo, Clip, Gspo, ImportanceSampling, LossBatch, PolicyInputs, PolicyLoss,
-    PpoClip, ReferenceKl, Reinforce,
+    PolicyLossOutput, PpoClip, ReferenceKl, Reinforce,
 };
 
-use super::{Batch, gradient, scalar, var};
+use super::{Batch, assert_differences, gradient, host, scalar, var};
 
-const STEP: f64 = 1e-6;
+const CLIP: Clip = Clip { below: 0.2, above: 0.28 };
+const DUAL: f32 = 3.0;
+const OLD: f32 = -3.5;
 
-fn assert_gradient(what: &str, x: &[f64], f: impl Fn(&Tensor) -> Tensor) {
-    let student = var(x, x.len(), DType::F64);
-    let analytic = gradient(&f(&student), &student);
-    let at = |i: usize, step: f64| {
-        let mut x = x.to_vec();
-        x[i] += step;
-        scalar(&f(&var(&x, x.len(), DType::F64)))
-    };
-    for (i, analytic) in analytic.into_iter().enumerate() {
-        let numeric = (at(i, STEP) - at(i, -STEP)) / (2.0 * STEP);
-        assert!((analytic - numeric).abs() < 1e-7, "{what}, entry {i}: {analytic} vs {numeric}");
+/// Three sequences whose ratios, and so their means, are under, within and over [`CLIP`]; each
+/// ratio meets an advantage of both signs and of 0, and the last token of each is masked.
+fn branches() -> (Vec<f64>, LossBatch) {
+    let ratios = [[0.3f64, 0.5, 0.6], [0.9, 0.95, 1.1], [1.6, 2.0, 12.0]];
+    let (mut student, mut advantages, mut references) = (Vec::new(), Vec::new(), Vec::new());
+    for row in ratios {
+        let pairs = row.into_iter().flat_map(|ratio| [1.5f32, -1.5, 0.0].map(|a| (ratio, a)));
+        let pairs: Vec<(f64, f32)> = pairs.chain([(2.0, 1.0)]).collect();
+        student.extend(pairs.iter().map(|(ratio, _)| f64::from(OLD) + ratio.ln()));
+        advantages.push(pairs.iter().map(|(_, advantage)| *advantage).collect::<Vec<_>>());
+        let near_and_far = [-2.0f32, -3.0, -20.0, -0.5].into_iter().cycle();
+        references.push(near_and_far.take(pairs.len()).collect::<Vec<_>>());
     }
+    let mask: Vec<Vec<bool>> =
+        advantages.iter().map(|row| (0..row.len()).map(|t| t + 1 < row.len()).collect()).collect();
+    let old = advantages.iter().map(|row| vec![OLD; row.len()]).collect();
+    let mut batch = Batch::new(old, advantages, mask);
+    batch.reference = Some(references);
+    (student, batch.build(&Aggregation::TokenMean).unwrap())
 }
 
-/// Ratios 0.3, 0.9, 1.1, 1.6 and 12 meet advantages of both signs and of 0, with bounds
-/// 0.8 and 1.28, a dual clip at 3, and a weight bound of 5; the last token is masked.
-fn branches() -> (Vec<f64>, LossBatch) {
-    let ratios = [0.3f64, 0.9, 1.1, 1.6, 12.0];
-    let signs = [1.5f32, -1.5, 0.0];
-    let pairs = signs.map(|a| ratios.map(|ratio| (ratio, a)));
-    let pairs: Vec<(f64, f32)> = pairs.into_iter().flatten().chain([(2.0, 1.0)]).collect();
-    let old = -3.5f32;
-    let student = pairs.iter().map(|(ratio, _)| f64::from(old) + ratio.ln()).collect();
-    let advantages: Vec<f32> = pairs.iter().map(|(_, a)| *a).collect();
-    let n = pairs.len();
-    let mut mask = vec![true; n];
-    mask[n - 1] = false;
-    let cut = |row: &[f32]| vec![row[..7].to_vec(), row[7..].to_vec()];
-    let mask = vec![mask[..7].to_vec(), mask[7..].to_vec()];
-    let mut batch = Batch::new(cut(&vec![old; n]), cut(&advantages), mask);
-    let reference: Vec<f32> = (0..n).map(|i| -2.0 - 0.3 * i as f32).collect();
-    batch.reference = Some(cut(&reference));
-    (student, batch.build(&Aggregation::TokenMean).unwrap())
+/// On which side of the bounds the ratios of trained tokens lie, with their advantages' signs.
+fn entered(output: &PolicyLossOutput, batch: &LossBatch) -> BTreeSet<(i8, i8)> {
+    let (low, high) = (1.0 - f64::from(CLIP.below), 1.0 + f64::from(CLIP.above));
+    let side = |ratio: f64| i8::from(ratio > high) - i8::from(ratio < low);
+    let sign = |advantage: f32| i8::from(advantage > 0.0) - i8::from(advantage < 0.0);
+    let tokens = host(&output.ratio).into_iter().zip(batch.advantages().values());
+    let trained = tokens.zip(batch.mask().values()).filter(|(_, trained)| **trained);
+    trained.map(|((ratio, advantage), _)| (side(ratio), sign(*advantage))).collect()
+}
+
+fn every_side() -> BTreeSet<(i8, i8)> {
+    [-1, 0, 1].into_iter().flat_map(|side| [-1, 0, 1].map(|sign| (side, sign))).collect()
 }
 
 #[test]
 fn of_losses_on_each_side_of_each_branch() {
     let (student, batch) = branches();
-    let clip = Clip { below: 0.2, above: 0.28 };
     let losses: [Box<dyn PolicyLoss>; 5] = [
         Box::new(ImportanceSampling),
         Box::new(Reinforce),
-        Box::new(PpoClip { clip, dual: None }),
-        Box::new(PpoClip { clip, dual: Some(3.0) }),
-        Box::new(Gspo { clip: Clip { below: 0.9, above: 4.0 } }),
+        Box::new(PpoClip { clip: CLIP, dual: None }),
+        Box::new(PpoClip { clip: CLIP, dual: Some(DUAL) }),
+        Box::new(Gspo { clip: CLIP }),
     ];
     for loss in losses {
         let what = format!("{loss:?}");
-        assert_gradient(&what, &student, |x| loss.loss(x, &batch).unwrap().loss);
+        let output = loss.loss(&var(&student, student.len(), DType::F64), &batch).unwrap();
+        assert_eq!(entered(&output, &batch), every_side(), "{what}");
+        assert_differences(&what, &student, student.len(), |x| loss.loss(x, &batch).unwrap().loss);
     }
 }
 
 #[test]
-fn of_gspo_where_the_sequence_is_clipped() {
+fn of_the_dual_clip_on_both_sides_of_its_bound() {
     let (student, batch) = branches();
-    let clip = Clip { below: 3e-4, above: 4e-4 };
-    let loss = Gspo { clip };
-    let output = loss.loss(&var(&student, student.len(), DType::F64), &batch).unwrap();
-    let flags = super::host(&output.clipped);
-    assert!(flags.contains(&1.0) && flags.contains(&0.0));
-    assert_gradient("gspo", &student, |x| loss.loss(x, &batch).unwrap().loss);
+    let loss = PpoClip { clip: CLIP, dual: Some(DUAL) };
+    let x = var(&student, student.len(), DType::F64);
+    let output = loss.loss(&x, &batch).unwrap();
+    let gradient = gradient(&output.loss, &x);
+    let bad = (0..student.len()).filter(|&t| batch.advantages().values()[t] < 0.0);
+    let (held, free): (Vec<usize>, Vec<usize>) =
+        bad.partition(|&t| student[t] - f64::from(OLD) > f64::from(DUAL).ln());
+    assert!(!held.is_empty() && !free.is_empty());
+    assert!(held.iter().all(|&t| gradient[t] == 0.0));
+    let over = |t: &&usize| student[**t] - f64::from(OLD) > 1.28f64.ln();
+    assert!(free.iter().filter(over).all(|&t| gradient[t] > 0.0));
 }
 
 /// CISPO stops the gradient through its weight, so differences of it mean nothing: its gradient
@@ -79,14 +89,23 @@ fn of_gspo_where_the_sequence_is_clipped() {
 #[test]
 fn of_cispo_with_its_weight_held() {
     let (student, batch) = branches();
-    let x = var(&student, student.len(), DType::F64);
-    let got = gradient(&Cispo::default().loss(&x, &batch).unwrap().loss, &x);
-    for (i, got) in got.into_iter().enumerate() {
-        let old = f64::from(batch.old_logprobs().values()[i]);
-        let weight = (student[i] - old).exp().min(5.0);
-        let advantage = f64::from(batch.advantages().values()[i]);
-        let want = -weight * advantage * f64::from(batch.weights().values()[i]);
-        assert!((got - want).abs() < 1e-12, "entry {i}: {got} vs {want}");
+    for clip in [CLIP, Cispo::default().clip] {
+        let (low, high) = (1.0 - f64::from(clip.below), 1.0 + f64::from(clip.above));
+        let x = var(&student, student.len(), DType::F64);
+        let output = Cispo { clip }.loss(&x, &batch).unwrap();
+        assert_eq!(entered(&output, &batch), every_side());
+        let got = gradient(&output.loss, &x);
+        let flags = host(&output.clipped);
+        for (i, got) in got.into_iter().enumerate() {
+            let ratio = (student[i] - f64::from(OLD)).exp();
+            let weight = ratio.max(low).min(high);
+            let advantage = f64::from(batch.advantages().values()[i]);
+            let want = -weight * advantage * f64::from(batch.weights().values()[i]);
+            assert!((got - want).abs() < 1e-12, "{clip:?}, entry {i}: {got} vs {want}");
+            if batch.mask().values()[i] {
+                assert_eq!(flags[i] == 1.0, weight != ratio, "{clip:?}, entry {i}");
+            }
+        }
     }
 }
 
@@ -94,14 +113,26 @@ fn of_cispo_with_its_weight_held() {
 fn of_kl_to_the_reference() {
     let (student, batch) = branches();
     let all = [KlEstimator::K1, KlEstimator::K2, KlEstimator::K3, KlEstimator::LowVar];
-    let weighted = all.map(|estimator| ReferenceKl::importance_weighted(1.0, estimator).unwrap());
+    let weighted =
+        all.map(|estimator| (estimator, ReferenceKl::importance_weighted(1.0, estimator).unwrap()));
     let plain = [KlEstimator::K2, KlEstimator::K3, KlEstimator::LowVar];
-    let plain = plain.map(|estimator| ReferenceKl::new(1.0, estimator).unwrap());
-    for term in plain.into_iter().chain(weighted) {
-        assert_gradient(&format!("{term:?}"), &student, |x| {
+    let plain = plain.map(|estimator| (estimator, ReferenceKl::new(1.0, estimator).unwrap()));
+    for (estimator, term) in plain.into_iter().chain(weighted) {
+        let what = format!("{term:?}");
+        let of = |x: &candle_core::Var| {
             let inputs = PolicyInputs::new(x, &batch).unwrap();
-            inputs.aggregate("kl", &term.per_token(&inputs).unwrap()).unwrap()
-        });
+            let per_token = term.per_token(&inputs).unwrap();
+            (inputs.aggregate("kl", &per_token).unwrap(), host(&per_token))
+        };
+        let values = of(&var(&student, student.len(), DType::F64)).1;
+        let reference = batch.reference_logprobs("test").unwrap().values();
+        // Whether the student finds the token likelier than the reference, and the bound acts.
+        let sides = (0..student.len()).filter(|&t| batch.mask().values()[t]);
+        let sides: BTreeSet<(bool, bool)> =
+            sides.map(|t| (student[t] > f64::from(reference[t]), values[t] == 10.0)).collect();
+        let bounded = estimator == KlEstimator::LowVar;
+        assert_eq!(sides.len(), if bounded { 4 } else { 2 }, "{what}: {sides:?}");
+        assert_differences(&what, &student, student.len(), |x| of(x).0);
     }
 }
 

@@ -1,19 +1,24 @@
 //! However the batch is cut into micro-batches, loss and gradient are the same.
 
 use candle_core::{DType, Tensor, Var};
+use opd_kernels::CrossVocabulary;
 use opd_loss::{
-    Aggregation, Cispo, CrossEntropy, Direction, Divergence, DivergenceObjective, Gspo, LossBatch,
-    Metric, MiniLlm, Objective, ObjectiveInputs, PolicyLoss, PolicyObjective, PpoClip, ReferenceKl,
-    Support, Tail, TeacherStates, TopKObjective,
+    Aggregation, Cispo, CrossEntropy, CrossVocabularyObjective, Direction, Divergence,
+    DivergenceObjective, Gspo, LossBatch, Metric, MiniLlm, Objective, ObjectiveInputs, PolicyLoss,
+    PolicyObjective, PpoClip, ReferenceKl, Support, Tail, TeacherStates, TopKObjective,
 };
 use proptest::prelude::*;
 
 use super::{Batch, gradient, host, numbers, rows, scalar, var};
 
-const LENGTHS: [usize; 6] = [3, 1, 7, 2, 5, 4];
+pub(super) const LENGTHS: [usize; 6] = [3, 1, 7, 2, 5, 4];
 const VOCAB: usize = 9;
 
 fn batch(aggregation: &Aggregation) -> LossBatch {
+    streams().build(aggregation).unwrap()
+}
+
+pub(super) fn streams() -> Batch {
     let negative = |rows: Vec<Vec<f32>>| -> Vec<Vec<f32>> {
         rows.into_iter().map(|row| row.into_iter().map(|x| x - 2.0).collect()).collect()
     };
@@ -27,10 +32,10 @@ fn batch(aggregation: &Aggregation) -> LossBatch {
         .into_iter()
         .map(|row| row.into_iter().map(|x| ((x + 0.5) * VOCAB as f32) as u32).collect())
         .collect();
-    batch.build(aggregation).unwrap()
+    batch
 }
 
-fn aggregations() -> [Aggregation; 4] {
+pub(super) fn aggregations() -> [Aggregation; 4] {
     [
         Aggregation::SequenceMeanTokenMean,
         Aggregation::TokenMean,
@@ -55,20 +60,20 @@ fn cut() -> impl Strategy<Value = Vec<Vec<usize>>> {
 }
 
 /// Packed places of the tokens of `rows`.
-fn places(batch: &LossBatch, rows: &[usize]) -> Tensor {
+pub(super) fn places(batch: &LossBatch, rows: &[usize]) -> Tensor {
     let places = rows.iter().flat_map(|&row| batch.rows().range(row).unwrap());
     let places: Vec<u32> = places.map(|place| place as u32).collect();
     Tensor::from_slice(&places, places.len(), &candle_core::Device::Cpu).unwrap()
 }
 
-fn close(what: &str, got: &[f64], want: &[f64], tolerance: f64) {
+pub(super) fn close(what: &str, got: &[f64], want: &[f64], tolerance: f64) {
     let norm = want.iter().map(|x| x * x).sum::<f64>().sqrt();
     let off: Vec<f64> = got.iter().zip(want).map(|(a, b)| (a - b).abs()).collect();
     let worst = off.iter().fold(0.0f64, |worst, x| worst.max(*x));
     assert!(worst <= tolerance * norm.max(1.0), "{what}: off by {worst:e}, norm {norm}");
 }
 
-fn tolerance(dtype: DType) -> f64 {
+pub(super) fn tolerance(dtype: DType) -> f64 {
     if dtype == DType::F64 { 1e-12 } else { 1e-6 }
 }
 
@@ -138,18 +143,32 @@ fn run(
 fn of_objectives_and_their_metrics() {
     let kl = ReferenceKl::new(0.3, opd_batch::KlEstimator::K3).unwrap();
     let policy = PolicyObjective::new(PpoClip::default()).with_entropy(0.1).unwrap();
-    let objectives: [Box<dyn Objective>; 8] = [
+    let top = |support, tail, direction| TopKObjective::new(3, support, tail, direction);
+    let of = |divergence| DivergenceObjective::new(divergence).unwrap();
+    let half = |v: usize| v.is_multiple_of(2).then_some(v as u32 / 2);
+    let gold = CrossVocabulary {
+        counterparts: (0..VOCAB).map(half).collect(),
+        ..CrossVocabulary::unmatched(VOCAB)
+    };
+    let objectives: Vec<Box<dyn Objective>> = vec![
+        Box::new(CrossVocabularyObjective::new(CrossVocabulary::unmatched(VOCAB))),
+        Box::new(CrossVocabularyObjective::new(gold).with_entropy(0.1).unwrap()),
+        Box::new(of(Divergence::SkewForwardKl { alpha: 0.1 })),
+        Box::new(of(Divergence::SkewReverseKl { alpha: 0.1 })),
+        Box::new(top(Support::Teacher, Tail::Bucket, Direction::Forward).unwrap()),
+        Box::new(top(Support::Teacher, Tail::Renormalised, Direction::Reverse).unwrap()),
         Box::new(MiniLlm::new(0.7, PpoClip::default().clip).unwrap().with_entropy(0.1).unwrap()),
         Box::new(DivergenceObjective::mixed(0.3).unwrap()),
         Box::new(DivergenceObjective::total_variation()),
         Box::new(
-            TopKObjective::new(3, Support::Student, Tail::Bucket, Direction::Reverse)
+            top(Support::Student, Tail::Bucket, Direction::Reverse)
                 .and_then(|objective| objective.with_entropy(0.1))
                 .unwrap(),
         ),
         Box::new(policy.with_reference_kl(kl)),
-        Box::new(DivergenceObjective::new(Divergence::ReverseKl).unwrap()),
-        Box::new(DivergenceObjective::new(Divergence::Jsd { beta: 0.5 }).unwrap()),
+        Box::new(of(Divergence::ReverseKl)),
+        Box::new(of(Divergence::ForwardKl)),
+        Box::new(of(Divergence::Jsd { beta: 0.5 })),
         Box::new(CrossEntropy),
     ];
     let cuts: [&[&[usize]]; 3] =
@@ -187,75 +206,4 @@ fn of_objectives_and_their_metrics() {
             }
         }
     }
-}
-
-#[test]
-fn of_two_ranks_with_added_totals() {
-    use opd_batch::Ragged;
-    use opd_loss::Totals;
-    let targets = Ragged::from_rows([vec![1, 2, 3], vec![4], vec![5, 6]]);
-    let mask = Ragged::from_rows([vec![true, false, true], vec![false], vec![true, true]]);
-    for aggregation in aggregations() {
-        let whole = LossBatch::supervised(targets.clone(), mask.clone(), &aggregation).unwrap();
-        let ranks: [&[usize]; 2] = [&[0, 1], &[2]];
-        let masks = ranks.map(|rows| mask.select(rows).unwrap());
-        let totals: Totals = masks.iter().map(Totals::of).sum();
-        for (rows, mask) in ranks.into_iter().zip(masks) {
-            let targets = targets.select(rows).unwrap();
-            let rank =
-                LossBatch::supervised_with_totals(targets, mask, &aggregation, &totals).unwrap();
-            assert_eq!(rank.weights(), whole.select(rows).unwrap().weights());
-        }
-    }
-}
-
-proptest! {
-    /// Any masks, any split over ranks, any micro-batches within a rank: a token's weight is the
-    /// one that it has in the whole batch, to the bit.
-    #[test]
-    fn of_any_ranks_and_micro_batches(
-        mask in prop::collection::vec(prop::collection::vec(any::<bool>(), 1..6), 1..10),
-        ranks in prop::collection::vec(0usize..3, 10),
-        micro in prop::collection::vec(0usize..3, 10),
-    ) {
-        use opd_batch::Ragged;
-        use opd_loss::Totals;
-        prop_assume!(mask.iter().flatten().any(|trained| *trained));
-        let mask = Ragged::from_rows(mask);
-        let targets = mask.map(|_| 1u32);
-        let rows: Vec<usize> = (0..mask.rows().n_rows()).collect();
-        for aggregation in aggregations() {
-            let whole = LossBatch::supervised(targets.clone(), mask.clone(), &aggregation).unwrap();
-            let of_rank = |rank: usize| -> Vec<usize> {
-                rows.iter().copied().filter(|&row| ranks_of(&ranks, row) == rank).collect()
-            };
-            let masks = (0..3).map(|rank| mask.select(&of_rank(rank)).unwrap());
-            let totals: Totals = masks.map(|mask| Totals::of(&mask)).sum();
-            prop_assert_eq!(totals, Totals::of(&mask));
-            for rank in 0..3 {
-                let own = of_rank(rank);
-                let part = LossBatch::supervised_with_totals(
-                    targets.select(&own).unwrap(),
-                    mask.select(&own).unwrap(),
-                    &aggregation,
-                    &totals,
-                ).unwrap();
-                for cut in 0..3 {
-                    let within: Vec<usize> =
-                        (0..own.len()).filter(|&i| ranks_of(&micro, own[i]) == cut).collect();
-                    if within.is_empty() {
-                        continue;
-                    }
-                    let global: Vec<usize> = within.iter().map(|&i| own[i]).collect();
-                    let got = part.select(&within).unwrap();
-                    let want = whole.select(&global).unwrap();
-                    prop_assert_eq!(got.weights(), want.weights());
-                }
-            }
-        }
-    }
-}
-
-fn ranks_of(of: &[usize], row: usize) -> usize {
-    of[row % of.len()]
 }

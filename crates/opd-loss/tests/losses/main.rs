@@ -5,16 +5,21 @@
 mod corrections;
 mod divergences;
 mod golden;
+mod golden_top_k;
 mod gradient;
 mod invariance;
 mod masking;
 mod mini_llm;
 mod objective;
+mod objective_gradient;
+mod policy_losses;
+mod ranks;
 mod refusal;
+mod trl;
 
 use candle_core::{DType, Device, Tensor, Var};
 use opd_batch::{Ragged, Rollout, RolloutBatch, ScoredBatch};
-use opd_loss::{Aggregation, LossBatch};
+use opd_loss::{Aggregation, LossBatch, Totals};
 
 /// Everything about a batch that losses read.
 #[derive(Clone)]
@@ -33,6 +38,35 @@ impl Batch {
     }
 
     fn build(&self, aggregation: &Aggregation) -> opd_loss::Result<LossBatch> {
+        self.scored(|scored, advantages| LossBatch::new(scored, advantages, aggregation))
+    }
+
+    /// The given rows, as a rank holds them of a batch with these totals.
+    fn rank(
+        &self,
+        rows: &[usize],
+        aggregation: &Aggregation,
+        totals: &Totals,
+    ) -> opd_loss::Result<LossBatch> {
+        fn of<T: Clone>(rows: &[usize], stream: &[Vec<T>]) -> Vec<Vec<T>> {
+            rows.iter().map(|&row| stream[row].clone()).collect()
+        }
+        let part = Self {
+            old: of(rows, &self.old),
+            reference: self.reference.as_ref().map(|stream| of(rows, stream)),
+            advantages: of(rows, &self.advantages),
+            mask: of(rows, &self.mask),
+            ids: of(rows, &self.ids),
+        };
+        part.scored(|scored, advantages| {
+            LossBatch::with_totals(scored, advantages, aggregation, totals)
+        })
+    }
+
+    fn scored(
+        &self,
+        build: impl FnOnce(&ScoredBatch<'_>, Ragged<f32>) -> opd_loss::Result<LossBatch>,
+    ) -> opd_loss::Result<LossBatch> {
         let rollout = |i: usize| Rollout {
             prompt: vec![1],
             response: self.ids[i].clone(),
@@ -46,7 +80,7 @@ impl Batch {
         if let Some(reference) = &self.reference {
             scored = scored.with_reference(Ragged::from_rows(reference.clone()))?;
         }
-        LossBatch::new(&scored, Ragged::from_rows(self.advantages.clone()), aggregation)
+        build(&scored, Ragged::from_rows(self.advantages.clone()))
     }
 }
 
@@ -85,6 +119,29 @@ fn scalar(tensor: &Tensor) -> f64 {
 
 fn gradient(of: &Tensor, var: &Var) -> Vec<f64> {
     host(of.backward().unwrap().get(var).unwrap())
+}
+
+/// Asserts that the gradient of `f` at `x` is what central differences say, in every entry.
+fn assert_differences(
+    what: &str,
+    x: &[f64],
+    shape: impl Into<candle_core::Shape>,
+    f: impl Fn(&Var) -> Tensor,
+) {
+    const STEP: f64 = 1e-6;
+    let shape = shape.into();
+    let of = |x: &[f64]| var(x, shape.clone(), DType::F64);
+    let variable = of(x);
+    let analytic = gradient(&f(&variable), &variable);
+    let at = |i: usize, step: f64| {
+        let mut x = x.to_vec();
+        x[i] += step;
+        scalar(&f(&of(&x)))
+    };
+    for (i, analytic) in analytic.into_iter().enumerate() {
+        let numeric = (at(i, STEP) - at(i, -STEP)) / (2.0 * STEP);
+        assert!((analytic - numeric).abs() < 1e-7, "{what}, entry {i}: {analytic} vs {numeric}");
+    }
 }
 
 fn assert_close(what: &str, got: &[f64], want: &[f64], tolerance: impl Fn(f64) -> f64) {
