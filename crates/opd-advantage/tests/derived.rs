@@ -51,6 +51,7 @@ fn estimators() -> Vec<(&'static str, Box<dyn AdvantageEstimator>)> {
         ("prefix_ratio_1", Box::new(signal.prefix_ratio(1.0))),
         ("prefix_ratio_0.3", Box::new(signal.prefix_ratio(0.3))),
         ("future_0.7", Box::new(FutureKl { coef: 0.7, ..FutureKl::default() })),
+        ("future_sum_0.7", Box::new(FutureKl { coef: 0.7, length_normalised: false })),
         ("by_source_code_0.25", Box::new(by_source)),
     ]
 }

@@ -145,7 +145,7 @@ def prefix_ratio(power):
     return of
 
 
-def future(coef):
+def future(coef, normalised):
     def of(rows):
         out = []
         for row in rows:
@@ -154,7 +154,8 @@ def future(coef):
             values = []
             for t in range(n):
                 later = [row["teacher"][i] - row["old"][i] for i in trained if i > t]
-                values.append(coef * sum(later) / len(later) if later else 0.0)
+                count = len(later) if normalised else 1
+                values.append(coef * sum(later) / count if later else 0.0)
             out.append(values)
         return out
     return of
@@ -186,7 +187,8 @@ ESTIMATORS = {
     "prefix_weighted_0.5": prefix_weighted(0.5),
     "prefix_ratio_1": prefix_ratio(1.0),
     "prefix_ratio_0.3": prefix_ratio(0.3),
-    "future_0.7": future(0.7),
+    "future_0.7": future(0.7, True),
+    "future_sum_0.7": future(0.7, False),
     "by_source_code_0.25": by_source({"code": 0.25}),
 }
 
