@@ -88,9 +88,12 @@ pub(crate) fn markdown(compared: &[Compared<'_>], seeds: u64) -> String {
     }
     let _ = writeln!(
         text,
-        "\nMeans over {seeds} seeds. The interval pools the answers of all seeds to the test \
-         prompts as independent trials: it says how well these students are measured, not how \
-         far another seed may lie from them; the column of seeds shows that."
+        "\nWhat is held equal, but for the lengths of sampled answers, is the number of tokens \
+         trained on: SFT on labels learns from given text and generates 0 tokens, every other row \
+         trains on what it generates. Means over {seeds} seeds. The interval pools the answers of \
+         all seeds to the test prompts as independent trials: it says how well these students \
+         are measured, not how far another seed may lie from them; the column of seeds shows \
+         that."
     );
     text
 }
