@@ -41,7 +41,8 @@ pub struct DumpedRollout {
     pub prompt: String,
     /// Text of the response, without special tokens.
     pub response: String,
-    /// `eos`, or `length` for a response that reached the token limit.
+    /// `eos`; `stop` for a response that ended with a text that ends responses; `length` for one
+    /// that reached the token limit.
     pub finish: String,
     /// Task reward, penalties included.
     pub reward: f32,
