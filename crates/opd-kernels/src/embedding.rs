@@ -1,7 +1,7 @@
 use candle_core::Tensor;
 
 use crate::{
-    Error, Result,
+    EncodedMatrix, Error, Result, WeightRef,
     cpu::{self, Element, by_dtype},
     gpu, shape,
 };
@@ -14,7 +14,11 @@ const OP: &str = "embedding";
 ///
 /// [`Error::TokenId`] naming the first id outside the vocabulary, [`Error::Shape`] or
 /// [`Error::DType`].
-pub fn embedding(weight: &Tensor, ids: &Tensor) -> Result<Tensor> {
+pub fn embedding<'a>(weight: impl Into<WeightRef<'a>>, ids: &Tensor) -> Result<Tensor> {
+    let weight = match weight.into() {
+        WeightRef::Tensor(weight) => weight,
+        WeightRef::Encoded(weight) => return decoded(weight, ids),
+    };
     let (vocab, width) = matrix("weight", weight)?;
     shape::indices(OP, "ids", ids)?;
     let (weight, ids) = (weight.contiguous()?, ids.contiguous()?);
@@ -33,6 +37,24 @@ pub fn embedding(weight: &Tensor, ids: &Tensor) -> Result<Tensor> {
         });
         cpu::tensor(out, (ids.len(), width))
     })
+}
+
+/// The same rows of a matrix as its file has it, in f32.
+fn decoded(weight: &EncodedMatrix, ids: &Tensor) -> Result<Tensor> {
+    shape::indices(OP, "ids", ids)?;
+    let &[vocab, width] = weight.dims();
+    let ids = ids.contiguous()?;
+    let ids = cpu::view::<u32>(OP, &ids)?;
+    cpu::check_ids(OP, &ids, vocab)?;
+    let ids: &[u32] = &ids;
+    let mut out = vec![0.0; ids.len() * width];
+    cpu::for_rows(&mut out, width, |first, rows| {
+        for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+            let id = ids[first + i] as usize;
+            weight.decode(id..id + 1, 0..width, row);
+        }
+    });
+    cpu::tensor(out, (ids.len(), width))
 }
 
 /// Adds row `t` of `rows` `[T, H]` to row `ids[t]` of `sums` `[V, H]`, in place, in the order

@@ -2,13 +2,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Tensor, Var};
 
-use crate::{Products, Result, add_assign};
+use crate::{EncodedMatrix, Error, Products, Result, Weight, WeightRef, add_assign};
 
 /// The output matrix of a language model: `logits = hidden weight^T`.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
     /// `[V, H]`; a part of the graph where it is trained.
-    pub weight: &'a Tensor,
+    pub weight: WeightRef<'a>,
     /// How the products with it read their operands, forward and backward.
     pub products: Products,
     /// Where its gradient goes instead of candle's [`GradStore`](candle_core::backprop::GradStore).
@@ -17,8 +17,14 @@ pub struct Head<'a> {
 
 impl<'a> Head<'a> {
     /// A head whose gradient candle gathers.
-    pub fn new(weight: &'a Tensor, products: Products) -> Self {
-        Self { weight, products, gradient: None }
+    pub fn new(weight: impl Into<WeightRef<'a>>, products: Products) -> Self {
+        Self { weight: weight.into(), products, gradient: None }
+    }
+
+    /// The matrix as kernels of a GPU take it.
+    pub(crate) fn on_gpu(&self, op: &'static str) -> Result<&'a Tensor> {
+        let none = || Error::Device { op, device: "of a GPU and an encoded head".to_owned() };
+        self.weight.tensor().ok_or_else(none)
     }
 
     /// Where the backward of an op on `hidden` leaves the gradient of this head: `None` if candle
@@ -34,6 +40,20 @@ impl<'a> Head<'a> {
 impl<'a> From<&'a Tensor> for Head<'a> {
     /// With [`Products::Full`].
     fn from(weight: &'a Tensor) -> Self {
+        Self::new(weight, Products::Full)
+    }
+}
+
+impl<'a> From<&'a EncodedMatrix> for Head<'a> {
+    /// With [`Products::Full`].
+    fn from(weight: &'a EncodedMatrix) -> Self {
+        Self::new(weight, Products::Full)
+    }
+}
+
+impl<'a> From<&'a Weight> for Head<'a> {
+    /// With [`Products::Full`].
+    fn from(weight: &'a Weight) -> Self {
         Self::new(weight, Products::Full)
     }
 }

@@ -9,6 +9,7 @@ mod cpu;
 mod divergence;
 mod draw;
 mod embedding;
+mod encoded;
 mod error;
 mod gpu;
 mod head;
@@ -34,6 +35,7 @@ mod shape;
 mod spans;
 mod stored;
 mod swiglu;
+mod weight;
 
 #[cfg(feature = "mimalloc")]
 pub use self::allocator::keep_freed_memory;
@@ -45,6 +47,7 @@ pub use self::{
     divergence::{Divergence, DivergenceOutput, divergence},
     draw::{Drawn, draw},
     embedding::{embedding, scatter_add_rows},
+    encoded::EncodedMatrix,
     error::{Error, Result},
     head::{Head, HeadGradient},
     linear_cross_vocabulary::{CrossVocabulary, linear_cross_vocabulary},
@@ -70,4 +73,5 @@ pub use self::{
     scans::{advantages_and_returns, discounted_sums},
     spans::{Span, Spans},
     swiglu::{swiglu, swiglu_backward},
+    weight::{Weight, WeightRef},
 };

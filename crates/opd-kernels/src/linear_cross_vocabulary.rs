@@ -156,11 +156,13 @@ fn on_cpu(
 ) -> Result<DivergenceOutput> {
     let device = student.hidden.device();
     let moved = |tensor: &Tensor| tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32);
-    let [hidden, head] = [moved(student.hidden)?, moved(student.head.weight)?];
-    let [their_hidden, their_head] = [moved(teacher.hidden)?, moved(teacher.head.weight)?];
-    let student = Projection { hidden: &hidden, head: Head { weight: &head, ..student.head } };
-    let teacher =
-        Projection { hidden: &their_hidden, head: Head { weight: &their_head, ..teacher.head } };
+    let head_of = |of: Projection<'_>| moved(&of.head.weight.to_tensor()?);
+    let [hidden, head] = [moved(student.hidden)?, head_of(student)?];
+    let [their_hidden, their_head] = [moved(teacher.hidden)?, head_of(teacher)?];
+    let head = Head { weight: (&head).into(), ..student.head };
+    let student = Projection { hidden: &hidden, head };
+    let head = Head { weight: (&their_head).into(), ..teacher.head };
+    let teacher = Projection { hidden: &their_hidden, head };
     let ids = ids.to_device(&Device::Cpu)?;
     let out = linear_cross_vocabulary(student, teacher, &ids, how, temperature)?;
     Ok(DivergenceOutput {

@@ -1,15 +1,17 @@
-use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor, backend::BackendStorage};
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor, backend::BackendStorage,
+};
 
 use crate::{
-    Error, Head, HeadGradient, Products, Projection, Result,
+    EncodedMatrix, Error, Head, HeadGradient, Products, Projection, Result, Weight, WeightRef,
     cpu::{
         self, by_dtype,
         columns::argument,
         gemm::Gemm,
-        projection::{Projected, chunks},
+        projection::{HeadRows, Projected, chunks},
     },
     gpu::{self, Gpu},
-    projection::ProjectionGradient,
+    projection::{HeadValues, ProjectionGradient},
 };
 
 /// What is done with rows of logits that exist for a chunk of rows at a time.
@@ -94,7 +96,14 @@ impl<T: Gemm> ChunkedLogits<'_, T> {
 /// The op's output on the hidden states and head of `student`.
 pub(crate) fn apply<R: LinearRows + 'static>(student: Projection<'_>, rows: R) -> Result<Tensor> {
     let Head { weight, products, .. } = student.head;
-    let (hidden, head) = (student.hidden.contiguous()?, weight.contiguous()?);
+    let hidden = student.hidden.contiguous()?;
+    let head = match weight {
+        WeightRef::Tensor(weight) => weight.contiguous()?,
+        WeightRef::Encoded(head) => {
+            let op = LinearOp { rows, products, sink: None };
+            return Ok(hidden.apply_op1(WithEncoded { op, head: head.clone() })?);
+        }
+    };
     if let (Some(gpu), true) = (gpu::of(&hidden), R::ON_GPU) {
         return gpu::linear::apply(gpu, &hidden, &head, rows);
     }
@@ -106,15 +115,15 @@ pub(crate) fn apply<R: LinearRows + 'static>(student: Projection<'_>, rows: R) -
 /// A frozen model's hidden states and head, contiguous and without a graph.
 pub(crate) struct Frozen {
     hidden: Tensor,
-    head: Tensor,
+    head: Weight,
     products: Products,
 }
 
 impl Frozen {
     pub(crate) fn of(teacher: Projection<'_>) -> Result<Self> {
-        let still = |tensor: &Tensor| tensor.detach().contiguous();
         let Head { weight, products, .. } = teacher.head;
-        Ok(Self { hidden: still(teacher.hidden)?, head: still(weight)?, products })
+        let hidden = teacher.hidden.detach().contiguous()?;
+        Ok(Self { hidden, head: weight.detach().as_ref().contiguous()?, products })
     }
 
     pub(crate) fn projection(&self) -> Projection<'_> {
@@ -135,7 +144,7 @@ impl<R: LinearRows> LinearOp<R> {
     /// Calls `work` with the logits of `hidden` and of the teacher.
     fn with_logits<T: Gemm, A>(
         &self,
-        (hidden, head): (&[T], &[T]),
+        (hidden, head): (&[T], HeadRows<'_, T>),
         (rows, width): (usize, usize),
         vocab: usize,
         work: impl FnOnce(&ChunkedLogits<'_, T>) -> A,
@@ -144,24 +153,29 @@ impl<R: LinearRows> LinearOp<R> {
         let Some(Projection { hidden, head }) = self.rows.teacher() else {
             return Ok(work(&ChunkedLogits { rows, student, teacher: None }));
         };
-        let Head { weight, products, .. } = head;
-        let (vocab, width) = weight.dims2()?;
-        let (hidden, head) = (cpu::view::<T>(R::OP, hidden)?, cpu::view::<T>(R::OP, weight)?);
-        let teacher = Some(Projected::new(&hidden, (&head, products), width, vocab));
-        Ok(work(&ChunkedLogits { rows, student, teacher }))
+        let (vocab, width) = (head.weight.dims()[0], head.weight.dims()[1]);
+        let (hidden, values) =
+            (cpu::view::<T>(R::OP, hidden)?, HeadValues::<T>::of(R::OP, head.weight)?);
+        let teacher = Projected::new(&hidden, (values.rows(), head.products), width, vocab);
+        Ok(work(&ChunkedLogits { rows, student, teacher: Some(teacher) }))
     }
 
     fn forward(
         &self,
         hidden: (&CpuStorage, &Layout),
-        head: (&CpuStorage, &Layout),
+        head: HeadArgument<'_>,
     ) -> Result<(CpuStorage, Shape)> {
         let shape = hidden.1.shape().dims2()?;
-        let (vocab, _) = head.1.shape().dims2()?;
         let storage = hidden.0;
         by_dtype!(R::OP, storage, T => {
             let hidden = argument::<T>(R::OP, hidden.0, hidden.1)?;
-            let head = argument::<T>(R::OP, head.0, head.1)?;
+            let (head, vocab) = match head {
+                HeadArgument::Tensor(storage, layout) => {
+                    let (vocab, _) = layout.shape().dims2()?;
+                    (HeadRows::Values(argument::<T>(R::OP, storage, layout)?), vocab)
+                }
+                HeadArgument::Encoded(head) => (HeadRows::Encoded(head), head.dims()[0]),
+            };
             self.with_logits((hidden, head), shape, vocab, |logits| self.rows.forward(logits))
         })
     }
@@ -169,11 +183,11 @@ impl<R: LinearRows> LinearOp<R> {
     fn backward(
         &self,
         hidden: &Tensor,
-        head: &Tensor,
+        head: WeightRef<'_>,
         saved: &Tensor,
         upstream: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (shape, (vocab, _)) = (hidden.dims2()?, head.dims2()?);
+        let (shape, vocab) = (hidden.dims2()?, head.dims()[0]);
         let upstream = upstream.contiguous()?;
         by_dtype!(R::OP, hidden, T => {
             let mut gradient = ProjectionGradient::<T>::wanted(hidden, head);
@@ -181,10 +195,10 @@ impl<R: LinearRows> LinearOp<R> {
                 gradient.head = Some(Vec::new());
             }
             let (values, head_values) =
-                (cpu::view::<T>(R::OP, hidden)?, cpu::view::<T>(R::OP, head)?);
+                (cpu::view::<T>(R::OP, hidden)?, HeadValues::<T>::of(R::OP, head)?);
             let (saved, upstream) =
                 (cpu::view::<T>(R::OP, saved)?, cpu::view::<T>(R::OP, &upstream)?);
-            self.with_logits((&values, &head_values), shape, vocab, |all| {
+            self.with_logits((&values, head_values.rows()), shape, vocab, |all| {
                 all.for_each(|Chunk { first, vocab, logits, theirs }| {
                     let chunk = Chunk { first, vocab, logits: &mut *logits, theirs };
                     self.rows.backward(chunk, &saved, &upstream);
@@ -204,6 +218,41 @@ impl<R: LinearRows> LinearOp<R> {
     }
 }
 
+/// A head as an argument of an operation.
+enum HeadArgument<'a> {
+    Tensor(&'a CpuStorage, &'a Layout),
+    Encoded(&'a EncodedMatrix),
+}
+
+/// A [`LinearOp`] on hidden states alone, for a head that is frozen as its file has it.
+struct WithEncoded<R> {
+    op: LinearOp<R>,
+    head: EncodedMatrix,
+}
+
+impl<R: LinearRows> CustomOp1 for WithEncoded<R> {
+    fn name(&self) -> &'static str {
+        R::OP
+    }
+
+    fn cpu_fwd(
+        &self,
+        hidden: &CpuStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        Ok(self.op.forward((hidden, layout), HeadArgument::Encoded(&self.head))?)
+    }
+
+    fn bwd(
+        &self,
+        hidden: &Tensor,
+        saved: &Tensor,
+        upstream: &Tensor,
+    ) -> candle_core::Result<Option<Tensor>> {
+        Ok(self.op.backward(hidden, (&self.head).into(), saved, upstream)?.0)
+    }
+}
+
 impl<R: LinearRows> CustomOp2 for LinearOp<R> {
     fn name(&self) -> &'static str {
         R::OP
@@ -216,7 +265,7 @@ impl<R: LinearRows> CustomOp2 for LinearOp<R> {
         head: &CpuStorage,
         head_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        Ok(self.forward((hidden, hidden_layout), (head, head_layout))?)
+        Ok(self.forward((hidden, hidden_layout), HeadArgument::Tensor(head, head_layout))?)
     }
 
     fn bwd(
@@ -226,6 +275,6 @@ impl<R: LinearRows> CustomOp2 for LinearOp<R> {
         saved: &Tensor,
         upstream: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok(self.backward(hidden, head, saved, upstream)?)
+        Ok(self.backward(hidden, head.into(), saved, upstream)?)
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     },
     gpu::{self, Gpu, Recorded2},
     logprob::{check_temperature, token_ids},
-    projection::ProjectionGradient,
+    projection::{HeadValues, ProjectionGradient},
     row_loss::loss_of_columns,
 };
 
@@ -85,6 +85,8 @@ pub fn linear_row_loss<'a>(
         };
         Ok((scaled(&dhidden)?, scaled(&dhead)?))
     };
+    // A head that is no tensor has no place in the graph.
+    let head = head.as_ref().tensor().cloned().unwrap_or_else(|| hidden.detach());
     let loss = hidden.apply_op2(&head, Recorded2 { name: OP, value, backward })?;
     let tokens = TokenLogprobs::from_columns(&columns)?;
     Ok(RowLoss { loss, tokens, hidden_gradient, head_gradient })
@@ -111,10 +113,10 @@ impl<F: FnMut(Range<usize>, &TokenLogprobs) -> candle_core::Result<Tensor>> Chun
         ids: &[u32],
         temperature: f64,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (vocab, width) = head.dims2()?;
+        let (vocab, width) = (head.dims()[0], head.dims()[1]);
         let mut gradient = ProjectionGradient::<T>::wanted(hidden, head);
-        let (states, matrix) = (cpu::view::<T>(OP, hidden)?, cpu::view::<T>(OP, head)?);
-        let student = Projected::new(&states, (&matrix, products), width, vocab);
+        let (states, matrix) = (cpu::view::<T>(OP, hidden)?, HeadValues::<T>::of(OP, head)?);
+        let student = Projected::new(&states, (matrix.rows(), products), width, vocab);
         let mut buffer = Vec::new();
         for rows in chunks(ids.len(), vocab) {
             let logits = student.logits(&mut buffer, rows.clone());
@@ -138,7 +140,7 @@ impl<F: FnMut(Range<usize>, &TokenLogprobs) -> candle_core::Result<Tensor>> Chun
         ids: &[u32],
         temperature: f64,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (hidden, head) = (student.hidden, student.head.weight);
+        let (hidden, head) = (student.hidden, student.head.on_gpu(OP)?);
         let mut gradient = gpu::linear::Gradient::wanted(hidden, head)?;
         gpu::linear::for_each(gpu, OP, student, None, |chunk| {
             let ids = &ids[chunk.rows.clone()];

@@ -11,6 +11,7 @@ use crate::{
     error::Error,
     gpu::{self, Gpu},
     logprob::check_temperature,
+    projection::HeadValues,
 };
 
 const OP: &str = "linear_row_logprobs";
@@ -65,8 +66,8 @@ pub fn linear_row_logprobs<'a>(
         return on_gpu(&gpu, Projection::new(&hidden, &head), queries);
     }
     by_dtype!(OP, hidden, T => {
-        let (hidden, head) = (cpu::view::<T>(OP, &hidden)?, cpu::view::<T>(OP, &head)?);
-        let projected = Projected::new(&hidden, (&head, products), width, vocab);
+        let (hidden, head) = (cpu::view::<T>(OP, &hidden)?, HeadValues::<T>::of(OP, head.as_ref())?);
+        let projected = Projected::new(&hidden, (head.rows(), products), width, vocab);
         let mut answers = Vec::with_capacity(rows);
         let mut buffer = Vec::new();
         for chunk in chunks(rows, vocab) {

@@ -1,10 +1,11 @@
 use candle_core::Tensor;
 
 use crate::{
-    Error, Head, Result,
-    cpu::{self, by_dtype},
+    EncodedMatrix, Error, Head, Result, WeightRef,
+    cpu::{self, by_dtype, projection::HeadRows},
     gpu,
     logprob::{check_device, matrix},
+    matmul::check_encoded,
 };
 
 /// Logits that are never written: hidden states and the head that would turn them into logits.
@@ -24,12 +25,19 @@ impl<'a> Projection<'a> {
 
     /// Rows and vocabulary.
     pub(crate) fn check(&self, op: &'static str) -> Result<(usize, usize)> {
-        let head = self.head.weight;
         check_device(op, self.hidden)?;
-        check_device(op, head)?;
-        self.head.products.check(op, ("head", head))?;
         let (rows, width) = matrix(op, "hidden", self.hidden)?;
-        let (vocab, head_width) = matrix(op, "head", head)?;
+        let (vocab, head_width) = match self.head.weight {
+            WeightRef::Tensor(head) => {
+                check_device(op, head)?;
+                self.head.products.check(op, ("head", head))?;
+                matrix(op, "head", head)?
+            }
+            WeightRef::Encoded(head) => {
+                check_encoded(op, ("hidden", self.hidden))?;
+                (head.dims()[0], head.dims()[1])
+            }
+        };
         if width != head_width {
             return Err(Error::Shape {
                 op,
@@ -43,11 +51,36 @@ impl<'a> Projection<'a> {
             Some(_) => drop(gpu::suffix(op, "hidden", hidden.dtype())?),
             None => by_dtype!(op, hidden, _T => Ok(()))?,
         }
-        if head.dtype() != hidden.dtype() {
+        if let Some(head) = self.head.weight.tensor()
+            && head.dtype() != hidden.dtype()
+        {
             let remedy = "give head and hidden one dtype";
             return Err(Error::DType { op, what: "head", got: head.dtype(), remedy });
         }
         Ok((rows, vocab))
+    }
+}
+
+/// The values of a head, borrowed from where they are.
+pub(crate) enum HeadValues<'a, T> {
+    Tensor(cpu::View<'a, T>),
+    Encoded(&'a EncodedMatrix),
+}
+
+impl<'a, T: cpu::gemm::Gemm> HeadValues<'a, T> {
+    /// Of a head that is contiguous.
+    pub(crate) fn of(op: &'static str, head: WeightRef<'a>) -> Result<Self> {
+        Ok(match head {
+            WeightRef::Tensor(head) => Self::Tensor(cpu::view(op, head)?),
+            WeightRef::Encoded(head) => Self::Encoded(head),
+        })
+    }
+
+    pub(crate) fn rows(&self) -> HeadRows<'_, T> {
+        match self {
+            Self::Tensor(values) => HeadRows::Values(values),
+            Self::Encoded(head) => HeadRows::Encoded(head),
+        }
     }
 }
 
@@ -60,7 +93,7 @@ pub(crate) struct ProjectionGradient<T> {
 
 impl<T: cpu::gemm::Gemm> ProjectionGradient<T> {
     /// Buffers for those of the two that are part of the graph.
-    pub(crate) fn wanted(hidden: &Tensor, head: &Tensor) -> Self {
+    pub(crate) fn wanted(hidden: &Tensor, head: WeightRef<'_>) -> Self {
         let zeros = |tensor: &Tensor| tensor.track_op().then(|| vec![T::ZERO; tensor.elem_count()]);
         Self { hidden: zeros(hidden), head: head.track_op().then(Vec::new) }
     }
@@ -85,15 +118,15 @@ impl<T: cpu::gemm::Gemm> ProjectionGradient<T> {
     pub(crate) fn finish(
         self,
         hidden: &Tensor,
-        head: &Tensor,
+        head: WeightRef<'_>,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let tensor = |values: Option<Vec<T>>, like: &Tensor| {
+        let tensor = |values: Option<Vec<T>>, dims: &[usize]| {
             let whole = |mut values: Vec<T>| {
-                values.resize(like.elem_count(), T::ZERO);
-                cpu::tensor(values, like.shape())
+                values.resize(dims.iter().product(), T::ZERO);
+                cpu::tensor(values, dims)
             };
             values.map(whole).transpose()
         };
-        Ok((tensor(self.hidden, hidden)?, tensor(self.head, head)?))
+        Ok((tensor(self.hidden, hidden.dims())?, tensor(self.head, head.dims())?))
     }
 }

@@ -52,7 +52,7 @@ impl DistributionTeacher for CrossTokenizerStates {
             let hidden = Tensor::zeros((rows.len(), width), model.dtype(), device)
                 .map_err(opd_models::Error::from)?;
             let Head { weight, products, .. } = model.head();
-            return Ok(States { hidden, head: weight.clone(), products });
+            return Ok(States { hidden, head: weight.detach(), products });
         }
         let States { hidden, head, products } = self.teacher.states(&asked)?;
         let picked = Tensor::from_slice(&rows, rows.len(), hidden.device())

@@ -1,6 +1,6 @@
 use candle_core::Tensor;
 use opd_batch::{Ragged, ScoredSequence, SpanToken};
-use opd_kernels::{Head, Products};
+use opd_kernels::{Head, Products, Weight};
 
 use crate::Result;
 
@@ -10,7 +10,7 @@ pub struct States {
     /// `[T, H]`; row `t` predicts response token `t`.
     pub hidden: Tensor,
     /// `[V, H]`.
-    pub head: Tensor,
+    pub head: Weight,
     /// Those with the head.
     pub products: Products,
 }

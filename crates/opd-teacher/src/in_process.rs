@@ -128,7 +128,7 @@ impl DistributionTeacher for InProcessTeacher {
     fn states(&self, sequences: &[ScoredSequence<'_>]) -> Result<States> {
         let hidden = self.model.hidden(&self.model.pack(sequences)?)?;
         let Head { weight, products, .. } = self.model.head();
-        Ok(States { hidden, head: weight.clone(), products })
+        Ok(States { hidden, head: weight.detach(), products })
     }
 }
 

@@ -86,8 +86,9 @@ fn states_are_the_distributions_that_score() {
     let states = teacher.states(&sequences).unwrap();
     let targets: Vec<u32> = pairs.iter().flat_map(|(_, response)| response.clone()).collect();
     assert_eq!((states.hidden.dims(), states.head.dims()), (&[34, 64][..], &[320, 64][..]));
-    assert!(!states.hidden.track_op() && !states.head.track_op());
-    let logits = states.hidden.matmul(&states.head.t().unwrap()).unwrap();
+    assert!(!states.hidden.track_op() && !states.head.as_ref().track_op());
+    let logits =
+        states.hidden.matmul(&states.head.as_ref().to_tensor().unwrap().t().unwrap()).unwrap();
     let direct: Vec<f64> = host(&logits)
         .chunks(320)
         .zip(&targets)

@@ -22,7 +22,7 @@ pub(crate) use self::{
     inplace::update,
     parallel::{CHUNK_VALUES, for_rows, for_rows_of_two, map_chunks, map_rows, sum_in_order},
     simd::dispatch,
-    slices::{check_ids, strided_view, tensor, view},
+    slices::{View, check_ids, strided_view, tensor, view},
 };
 
 /// Evaluates `$body` with the type `$t` standing for the dtype of `$tensor`.

@@ -3,9 +3,10 @@
 use std::{cell::OnceCell, ops::Range};
 
 use super::gemm::{
-    Gemm, Matrix, MatrixMut, PackedPairs, Update, gemm, gemm_bf16, gemm_bf16_packed,
+    Gemm, Matrix, MatrixMut, PackedPairs, Update, gemm, gemm_bf16, gemm_bf16_packed, gemm_encoded,
+    gemm_encoded_columns,
 };
-use crate::Products;
+use crate::{EncodedMatrix, Products};
 
 /// Logits that exist at one time, at most, beyond [`LEAST_ROWS`] rows.
 const LOGITS_AT_ONCE: usize = 5 << 20;
@@ -19,19 +20,28 @@ const MOST_ROWS: usize = 4096;
 /// Rows of the products' tiles.
 const TILE_ROWS: usize = 12;
 
+/// A head `[V, H]`.
+#[derive(Clone, Copy)]
+pub(crate) enum HeadRows<'a, T> {
+    /// Rows back to back.
+    Values(&'a [T]),
+    /// For hidden states of f32.
+    Encoded(&'a EncodedMatrix),
+}
+
 /// `hidden` `[T, H]` times the transpose of `head` `[V, H]`.
 pub(crate) struct Projected<'a, T> {
     hidden: &'a [T],
-    head: &'a [T],
+    head: HeadRows<'a, T>,
     pub(crate) width: usize,
     pub(crate) vocab: usize,
-    rounded: Option<RoundedHead<'a>>,
+    rounded: Option<RoundedHead>,
 }
 
 /// A head whose products read values rounded to bf16: rounded once for all chunks, for each of the
 /// two products that it is the right operand of.
-struct RoundedHead<'a> {
-    head: Matrix<'a, f32>,
+#[derive(Default)]
+struct RoundedHead {
     for_logits: OnceCell<PackedPairs>,
     for_gradient: OnceCell<PackedPairs>,
 }
@@ -52,18 +62,11 @@ impl<'a, T: Gemm> Projected<'a, T> {
     /// Rows of `width` hidden values, and a head of `vocab` rows as wide.
     pub(crate) fn new(
         hidden: &'a [T],
-        (head, products): (&'a [T], Products),
+        (head, products): (HeadRows<'a, T>, Products),
         width: usize,
         vocab: usize,
     ) -> Self {
-        let rounded = match products {
-            Products::Full => None,
-            Products::Bf16 => T::as_f32(head).map(|head| RoundedHead {
-                head: Matrix::row_major(head, vocab, width),
-                for_logits: OnceCell::new(),
-                for_gradient: OnceCell::new(),
-            }),
-        };
+        let rounded = (products == Products::Bf16).then(RoundedHead::default);
         Self { hidden, head, width, vocab, rounded }
     }
 
@@ -72,28 +75,61 @@ impl<'a, T: Gemm> Projected<'a, T> {
         let n = rows.len();
         buffer.resize(n * self.vocab, T::ZERO);
         let hidden = self.hidden_rows(rows);
-        if let Some((rounded, hidden)) = self.rounded.as_ref().zip(T::as_f32(hidden)) {
-            let right = rounded.for_logits.get_or_init(|| PackedPairs::new(rounded.head.t()));
-            let left = Matrix::row_major(hidden, n, self.width);
-            if let Some(logits) = T::as_f32_mut(buffer) {
-                gemm_bf16_packed(MatrixMut::row_major(logits, n, self.vocab), left, right);
+        let left = T::as_f32(hidden).map(|hidden| Matrix::row_major(hidden, n, self.width));
+        match (self.head, self.packed_for_logits(), left) {
+            (_, Some(right), Some(left)) => {
+                if let Some(logits) = T::as_f32_mut(buffer) {
+                    gemm_bf16_packed(MatrixMut::row_major(logits, n, self.vocab), left, right);
+                }
             }
-            return buffer;
+            (HeadRows::Encoded(head), _, left) => {
+                if let (Some(left), Some(logits)) = (left, T::as_f32_mut(buffer)) {
+                    let logits = MatrixMut::row_major(logits, n, self.vocab);
+                    gemm_encoded(Products::Full, logits, left, head);
+                }
+            }
+            (HeadRows::Values(head), ..) => gemm(
+                MatrixMut::row_major(buffer, n, self.vocab),
+                Matrix::row_major(hidden, n, self.width),
+                Matrix::row_major(head, self.vocab, self.width).t(),
+                Update::Set,
+            ),
         }
-        gemm(
-            MatrixMut::row_major(buffer, n, self.vocab),
-            Matrix::row_major(hidden, n, self.width),
-            Matrix::row_major(self.head, self.vocab, self.width).t(),
-            Update::Set,
-        );
         buffer
+    }
+
+    /// The head as the product of logits reads it, if that reads it rounded.
+    fn packed_for_logits(&self) -> Option<&PackedPairs> {
+        let packed = &self.rounded.as_ref()?.for_logits;
+        match self.head {
+            HeadRows::Encoded(head) => Some(packed.get_or_init(|| PackedPairs::encoded(head))),
+            HeadRows::Values(head) => {
+                let head = Matrix::row_major(T::as_f32(head)?, self.vocab, self.width);
+                Some(packed.get_or_init(|| PackedPairs::new(head.t())))
+            }
+        }
     }
 
     /// Gradient of some rows of the hidden states, into `out` `[rows, H]`.
     pub(crate) fn hidden_gradient(&self, out: &mut [T], dlogits: &[T]) {
         let n = out.len() / self.width.max(1);
-        if let Some((rounded, dlogits)) = self.rounded.as_ref().zip(T::as_f32(dlogits)) {
-            let right = rounded.for_gradient.get_or_init(|| PackedPairs::new(rounded.head));
+        let head = match self.head {
+            HeadRows::Values(head) => head,
+            HeadRows::Encoded(head) => {
+                let products = self.rounded.as_ref().map_or(Products::Full, |_| Products::Bf16);
+                if let (Some(dlogits), Some(out)) = (T::as_f32(dlogits), T::as_f32_mut(out)) {
+                    let dlogits = Matrix::row_major(dlogits, n, self.vocab);
+                    let out = MatrixMut::row_major(out, n, self.width);
+                    gemm_encoded_columns(products, out, dlogits, head);
+                }
+                return;
+            }
+        };
+        if let (Some(rounded), Some(dlogits), Some(head)) =
+            (&self.rounded, T::as_f32(dlogits), T::as_f32(head))
+        {
+            let head = Matrix::row_major(head, self.vocab, self.width);
+            let right = rounded.for_gradient.get_or_init(|| PackedPairs::new(head));
             let left = Matrix::row_major(dlogits, n, self.vocab);
             if let Some(out) = T::as_f32_mut(out) {
                 gemm_bf16_packed(MatrixMut::row_major(out, n, self.width), left, right);
@@ -103,7 +139,7 @@ impl<'a, T: Gemm> Projected<'a, T> {
         gemm(
             MatrixMut::row_major(out, n, self.width),
             Matrix::row_major(dlogits, n, self.vocab),
-            Matrix::row_major(self.head, self.vocab, self.width),
+            Matrix::row_major(head, self.vocab, self.width),
             Update::Set,
         );
     }

@@ -7,7 +7,7 @@ use super::{
     divergence_rows::{self, Kind},
     empty, product,
 };
-use crate::{Head, Projection, Result, linear_op::LinearRows};
+use crate::{Projection, Result, linear_op::LinearRows};
 
 /// Logits that exist at one time, at most, beyond [`LEAST_ROWS`] rows: 1.25 GiB of f32.
 #[cfg(feature = "cuda")]
@@ -58,9 +58,10 @@ fn chunks(gpu: &Gpu, rows: usize, vocab: usize) -> Vec<Range<usize>> {
 fn logits_of(
     gpu: &Gpu,
     op: &'static str,
-    Projection { hidden, head: Head { weight: head, .. } }: Projection<'_>,
+    Projection { hidden, head }: Projection<'_>,
     rows: &Range<usize>,
 ) -> Result<Tensor> {
+    let head = head.on_gpu(op)?;
     let hidden = hidden.narrow(0, rows.start, rows.len())?;
     let dims = (rows.len(), head.dims()[0]);
     let logits = empty(dims, accumulator(hidden.dtype()), hidden.device())?;
@@ -107,10 +108,11 @@ impl Gradient {
         &mut self,
         gpu: &Gpu,
         op: &'static str,
-        Projection { hidden, head: Head { weight: head, .. } }: Projection<'_>,
+        Projection { hidden, head }: Projection<'_>,
         dlogits: &Tensor,
         rows: &Range<usize>,
     ) -> Result<()> {
+        let head = head.on_gpu(op)?;
         if let Some(parts) = &mut self.hidden {
             let dims = (rows.len(), hidden.dims()[1]);
             let part = empty(dims, hidden.dtype(), hidden.device())?;

@@ -1,11 +1,13 @@
 //! Products of linear layers, forward and backward.
 
+mod encoded;
 mod form;
 mod packed;
 mod products;
 
 use candle_core::{DType, Layout, Tensor};
 
+pub(crate) use self::encoded::check as check_encoded;
 use self::form::{AddProduct, Form};
 pub use self::{
     packed::{PackedWeight, linear_packed},

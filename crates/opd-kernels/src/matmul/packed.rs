@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor, backend::
 
 use super::{Products, has_kernel, matrix, matrix_dims, no_kernel, same_dtype};
 use crate::{
-    Error, Result,
+    EncodedMatrix, Error, Result,
     cpu::gemm::{Packed, PackedPairs, product_bf16_packed, product_packed},
 };
 
@@ -60,6 +60,14 @@ impl PackedWeight {
             }
             _ => Storage::Plain(weight.detach().copy()?),
         }))
+    }
+
+    /// Packs the values of a matrix that has these products.
+    pub(super) fn encoded(products: Products, weight: &EncodedMatrix) -> Self {
+        Self(match products {
+            Products::Full => Storage::F32(Arc::new(Packed::encoded(weight))),
+            Products::Bf16 => Storage::Bf16(Arc::new(PackedPairs::encoded(weight))),
+        })
     }
 
     /// `[N, K]`.

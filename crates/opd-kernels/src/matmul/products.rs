@@ -2,13 +2,14 @@ use candle_core::{DType, Tensor};
 use half::bf16;
 
 use super::{
-    form::{AddProduct, Form},
+    encoded,
+    form::{AddProduct, Form, Operand},
     has_kernel, matrix_dims,
     packed::PackedWeight,
     same_dtype,
 };
 use crate::{
-    Error, Result,
+    Error, Result, WeightRef,
     cpu::{self, gemm},
     gpu::{self, Product},
 };
@@ -33,13 +34,16 @@ impl Products {
     /// of `x` and its row of `weight` alone, not on the other rows or the number of threads.
     /// Elsewhere this is candle's product. Gradients flow to both.
     ///
+    /// A weight may be an [`EncodedMatrix`](crate::EncodedMatrix): the result has the bits of that
+    /// with its values, and no gradient flows.
+    ///
     /// # Errors
     ///
     /// [`Error::Shape`] if either is no matrix or the inner sizes differ, [`Error::DType`] if the
-    /// dtypes do or [`Products::Bf16`] is asked of other than f32, [`Error::Device`] if of other
-    /// than the CPU.
-    pub fn linear(self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        Form::RowsByRows.apply(self, ("x", x), ("weight", weight))
+    /// dtypes do, or [`Products::Bf16`] or an encoded weight meets other than f32,
+    /// [`Error::Device`] if they meet a tensor elsewhere than on the CPU.
+    pub fn linear<'a>(self, x: &Tensor, weight: impl Into<WeightRef<'a>>) -> Result<Tensor> {
+        self.by_weight(Form::RowsByRows, ("x", x), weight.into())
     }
 
     /// Gradient of [`Products::linear`] with respect to `x`: `dy` is `[T, N]`, `weight` is
@@ -50,8 +54,15 @@ impl Products {
     /// # Errors
     ///
     /// Those of [`Products::linear`].
-    pub fn grad_input(self, dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        Form::RowsByColumns.apply(self, ("dy", dy), ("weight", weight))
+    pub fn grad_input<'a>(self, dy: &Tensor, weight: impl Into<WeightRef<'a>>) -> Result<Tensor> {
+        self.by_weight(Form::RowsByColumns, ("dy", dy), weight.into())
+    }
+
+    fn by_weight(self, form: Form, a: Operand<'_>, weight: WeightRef<'_>) -> Result<Tensor> {
+        match weight {
+            WeightRef::Tensor(weight) => form.apply(self, a, ("weight", weight)),
+            WeightRef::Encoded(weight) => encoded::apply(form, self, a, weight),
+        }
     }
 
     /// Gradient of [`Products::linear`] with respect to `weight`: `dy` is `[T, N]`, `x` is
@@ -103,10 +114,15 @@ impl Products {
     ///
     /// [`Error::Shape`] if `weight` is no matrix; [`Error::DType`] and [`Error::Device`] as
     /// [`Products::linear`].
-    pub fn pack(self, weight: &Tensor) -> Result<PackedWeight> {
-        matrix_dims("PackedWeight::new", "weight", weight)?;
-        self.check("PackedWeight::new", ("weight", weight))?;
-        PackedWeight::of(self, weight)
+    pub fn pack<'a>(self, weight: impl Into<WeightRef<'a>>) -> Result<PackedWeight> {
+        match weight.into() {
+            WeightRef::Tensor(weight) => {
+                matrix_dims("PackedWeight::new", "weight", weight)?;
+                self.check("PackedWeight::new", ("weight", weight))?;
+                PackedWeight::of(self, weight)
+            }
+            WeightRef::Encoded(weight) => Ok(PackedWeight::encoded(self, weight)),
+        }
     }
 
     /// `tensor`, `[T, N]`, as a forward keeps it for its backward: itself, or rounded to bf16 in a

@@ -15,7 +15,7 @@ pub fn linear_cross_vocabulary(
     how: &CrossVocabulary,
     temperature: f64,
 ) -> Result<DivergenceOutput> {
-    let logits = |of: Projection<'_>| of.hidden.matmul(&of.head.weight.t()?);
+    let logits = |of: Projection<'_>| of.hidden.matmul(&of.head.weight.to_tensor()?.t()?);
     let (log_p, _) = log_softmax(&logits(student)?, temperature)?;
     let (log_q, _) = log_softmax(&logits(teacher)?.detach(), temperature)?;
     let pairs = how.counterparts.iter().zip(0u32..);

@@ -51,7 +51,7 @@ pub fn linear_divergence(
     kind: Divergence,
     temperature: f64,
 ) -> Result<DivergenceOutput> {
-    let logits = |of: Projection<'_>| of.hidden.matmul(&of.head.weight.t()?);
+    let logits = |of: Projection<'_>| of.hidden.matmul(&of.head.weight.to_tensor()?.t()?);
     divergence(&logits(student)?, &logits(teacher)?, ids, kind, temperature)
 }
 

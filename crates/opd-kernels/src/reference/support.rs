@@ -32,7 +32,7 @@ pub fn linear_total_variation(
     ids: &Tensor,
     temperature: f64,
 ) -> Result<DivergenceOutput> {
-    let logits = |of: Projection<'_>| of.hidden.matmul(&of.head.weight.t()?);
+    let logits = |of: Projection<'_>| of.hidden.matmul(&of.head.weight.to_tensor()?.t()?);
     let (log_p, _) = log_softmax(&logits(student)?, temperature)?;
     let (log_q, _) = log_softmax(&logits(teacher)?.detach(), temperature)?;
     let of_ids = |log_probs: &Tensor| log_probs.gather(&ids.unsqueeze(1)?, 1)?.squeeze(1);

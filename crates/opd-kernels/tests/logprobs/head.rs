@@ -113,7 +113,8 @@ fn ops_of_candle_and_several_of_ours_add_up() {
     let weights = numbers(ROWS, 3, 1.0);
     let of = |head: Head<'_>| {
         let twice = [case.logprobs(head), case.logprobs(head)];
-        let penalty = (head.weight.sqr().unwrap().sum_all().unwrap() * 0.5).unwrap();
+        let penalty =
+            (head.weight.to_tensor().unwrap().sqr().unwrap().sum_all().unwrap() * 0.5).unwrap();
         let [a, b] = twice.map(|logprobs| weighted(&logprobs, &weights).unwrap());
         ((a + (b * 2.0).unwrap()).unwrap() + penalty.to_dtype(DType::F64).unwrap()).unwrap()
     };

@@ -105,7 +105,7 @@ impl TopKObjective {
             Support::Student => self.ids(inputs.student(), inputs)?,
         };
         let (hidden, weight) = (teacher.hidden.detach(), teacher.head.weight.detach());
-        let head = Head { weight: &weight, ..teacher.head };
+        let head = Head { weight: (&weight).into(), ..teacher.head };
         let scores = linear_support_logprobs(&hidden, head, &ids, inputs.temperature)?;
         Ok((ids, scores.logprobs))
     }
@@ -135,7 +135,7 @@ impl TopKObjective {
         let top = self.k.min(of.head.weight.dims()[0]);
         let query = RowQuery { temperature: inputs.temperature, ids: &[], top, rank: false };
         let (hidden, weight) = (of.hidden.detach(), of.head.weight.detach());
-        let head = Head { weight: &weight, ..of.head };
+        let head = Head { weight: (&weight).into(), ..of.head };
         let answers = linear_row_logprobs(&hidden, head, &vec![query; targets.len()])?;
         let rows = answers.into_iter().zip(targets);
         let ids = rows.flat_map(|(answer, &target)| {

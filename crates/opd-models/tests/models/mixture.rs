@@ -28,7 +28,8 @@ fn scores_and_greedy_tokens_are_those_of_transformers() {
             for _ in &golden.greedy_from_sequence_0 {
                 let sequence = ScoredSequence { prompt: &tokens, response: &[0] };
                 let hidden = model.hidden(&model.pack(&[sequence]).unwrap()).unwrap();
-                let logits = hidden.matmul(&model.head().weight.t().unwrap()).unwrap();
+                let logits =
+                    hidden.matmul(&model.head().weight.to_tensor().unwrap().t().unwrap()).unwrap();
                 tokens.push(logits.argmax(D::Minus1).unwrap().to_vec1::<u32>().unwrap()[0]);
             }
             assert_eq!(tokens[golden.sequences[0].len()..], golden.greedy_from_sequence_0);

@@ -46,7 +46,8 @@ fn last_logits_are_those_of_candle_transformers() {
             let want = host(&theirs.forward(&input, 0).unwrap());
             let sequence = ScoredSequence { prompt: &prompt, response: &[0] };
             let hidden = ours.hidden(&ours.pack(&[sequence]).unwrap()).unwrap();
-            let logits = hidden.matmul(&ours.head().weight.t().unwrap()).unwrap();
+            let logits =
+                hidden.matmul(&ours.head().weight.to_tensor().unwrap().t().unwrap()).unwrap();
             assert_close(&host(&logits), &want, 2e-4);
         }
     }

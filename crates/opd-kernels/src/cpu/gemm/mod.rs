@@ -11,6 +11,7 @@ mod avx2;
 mod avx512;
 mod blocks;
 mod buffer;
+mod encoded;
 mod grid;
 mod kernels;
 mod lanes;
@@ -30,6 +31,7 @@ use rayon::prelude::*;
 pub(crate) use self::{
     blocks::{Accumulate, Blocks, RightBlock},
     buffer::with_buffer,
+    encoded::{gemm_encoded, gemm_encoded_columns, product_encoded, product_encoded_columns},
     kernels::Gemm,
     matrix::{Matrix, MatrixMut},
     packed::Packed,

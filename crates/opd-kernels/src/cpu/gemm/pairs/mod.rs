@@ -14,11 +14,15 @@ mod rounded;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
+
 use self::rounded::Rounded;
 pub(crate) use self::rounded::round;
 use super::{
-    Matrix, MatrixMut, Packed, Update, kernels::Kernels, matrix, multiply, product::Right,
+    Matrix, MatrixMut, Packed, Update, encoded::decoded, kernels::Kernels, matrix, multiply,
+    product::Right,
 };
+use crate::EncodedMatrix;
 
 /// `c = a b`, or `c += a b`, with `a` and `b` rounded to bf16.
 ///
@@ -49,6 +53,17 @@ impl PackedPairs {
     /// Rounds and packs `b` for this machine.
     pub(crate) fn new(b: Matrix<'_, f32>) -> Self {
         Self::of(best(), b)
+    }
+
+    /// The transpose of `w`, rounded and packed for this machine.
+    pub(crate) fn encoded(w: &EncodedMatrix) -> Self {
+        let &[cols, rows] = w.dims();
+        let pairs = Packed::of_parts(best(), rows.div_ceil(2), cols, |pairs, cols, pack| {
+            decoded(w, cols, 2 * pairs.start..rows.min(2 * pairs.end), |part| {
+                pack(Rounded::new(part).pairs().t());
+            });
+        });
+        Self { pairs, rows }
     }
 
     fn of(kernels: &'static Kernels<f32>, b: Matrix<'_, f32>) -> Self {
@@ -89,6 +104,30 @@ pub(crate) fn gemm_bf16_packed(c: MatrixMut<'_, f32>, a: Matrix<'_, f32>, b: &Pa
     let threads = rayon::current_num_threads();
     let right = Right::Packed(&b.pairs);
     multiply(b.pairs.kernels(), threads, c, a.pairs(), right, Update::Set);
+}
+
+/// A left operand that is rounded once and multiplied some depths at a time.
+pub(super) struct RoundedLeft(Rounded);
+
+impl RoundedLeft {
+    pub(super) fn new(a: Matrix<'_, f32>) -> Self {
+        Self(Rounded::new(a))
+    }
+
+    /// The product of some depths, of which the first is even, with their part `b` of the right
+    /// operand.
+    pub(super) fn multiply(
+        &self,
+        threads: usize,
+        c: MatrixMut<'_, f32>,
+        depths: Range<usize>,
+        b: Matrix<'_, f32>,
+        update: Update,
+    ) {
+        let (a, b) = (self.0.pairs(), Rounded::new(b.t()));
+        let a = a.part(0..a.rows(), depths.start / 2..depths.end.div_ceil(2));
+        multiply(best(), threads, c, a, Right::Strided(b.pairs().t()), update);
+    }
 }
 
 fn multiply_bf16(

@@ -1,0 +1,195 @@
+//! Matrices as their files have them: products, heads and embeddings have the bits of those with
+//! their values in f32.
+#![allow(clippy::unwrap_used)]
+
+use candle_core::{DType, Device, Tensor, Var, quantized::GgmlDType};
+use opd_kernels::{
+    Divergence, EncodedMatrix, Head, Products, Projection, RowQuery, embedding, linear_divergence,
+    linear_packed, linear_row_logprobs, linear_row_loss, linear_support_logprobs,
+    linear_token_logprobs,
+};
+use opd_testkit::{host, numbers};
+use proptest::prelude::*;
+
+const BOTH: [Products; 2] = [Products::Full, Products::Bf16];
+
+/// Blocks of 1, 32 and 256 values.
+const KINDS: [GgmlDType; 12] = [
+    GgmlDType::F16,
+    GgmlDType::BF16,
+    GgmlDType::Q4_0,
+    GgmlDType::Q4_1,
+    GgmlDType::Q5_0,
+    GgmlDType::Q5_1,
+    GgmlDType::Q8_0,
+    GgmlDType::Q2K,
+    GgmlDType::Q3K,
+    GgmlDType::Q4K,
+    GgmlDType::Q5K,
+    GgmlDType::Q6K,
+];
+
+fn tensor(rows: usize, columns: usize, seed: u64) -> Tensor {
+    let values: Vec<f32> =
+        numbers(rows * columns, seed, 1.0).into_iter().map(|x| x as f32).collect();
+    Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap()
+}
+
+/// Bytes of an encoding that are finite numbers: random ones with small halves as scales.
+fn bytes(kind: GgmlDType, values: usize, seed: u64) -> Vec<u8> {
+    let n = values / kind.block_size() * kind.type_size();
+    let mut bytes: Vec<u8> =
+        numbers(n, seed, 128.0).into_iter().map(|x| (x + 128.0) as u8).collect();
+    let scales: &[usize] = match kind {
+        GgmlDType::F16 | GgmlDType::BF16 => &[0],
+        GgmlDType::Q4_1 | GgmlDType::Q5_1 | GgmlDType::Q4K | GgmlDType::Q5K => &[0, 2],
+        GgmlDType::Q2K => &[80, 82],
+        GgmlDType::Q3K => &[108],
+        GgmlDType::Q6K => &[208],
+        _ => &[0],
+    };
+    for block in bytes.chunks_mut(kind.type_size()) {
+        for &at in scales {
+            // An exponent below 1, of either sign.
+            block[at + 1] = block[at + 1] & 0x83 | 0x28;
+        }
+    }
+    bytes
+}
+
+fn matrix(kind: GgmlDType, rows: usize, columns: usize, seed: u64) -> EncodedMatrix {
+    EncodedMatrix::new(vec![(kind, bytes(kind, rows * columns, seed))], columns).unwrap()
+}
+
+/// Two encodings below each other.
+fn two(rows: usize, columns: usize) -> EncodedMatrix {
+    let part = |kind, rows, seed| (kind, bytes(kind, rows * columns, seed));
+    let parts = vec![part(GgmlDType::Q8_0, rows / 3, 5), part(GgmlDType::BF16, rows - rows / 3, 6)];
+    EncodedMatrix::new(parts, columns).unwrap()
+}
+
+/// Products with a matrix and with its values.
+fn assert_products(w: &EncodedMatrix, rows: usize, what: &str) {
+    let (&[n, k], values) = (w.dims(), w.to_tensor().unwrap());
+    let (x, dy) = (tensor(rows, k, 1), tensor(rows, n, 2));
+    for products in BOTH {
+        let want = host(&products.linear(&x, &values).unwrap());
+        assert!(want.iter().all(|x| x.is_finite()), "{what}");
+        assert!(host(&products.linear(&x, w).unwrap()) == want, "{what} {products:?}: x W^T");
+        let packed = products.pack(w).unwrap();
+        assert!(host(&linear_packed(&x, &packed).unwrap()) == want, "{what} {products:?}: packed");
+        let want = host(&products.grad_input(&dy, &values).unwrap());
+        assert!(host(&products.grad_input(&dy, w).unwrap()) == want, "{what} {products:?}: dy W");
+    }
+}
+
+#[test]
+fn products_with_every_encoding_have_the_bits_of_those_with_its_values() {
+    for (seed, kind) in KINDS.into_iter().enumerate() {
+        assert_products(&matrix(kind, 300, 768, seed as u64), 37, &format!("{kind:?}"));
+    }
+    // Enough work for several parts, and several tiles in each.
+    assert_products(&matrix(GgmlDType::Q4_1, 2600, 576, 7), 150, "many parts");
+    assert_products(&two(700, 1120), 3, "two encodings");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn products_of_any_size_have_the_bits_of_those_with_the_values(
+        rows in 1usize..40, n in 1usize..230, k in 1usize..1100, blocks in 1usize..36,
+    ) {
+        assert_products(&matrix(GgmlDType::BF16, n, k, 3), rows, "bf16");
+        assert_products(&matrix(GgmlDType::Q4_0, n, 32 * blocks, 3), rows, "q4_0");
+    }
+}
+
+#[test]
+fn rows_of_a_table_are_its_values() {
+    let table = two(60, 96);
+    let ids = Tensor::new(&[59u32, 0, 19, 20, 0], &Device::Cpu).unwrap();
+    let want = embedding(&table.to_tensor().unwrap(), &ids).unwrap();
+    assert_eq!(host(&embedding(&table, &ids).unwrap()), host(&want));
+    let ids = Tensor::new(&[60u32], &Device::Cpu).unwrap();
+    let error = embedding(&table, &ids).unwrap_err().to_string();
+    assert_eq!(error, "embedding: token id 60 at position 0 is outside the vocabulary of 60");
+}
+
+/// Hidden states and targets of 150 rows over a vocabulary with several chunks.
+fn states() -> (Var, EncodedMatrix, Tensor, Tensor) {
+    let (rows, vocab, width) = (150, 50_000, 32);
+    let head = matrix(GgmlDType::Q8_0, vocab, width, 9);
+    let values = head.to_tensor().unwrap();
+    let ids: Vec<u32> = (0..rows as u32).map(|i| i * 911 % vocab as u32).collect();
+    let ids = Tensor::from_vec(ids, rows, &Device::Cpu).unwrap();
+    (Var::from_tensor(&tensor(rows, width, 4)).unwrap(), head, values, ids)
+}
+
+/// Of a sum with unequal weights, for the hidden states.
+fn gradient(of: &Tensor, hidden: &Var) -> Vec<f64> {
+    let n = of.elem_count();
+    let weights: Vec<f32> = numbers(n, 8, 1.0).into_iter().map(|x| x as f32).collect();
+    let weights = Tensor::from_vec(weights, n, &Device::Cpu).unwrap();
+    let sum = (of.flatten_all().unwrap() * weights).unwrap().sum_all().unwrap();
+    host(&sum.backward().unwrap().remove(hidden).unwrap())
+}
+
+#[test]
+fn heads_have_the_bits_of_those_with_the_values() {
+    let (hidden, head, values, ids) = states();
+    for products in BOTH {
+        let heads = [Head::new(&head, products), Head::new(&values, products)];
+        let of = |head: Head<'_>| {
+            let scores = linear_token_logprobs(&hidden, head, &ids, 0.8).unwrap();
+            let loss = linear_row_loss(&hidden, head, &ids, 0.8, |_, tokens| {
+                tokens.logprobs.sum_all()? + tokens.entropy.sum_all()?
+            });
+            let loss = loss.unwrap();
+            let own = Projection::new(&hidden, head);
+            let theirs = tensor(150, 32, 5);
+            let jsd = linear_divergence(
+                own,
+                Projection::new(&theirs, head),
+                &ids,
+                Divergence::Jsd { beta: 0.4 },
+                0.8,
+            );
+            let support = ids.unsqueeze(1).unwrap();
+            let support = linear_support_logprobs(&hidden, head, &support, 0.8).unwrap();
+            let query = RowQuery { temperature: 0.8, ids: &[7], top: 3, rank: true };
+            let rows = linear_row_logprobs(&hidden, head, &[query; 150]).unwrap();
+            let jsd = jsd.unwrap().divergence;
+            let parts = [&scores.logprobs, &scores.entropy, &loss.loss, &jsd, &support.logprobs];
+            let values: Vec<Vec<f64>> = parts.map(|part| host(part)).into();
+            let gradients = parts.map(|part| gradient(part, &hidden));
+            let top: Vec<_> =
+                rows.into_iter().map(|row| (row.logprobs, row.top, row.rank)).collect();
+            (values, gradients, host(&loss.hidden_gradient.unwrap()), top)
+        };
+        let [got, want] = heads.map(of);
+        assert!(got == want, "{products:?}");
+    }
+}
+
+#[test]
+fn what_is_no_f32_on_the_cpu_or_has_another_width_is_refused() {
+    let w = matrix(GgmlDType::Q8_0, 8, 64, 1);
+    let x = tensor(2, 64, 1);
+    let wide = x.to_dtype(DType::F64).unwrap();
+    let error = Products::Full.linear(&wide, &w).unwrap_err().to_string();
+    let f32 = "weights that stay as their file has them meet f32: convert it to f32";
+    assert_eq!(error, format!("linear: x is F64; {f32}"));
+    let error = Products::Full.linear(&tensor(2, 32, 1), &w).unwrap_err().to_string();
+    assert_eq!(error, "linear: x must be [T, 64], got [2, 32]");
+    let error = Products::Full.grad_input(&x, &w).unwrap_err().to_string();
+    assert_eq!(error, "linear_grad_input: dy must be [T, 8], got [2, 64]");
+    let ids = Tensor::new(&[0u32, 1], &Device::Cpu).unwrap();
+    let error = linear_token_logprobs(&wide, &w, &ids, 1.0).unwrap_err().to_string();
+    assert_eq!(error, format!("linear_token_logprobs: hidden is F64; {f32}"));
+    let error = linear_token_logprobs(&tensor(2, 32, 1), &w, &ids, 1.0).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "linear_token_logprobs: head must be [V, 32], as wide as hidden, got [8, 64]"
+    );
+}
