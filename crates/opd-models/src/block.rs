@@ -1,6 +1,6 @@
 use candle_core::Tensor;
 use opd_kernels::{
-    HeadNorms, Heads, PackedWeight, Products, RotaryTable, Spans, add_rms_norm, attention,
+    HeadNorms, Heads, PackedWeight, Products, RotaryTable, Spans, Weight, add_rms_norm, attention,
     attention_backward, linear_packed, rms_norm, rms_norm_backward, rotate_heads,
     rotate_heads_backward,
 };
@@ -21,11 +21,21 @@ pub(crate) struct Vector {
     pub(crate) values: Tensor,
 }
 
+/// The embedding `[V, H]`, or the head.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    pub(crate) id: ParameterId,
+    pub(crate) name: &'static str,
+    pub(crate) values: Weight,
+}
+
 /// A trainable matrix `[N, K]` with an optional bias `[N]`, or a frozen one with an adapter.
 #[derive(Clone, Debug)]
 pub(crate) struct Matrix {
     pub(crate) id: ParameterId,
-    pub(crate) weight: Tensor,
+    /// Hugging Face name and rows of each tensor that is stacked in it.
+    pub(crate) parts: Vec<(String, usize)>,
+    pub(crate) weight: Weight,
     /// Those with the weight, forward and backward; not those of the adapter.
     pub(crate) products: Products,
     pub(crate) bias: Option<Vector>,
@@ -140,6 +150,17 @@ impl Block {
         let mut matrices = vec![&self.qkv, &self.output];
         if let FeedForward::Dense { gate_up, down } = &self.feed_forward {
             matrices.extend([gate_up, down]);
+        }
+        matrices
+    }
+
+    /// All its matrices.
+    pub(crate) fn all_matrices(&self) -> Vec<&Matrix> {
+        let mut matrices = self.matrices();
+        if let FeedForward::Mixture(mixture) = &self.feed_forward {
+            let experts = mixture.experts.iter();
+            matrices.push(&mixture.router);
+            matrices.extend(experts.flat_map(|expert| [&expert.gate_up, &expert.down]));
         }
         matrices
     }

@@ -190,6 +190,20 @@ pub enum Error {
         what: &'static str,
     },
 
+    /// A model whose matrices stay as their files have them is asked for more than a forward.
+    #[error(
+        "{}: `{name}` stays as its file has it and cannot be {action}; load the model in f32, or train adapters on it",
+        path.display()
+    )]
+    Encoded {
+        /// Where the model was loaded from.
+        path: PathBuf,
+        /// The first such tensor.
+        name: String,
+        /// `trained`, `replaced`.
+        action: &'static str,
+    },
+
     /// Adapters cannot be made, loaded or saved.
     #[error("LoRA: {what}")]
     Lora {

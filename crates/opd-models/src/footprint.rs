@@ -13,6 +13,7 @@ const VALUE: u64 = 4;
 pub struct Footprint {
     layers: u64,
     hidden: u64,
+    /// Width inside a feed-forward: the widest, of those that a token enters.
     inner: u64,
     vocab: u64,
     heads: u64,
@@ -20,6 +21,8 @@ pub struct Footprint {
     /// Queries, keys and values together.
     fused: u64,
     keys: u64,
+    /// Values of all matrices in the layers but routers and experts.
+    matrices: u64,
     weights: u64,
     products: Products,
 }
@@ -27,7 +30,7 @@ pub struct Footprint {
 impl Footprint {
     /// Of a model with this config and these products.
     pub fn of(config: &ModelConfig, products: Products) -> Self {
-        let [layers, hidden, inner, vocab, heads, key_heads, head] = [
+        let [layers, hidden, dense, vocab, heads, key_heads, head] = [
             config.n_layers,
             config.hidden_size,
             config.intermediate_size,
@@ -39,14 +42,40 @@ impl Footprint {
         .map(|n| n as u64);
         let (queries, keys) = (heads * head, key_heads * head);
         let fused = queries + 2 * keys;
-        let biases = u64::from(config.qkv_bias) * fused
-            + u64::from(config.output_bias) * hidden
-            + u64::from(config.mlp_bias) * (2 * inner + hidden);
-        let norms = 2 * hidden + u64::from(config.qk_norm()) * 2 * head;
-        let matrices = fused * hidden + queries * hidden + 3 * inner * hidden;
+        let (mixtures, mixture, own) = match &config.experts {
+            None => (0, 0, 0),
+            Some(experts) => {
+                let n = (0..config.n_layers).filter(|&layer| experts.in_layer(layer)).count();
+                let [count, own] = [experts.n_experts, experts.intermediate_size].map(|n| n as u64);
+                let biases = u64::from(config.mlp_bias) * (2 * own + hidden);
+                (n as u64, count * (hidden + 3 * own * hidden + biases), own)
+            }
+        };
+        let inner = match mixtures == layers {
+            true => own,
+            false => dense.max(own),
+        };
+        let biases = layers
+            * (u64::from(config.qkv_bias) * fused + u64::from(config.output_bias) * hidden)
+            + (layers - mixtures) * u64::from(config.mlp_bias) * (2 * dense + hidden);
+        let norms = layers * (2 * hidden + u64::from(config.qk_norm()) * 2 * head) + hidden;
+        let matrices =
+            layers * (fused + queries) * hidden + (layers - mixtures) * 3 * dense * hidden;
         let tables = if config.tie_word_embeddings { 1 } else { 2 };
-        let weights = layers * (matrices + biases + norms) + tables * vocab * hidden + hidden;
-        Self { layers, hidden, inner, vocab, heads, queries, fused, keys, weights, products }
+        let weights = matrices + mixtures * mixture + biases + norms + tables * vocab * hidden;
+        Self {
+            layers,
+            hidden,
+            inner,
+            vocab,
+            heads,
+            queries,
+            fused,
+            keys,
+            matrices,
+            weights,
+            products,
+        }
     }
 
     /// Number of layers.
@@ -54,7 +83,7 @@ impl Footprint {
         self.layers
     }
 
-    /// All weights.
+    /// All weights, in f32.
     pub fn weights(&self) -> u64 {
         VALUE * self.weights
     }
@@ -64,14 +93,9 @@ impl Footprint {
         VALUE * self.vocab * self.hidden
     }
 
-    /// The weights of one layer.
-    pub fn layer(&self) -> u64 {
-        VALUE * (self.fused + self.queries + 3 * self.inner) * self.hidden
-    }
-
     /// The matrices that [`Decoder::packed`](crate::Decoder::packed) copies.
     pub fn packed(&self) -> u64 {
-        self.as_products_read(self.layers * self.layer() + self.table())
+        self.as_products_read(VALUE * self.matrices + self.table())
     }
 
     /// Bytes of f32 values as the products take them.

@@ -111,18 +111,18 @@ impl Gradients {
         Ok(())
     }
 
-    /// Adds row `t` of `rows` to row `ids[t]` of a gradient of shape `like`.
+    /// Adds row `t` of `rows` to row `ids[t]` of a gradient of shape `dims`.
     pub(crate) fn add_rows(
         &mut self,
         id: ParameterId,
-        like: &Tensor,
+        dims: &[usize],
         ids: &Tensor,
         rows: &Tensor,
     ) -> Result<()> {
         let Some(sum) = self.sum(id) else { return Ok(()) };
         let held = match sum.take() {
             Some(held) => held,
-            None => like.zeros_like()?,
+            None => Tensor::zeros(dims, rows.dtype(), rows.device())?,
         };
         scatter_add_rows(&held, ids, rows)?;
         *sum = Some(held);

@@ -6,6 +6,7 @@ mod block;
 mod chat_template;
 mod config;
 mod decoder;
+mod encoded;
 mod error;
 mod feed_forward;
 mod files;
@@ -39,6 +40,7 @@ pub use self::{
     chat_template::{ChatTemplate, Message, TemplateOptions},
     config::{Experts, ModelConfig, eos_token_ids},
     decoder::Decoder,
+    encoded::encoded_bytes,
     error::{Error, Result},
     files::{is_model, model_files},
     footprint::Footprint,

@@ -4,17 +4,17 @@ use std::{
 };
 
 use candle_core::{DType, Device, Var, WithDType};
-use opd_kernels::{Heads, Products};
+use opd_kernels::{EncodedMatrix, Heads, Products, Weight};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use rand_distr::{Distribution, Normal};
 
 use crate::{
     CausalLm, Error, Experts, ModelConfig, Parameters, Result,
-    block::{Block, Matrix, Vector},
+    block::{Block, Matrix, Table, Vector},
     feed_forward::FeedForward,
     mixture::{Expert, Mixture},
     model::rotary_table,
-    parameters::Parameter,
+    parameters::{Parameter, ParameterId},
     weights::WeightFiles,
 };
 
@@ -88,6 +88,30 @@ impl WeightSource {
             got => Err(Error::DType { what: "model".to_owned(), got, supported: "f32 or f64" }),
         }
     }
+
+    /// Named matrices of `rows x columns` stacked as the files have them, if all are there in
+    /// encodings that take less than f32.
+    fn encoded(
+        &mut self,
+        parts: &[(String, usize)],
+        columns: usize,
+    ) -> Result<Option<EncodedMatrix>> {
+        let Self::Files(files) = self else { return Ok(None) };
+        for (name, rows) in parts {
+            files.check(name, &[*rows, columns])?;
+        }
+        let kinds = parts.iter().map(|(name, _)| files.encoding(name));
+        let Some(kinds) = kinds.collect::<Option<Vec<_>>>() else { return Ok(None) };
+        let read = |(kind, (name, rows)): (_, &(String, usize))| -> Result<_> {
+            let mut bytes = Vec::new();
+            if !files.append_encoded(name, &mut bytes)? {
+                return Err(Error::TooLarge { name: name.clone(), shape: vec![*rows, columns] });
+            }
+            Ok((kind, bytes))
+        };
+        let read = kinds.into_iter().zip(parts).map(read).collect::<Result<Vec<_>>>()?;
+        Ok(Some(EncodedMatrix::new(read, columns)?))
+    }
 }
 
 /// Reads weights in the Hugging Face layout and stacks what is used together.
@@ -96,6 +120,8 @@ pub(crate) struct Loader<'a> {
     source: WeightSource,
     dtype: DType,
     device: &'a Device,
+    /// Whether matrices stay as the files have them.
+    encoded: bool,
     parameters: Parameters,
 }
 
@@ -106,18 +132,23 @@ impl<'a> Loader<'a> {
         dtype: DType,
         device: &'a Device,
     ) -> Self {
-        Self { config, source, dtype, device, parameters: Parameters::default() }
+        Self { config, source, dtype, device, encoded: false, parameters: Parameters::default() }
+    }
+
+    /// Matrices stay as the files have them.
+    pub(crate) fn encoded(self) -> Self {
+        Self { encoded: true, ..self }
     }
 
     pub(crate) fn load(mut self, dir: &Path) -> Result<CausalLm> {
         let config = self.config.clone();
         let (vocab, width) = (config.vocab_size, config.hidden_size);
-        let embedding = self.stack(&[("model.embed_tokens.weight", vocab)], Some(width))?;
+        let embedding = self.table("model.embed_tokens.weight", vocab, width)?;
         let blocks = (0..config.n_layers).map(|i| self.block(i)).collect::<Result<Vec<_>>>()?;
         let norm = self.vector("model.norm.weight", width)?;
         let head = match config.tie_word_embeddings {
             true => None,
-            false => Some(self.stack(&[("lm_head.weight", vocab)], Some(width))?),
+            false => Some(self.table("lm_head.weight", vocab, width)?),
         };
         let ignored = |name: &str| {
             name.ends_with("rotary_emb.inv_freq")
@@ -204,32 +235,45 @@ impl<'a> Loader<'a> {
         Ok(FeedForward::Mixture(Mixture { router, experts, n_active, normalized }))
     }
 
+    fn table(&mut self, name: &'static str, vocab: usize, width: usize) -> Result<Table> {
+        let (id, values) = self.weight(&[(name.to_owned(), vocab)], width)?;
+        Ok(Table { id, name, values })
+    }
+
     fn matrix(&mut self, parts: &[(&str, usize)], columns: usize, bias: bool) -> Result<Matrix> {
         let named = |suffix: &str| -> Vec<(String, usize)> {
             parts.iter().map(|(name, rows)| (format!("{name}.{suffix}"), *rows)).collect()
         };
-        let borrowed = |parts: &[(String, usize)], loader: &mut Self, columns| {
-            let parts: Vec<(&str, usize)> =
-                parts.iter().map(|(name, rows)| (name.as_str(), *rows)).collect();
-            loader.stack(&parts, columns)
-        };
-        let weight = borrowed(&named("weight"), self, Some(columns))?;
+        let parts = named("weight");
+        let (id, weight) = self.weight(&parts, columns)?;
         let bias = match bias {
-            true => Some(borrowed(&named("bias"), self, None)?),
+            true => Some(self.stack(named("bias"), None)?),
             false => None,
         };
-        let (id, weight) = (weight.id, weight.values);
-        Ok(Matrix { id, weight, products: Products::Full, bias, adapter: None })
+        Ok(Matrix { id, parts, weight, products: Products::Full, bias, adapter: None })
     }
 
     fn vector(&mut self, name: &str, width: usize) -> Result<Vector> {
-        self.stack(&[(name, width)], None)
+        self.stack(vec![(name.to_owned(), width)], None)
+    }
+
+    /// Matrices of `rows x columns` stacked along their first dimension.
+    fn weight(
+        &mut self,
+        parts: &[(String, usize)],
+        columns: usize,
+    ) -> Result<(ParameterId, Weight)> {
+        if self.encoded
+            && let Some(matrix) = self.source.encoded(parts, columns)?
+        {
+            return Ok((ParameterId::ENCODED, Weight::Encoded(matrix)));
+        }
+        let Vector { id, values } = self.stack(parts.to_vec(), Some(columns))?;
+        Ok((id, Weight::Tensor(values)))
     }
 
     /// Tensors of `rows x columns` (or vectors) stacked along their first dimension.
-    fn stack(&mut self, parts: &[(&str, usize)], columns: Option<usize>) -> Result<Vector> {
-        let parts: Vec<(String, usize)> =
-            parts.iter().map(|&(name, rows)| (name.to_owned(), rows)).collect();
+    fn stack(&mut self, parts: Vec<(String, usize)>, columns: Option<usize>) -> Result<Vector> {
         let var = self.source.stack(&parts, columns, self.dtype, self.device)?;
         let (id, values) = self.parameters.push(Parameter::new(parts, var));
         Ok(Vector { id, values })

@@ -5,13 +5,13 @@ use std::{
 
 use candle_core::{DType, Device, Tensor, Var};
 use opd_kernels::{
-    Head, HeadGradient, Products, RotaryTable, add_rms_norm, embedding, linear_token_logprobs,
-    rms_norm, rms_norm_backward, scatter_add_rows,
+    Head, HeadGradient, Products, RotaryTable, WeightRef, add_rms_norm, embedding,
+    linear_token_logprobs, rms_norm, rms_norm_backward, scatter_add_rows,
 };
 
 use crate::{
     Checkpointing, Error, Gradients, ModelConfig, Packed, Parameters, Result,
-    block::{Block, Place, Vector},
+    block::{Block, Place, Table, Vector},
     loader::{Loader, WeightSource},
     lora::Lora,
     tape::{Layer, Residual, Tape},
@@ -25,17 +25,17 @@ use crate::{
 #[derive(Debug)]
 pub struct CausalLm {
     pub(crate) config: ModelConfig,
-    /// All tensors of the Hugging Face layout.
+    /// All tensors of the Hugging Face layout but those that stay as their file has them.
     pub(crate) weights: Parameters,
     /// What is trained instead of them.
     pub(crate) lora: Option<Lora>,
-    pub(crate) embedding: Vector,
+    pub(crate) embedding: Table,
     pub(crate) blocks: Vec<Block>,
     /// Those of the blocks' matrices and of the head.
     pub(crate) products: Products,
     pub(crate) norm: Vector,
     /// `None` where the embedding is the head.
-    pub(crate) head: Option<Vector>,
+    pub(crate) head: Option<Table>,
     pub(crate) rotary: Mutex<Arc<RotaryTable>>,
     pub(crate) source: PathBuf,
 }
@@ -51,6 +51,22 @@ impl CausalLm {
         let config = ModelConfig::load(dir)?;
         let source = WeightSource::Files(WeightFiles::open(dir)?);
         Loader::new(config, source, dtype, device).load(dir)
+    }
+
+    /// Loads a model that is not trained, or under adapters alone: matrices that the files have in
+    /// bf16, f16 or blocks of a quantized type stay so, and are decoded a tile at a time. Norms,
+    /// biases and what the files have in f32 or f64 are f32.
+    ///
+    /// On the CPU; every result has the bits that the model of [`CausalLm::load`] in f32 gives.
+    ///
+    /// # Errors
+    ///
+    /// As [`CausalLm::load`].
+    pub fn load_encoded(dir: impl AsRef<Path>) -> Result<Self> {
+        let dir = dir.as_ref();
+        let config = ModelConfig::load(dir)?;
+        let source = WeightSource::Files(WeightFiles::open(dir)?);
+        Loader::new(config, source, DType::F32, &Device::Cpu).encoded().load(dir)
     }
 
     /// A model of random weights from `config.json` alone: matrices normal with the config's
@@ -78,7 +94,15 @@ impl CausalLm {
 
     /// Number of values in its weights, frozen or not; adapters are apart.
     pub fn n_weights(&self) -> usize {
-        self.weights.n_values()
+        let encoded = self.encoded().map(|encoded| encoded.matrix.elem_count());
+        self.weights.n_values() + encoded.sum::<usize>()
+    }
+
+    /// Bytes that its weights take of memory; adapters and packed copies are apart.
+    pub fn weight_bytes(&self) -> u64 {
+        let values = self.weights.n_values() * self.dtype().size_in_bytes();
+        let encoded = self.encoded().map(|encoded| encoded.matrix.n_bytes());
+        (values + encoded.sum::<usize>()) as u64
     }
 
     /// Where the model was loaded from.
@@ -88,20 +112,20 @@ impl CausalLm {
 
     /// Device of the weights.
     pub fn device(&self) -> &Device {
-        self.embedding.values.device()
+        self.norm.values.device()
     }
 
-    /// Dtype of the weights.
+    /// Dtype that the weights are computed in.
     pub fn dtype(&self) -> DType {
-        self.embedding.values.dtype()
+        self.norm.values.dtype()
     }
 
     /// `logits = hidden head^T`; outside any graph.
     pub fn head(&self) -> Head<'_> {
-        Head::new(&self.head_vector().values, self.products)
+        Head::new(&self.head_table().values, self.products)
     }
 
-    fn head_vector(&self) -> &Vector {
+    fn head_table(&self) -> &Table {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
@@ -154,7 +178,8 @@ impl CausalLm {
     /// # Errors
     ///
     /// What `loss` returns; [`Error::NotScalar`]; [`Error::NoGradient`] if its result does not
-    /// depend on the hidden states; [`Error::Frozen`] as [`ModelConfig::check_trainable`].
+    /// depend on the hidden states; [`Error::Frozen`] as [`ModelConfig::check_trainable`];
+    /// [`Error::Encoded`] for a model of [`CausalLm::load_encoded`] without adapters.
     pub fn differentiate<R, E: From<Error>>(
         &self,
         packed: &Packed,
@@ -179,18 +204,18 @@ impl CausalLm {
         beside: Option<(&Parameters, &mut Gradients)>,
         loss: impl FnOnce(&Tensor, Head<'_>) -> std::result::Result<(Tensor, R), E>,
     ) -> std::result::Result<R, E> {
-        self.config.check_trainable()?;
+        self.check_trainable()?;
         let (hidden, tape) = self.forward(packed, checkpointing)?;
         let rows = embedding(&hidden, &packed.predictors).map_err(Error::from)?;
         let rows = Var::from_tensor(&rows).map_err(Error::from)?;
-        let head = self.head_vector();
+        let head = self.head_table();
         // A head that is outside the graph costs no gradient.
-        let head_tensor = match self.parameters().get(head.id) {
-            Some(trained) => trained.var().as_tensor(),
-            None => &head.values,
+        let weight: WeightRef<'_> = match self.parameters().get(head.id) {
+            Some(trained) => trained.var().as_tensor().into(),
+            None => (&head.values).into(),
         };
         let gathered = HeadGradient::default();
-        let whole = Head { gradient: Some(&gathered), ..Head::new(head_tensor, self.products) };
+        let whole = Head { gradient: Some(&gathered), ..Head::new(weight, self.products) };
         let (value, result) = loss(rows.as_tensor(), whole)?;
         if value.rank() != 0 {
             return Err(Error::NotScalar { got: value.dims().to_vec() }.into());
@@ -198,7 +223,8 @@ impl CausalLm {
         let mut store = value.backward().map_err(Error::from)?;
         drop(value);
         let drows = store.remove(rows.as_tensor()).ok_or(Error::NoGradient)?;
-        for dhead in [gathered.take(), store.remove(head_tensor)].into_iter().flatten() {
+        let by_candle = weight.tensor().and_then(|head| store.remove(head));
+        for dhead in [gathered.take(), by_candle].into_iter().flatten() {
             gradients.add_tensor(head.id, dhead)?;
         }
         if let Some((parameters, gradients)) = beside {
@@ -248,7 +274,7 @@ impl CausalLm {
             dx = block.backward(saved, &place, &dx, gradients)?;
         }
         let table = &self.embedding;
-        gradients.add_rows(table.id, &table.values, &packed.tokens, &dx)
+        gradients.add_rows(table.id, table.values.dims(), &packed.tokens, &dx)
     }
 
     /// Takes over the weights of another directory of the same architecture and sizes; adapters
@@ -256,9 +282,10 @@ impl CausalLm {
     ///
     /// # Errors
     ///
-    /// As [`CausalLm::load`].
+    /// As [`CausalLm::load`]; [`Error::Encoded`] for a model of [`CausalLm::load_encoded`].
     pub fn reload(&self, dir: impl AsRef<Path>) -> Result<()> {
         let dir = dir.as_ref();
+        self.check_decoded("replaced")?;
         let mut source = WeightSource::Files(WeightFiles::open(dir)?);
         for parameter in self.weights.iter() {
             let values = parameter.tensor();

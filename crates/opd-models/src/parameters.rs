@@ -66,6 +66,11 @@ pub struct Parameters {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ParameterId(pub(crate) usize);
 
+impl ParameterId {
+    /// That of every matrix which stays as its file has it: it is no parameter, and frozen.
+    pub(crate) const ENCODED: Self = Self(usize::MAX);
+}
+
 impl Parameters {
     /// None yet, behind weights that are frozen.
     pub(crate) fn behind(frozen: &Self) -> Self {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     CausalLm, Error, Parameters, Result,
+    encoded::Encoded,
     files::ModelFiles,
     parameters::Parameter,
     safetensors_file::{Entry, write_safetensors},
@@ -108,7 +109,8 @@ impl CausalLm {
 
     fn entries<'a>(&'a self, values: Values<'a>) -> Vec<Entry<'a>> {
         let weights = self.weights.iter().enumerate();
-        weights.flat_map(|(place, parameter)| entries_of(parameter, place, values)).collect()
+        let weights = weights.flat_map(|(place, parameter)| entries_of(parameter, place, values));
+        weights.chain(self.encoded().flat_map(decoded_entries)).collect()
     }
 
     /// A weight with its adapters. Parts of one matrix follow each other: `last` keeps it for
@@ -163,6 +165,23 @@ fn entries_of<'a>(parameter: &'a Parameter, place: usize, values: Values<'a>) ->
         let part = move || Ok(values(place, parameter)?.narrow(0, from, rows)?);
         let shape = std::iter::once(rows).chain(columns).collect();
         Entry { name: name.clone(), shape, values: Box::new(part) }
+    });
+    parts.collect()
+}
+
+/// The tensors of a matrix that stays as its file has it, with its adapters.
+fn decoded_entries(of: Encoded<'_>) -> Vec<Entry<'_>> {
+    let Encoded { parts, matrix, adapter } = of;
+    let mut start = 0;
+    let parts = parts.into_iter().map(|(name, rows)| {
+        let (from, columns) = (start, matrix.dims()[1]);
+        start += rows;
+        let values = move || {
+            let whole = matrix.to_tensor()?;
+            let whole = adapter.map_or(Ok(whole.clone()), |adapter| adapter.merged(&whole))?;
+            Ok(whole.narrow(0, from, rows)?)
+        };
+        Entry { name: name.to_owned(), shape: vec![rows, columns], values: Box::new(values) }
     });
     parts.collect()
 }

@@ -1,4 +1,4 @@
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use candle_core::{
     Device, WithDType,
@@ -29,12 +29,57 @@ impl Gguf {
     /// Appends the values of a tensor, by its name in the file, in the order that the Hugging
     /// Face layout has.
     pub(crate) fn append<T: WithDType>(&self, name: &str, out: &mut Vec<T>) -> Result<()> {
-        let Some(info) = self.content.tensor_infos.get(name) else {
-            return self.bad(format!("tensor `{name}` is missing"));
-        };
-        let Some(rows) = permuted(self.architecture()?, name) else {
+        let info = self.info(name)?;
+        let Some(order) = self.order(name, info)? else {
             return self.append_in_order(name, info, out);
         };
+        let mut values: Vec<T> = Vec::new();
+        self.append_in_order(name, info, &mut values)?;
+        let columns = values.len() / order.len().max(1);
+        for row in order {
+            out.extend_from_slice(&values[row * columns..][..columns]);
+        }
+        Ok(())
+    }
+
+    /// How the values of a tensor are encoded, where that takes less than f32.
+    pub(crate) fn encoding(&self, name: &str) -> Option<GgmlDType> {
+        let kind = self.content.tensor_infos.get(name)?.ggml_dtype;
+        Some(kind).filter(|kind| *kind != GgmlDType::F32)
+    }
+
+    /// Appends the rows of a matrix as the file encodes them, in the order that the Hugging Face
+    /// layout has; `false` if there is no room.
+    pub(crate) fn append_encoded(&self, name: &str, out: &mut Vec<u8>) -> Result<bool> {
+        let info = self.info(name)?;
+        let order = self.order(name, info)?;
+        let (range, bytes) = self.bytes_of(name, info)?;
+        if out.try_reserve_exact(bytes.len()).is_err() {
+            return Ok(false);
+        }
+        match order {
+            None => out.extend_from_slice(bytes),
+            Some(order) => {
+                let row = bytes.len() / order.len().max(1);
+                for i in order {
+                    out.extend_from_slice(&bytes[i * row..][..row]);
+                }
+            }
+        }
+        self.bytes.release(range);
+        Ok(true)
+    }
+
+    fn info(&self, name: &str) -> Result<&TensorInfo> {
+        match self.content.tensor_infos.get(name) {
+            Some(info) => Ok(info),
+            None => self.bad(format!("tensor `{name}` is missing")),
+        }
+    }
+
+    /// The rows of a tensor in the order of the Hugging Face layout, where the file has another.
+    fn order(&self, name: &str, info: &TensorInfo) -> Result<Option<Vec<usize>>> {
+        let Some(rows) = permuted(self.architecture()?, name) else { return Ok(None) };
         let [queries, keys] = self.heads()?;
         let heads = match rows {
             Rows::Queries => queries,
@@ -44,18 +89,24 @@ impl Gguf {
         if heads == 0 || !n_rows.is_multiple_of(2 * heads) {
             return self.bad(format!("tensor `{name}` has {n_rows} rows for {heads} heads"));
         }
-        let mut values: Vec<T> = Vec::new();
-        self.append_in_order(name, info, &mut values)?;
-        let (half, columns) = (n_rows / heads / 2, values.len() / n_rows);
-        for head in 0..heads {
-            for side in 0..2 {
-                for i in 0..half {
-                    let row = (head * half + i) * 2 + side;
-                    out.extend_from_slice(&values[row * columns..][..columns]);
-                }
-            }
+        let half = n_rows / heads / 2;
+        let row = |i: usize| {
+            let (head, side, i) = (i / half / 2, i / half % 2, i % half);
+            (head * half + i) * 2 + side
+        };
+        Ok(Some((0..n_rows).map(row).collect()))
+    }
+
+    /// Where the bytes of a tensor are, and they.
+    fn bytes_of(&self, name: &str, info: &TensorInfo) -> Result<(Range<usize>, &[u8])> {
+        let (kind, n) = (info.ggml_dtype, info.shape.elem_count());
+        let size = n / kind.block_size() * kind.type_size();
+        let start = self.content.tensor_data_offset.saturating_add(info.offset) as usize;
+        let range = start..start.saturating_add(size);
+        match self.bytes.get(range.clone()) {
+            Some(bytes) => Ok((range, bytes)),
+            None => self.bad(format!("tensor `{name}` lies outside the file")),
         }
-        Ok(())
     }
 
     fn append_in_order<T: WithDType>(
@@ -64,12 +115,8 @@ impl Gguf {
         info: &TensorInfo,
         out: &mut Vec<T>,
     ) -> Result<()> {
-        let (kind, n) = (info.ggml_dtype, info.shape.elem_count());
-        let size = n / kind.block_size() * kind.type_size();
-        let start = self.content.tensor_data_offset.saturating_add(info.offset) as usize;
-        let Some(bytes) = self.bytes.get(start..start.saturating_add(size)) else {
-            return self.bad(format!("tensor `{name}` lies outside the file"));
-        };
+        let kind = info.ggml_dtype;
+        let (range, bytes) = self.bytes_of(name, info)?;
         match kind {
             GgmlDType::F32 => widen(bytes, out, |b| f32::from_le_bytes(b).into()),
             GgmlDType::F16 => widen(bytes, out, |b| f16::from_le_bytes(b).into()),
@@ -85,6 +132,7 @@ impl Gguf {
                 }
             }
         }
+        self.bytes.release(range);
         Ok(())
     }
 

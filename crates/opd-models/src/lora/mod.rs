@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use candle_core::{Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 pub(crate) use self::adapter::Adapter;
@@ -80,10 +80,10 @@ impl CausalLm {
             return Err(Error::Lora { what: "the model has adapters already".into() });
         }
         let mut parameters = Parameters::behind(&self.weights);
+        let like = (self.dtype(), &self.device().clone());
         for block in &mut self.blocks {
             for matrix in block.matrices_mut() {
-                let parts = self.weights.get(matrix.id).map(Parameter::parts).unwrap_or_default();
-                matrix.adapter = adapter(matrix, parts, config, &mut source, &mut parameters)?;
+                matrix.adapter = adapter(matrix, like, config, &mut source, &mut parameters)?;
             }
         }
         if let Some((path, name)) = source.first_unused() {
@@ -156,21 +156,29 @@ impl CausalLm {
     pub(crate) fn merged(&self, place: usize) -> Option<Result<Tensor>> {
         let mut matrices = self.blocks.iter().flat_map(Block::matrices);
         let matrix = matrices.find(|matrix| matrix.id.0 == place)?;
-        matrix.adapter.as_ref().map(|adapter| adapter.merged(&matrix.weight))
+        let adapter = matrix.adapter.as_ref()?;
+        Some(
+            matrix
+                .weight
+                .as_ref()
+                .to_tensor()
+                .map_err(Error::from)
+                .and_then(|w| adapter.merged(&w)),
+        )
     }
 }
 
 /// The adapters of a matrix; `None` if none of its parts is a target.
 fn adapter(
     matrix: &Matrix,
-    parts: &[(String, usize)],
+    like: (DType, &Device),
     config: &LoraConfig,
     source: &mut AdapterSource,
     parameters: &mut Parameters,
 ) -> Result<Option<Adapter>> {
     let mut start = 0;
     let mut chosen = Vec::new();
-    for (name, rows) in parts {
+    for (name, rows) in &matrix.parts {
         let module = name.strip_suffix(".weight").unwrap_or(name);
         let layer = module.rsplit('.').next().unwrap_or(module);
         if config.targets.iter().any(|target| target.name() == layer) {
@@ -182,7 +190,6 @@ fn adapter(
         return Ok(None);
     }
     let (rank, columns) = (config.rank, matrix.weight.dims()[1]);
-    let like = (matrix.weight.dtype(), matrix.weight.device());
     let mut push = |parts: Vec<(String, usize)>, var: Var| {
         let (id, values) = parameters.push(Parameter::new(parts, var));
         Vector { id, values }

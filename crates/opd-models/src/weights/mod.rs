@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use candle_core::WithDType;
+use candle_core::{WithDType, quantized::GgmlDType};
 
 #[cfg(feature = "hub")]
 pub(crate) use self::index::files as shards;
@@ -66,6 +66,20 @@ impl WeightFile {
             Self::Gguf(file) => file.append(name, out),
         }
     }
+
+    fn encoding(&self, name: &str) -> Option<GgmlDType> {
+        match self {
+            Self::Safetensors(file) => file.encoding(name),
+            Self::Gguf(file) => file.encoding(name),
+        }
+    }
+
+    fn append_encoded(&self, name: &str, out: &mut Vec<u8>) -> Result<bool> {
+        match self {
+            Self::Safetensors(file) => file.append_encoded(name, out),
+            Self::Gguf(file) => file.append_encoded(name, out),
+        }
+    }
 }
 
 impl WeightFiles {
@@ -117,12 +131,43 @@ impl WeightFiles {
 
     /// Appends the values of a tensor that [`Self::check`] has passed.
     pub(crate) fn append<T: WithDType>(&mut self, name: &str, out: &mut Vec<T>) -> Result<()> {
+        let (file, name) = self.found(name)?;
+        file.append(name, out)
+    }
+
+    /// How the values of a matrix are encoded, where that takes less than f32.
+    pub(crate) fn encoding(&self, name: &str) -> Option<GgmlDType> {
+        let stored = self.tensors.get(name)?;
+        self.files[stored.file].encoding(&stored.name)
+    }
+
+    /// Appends the rows of a matrix as the file encodes them; `false` if there is no room.
+    pub(crate) fn append_encoded(&mut self, name: &str, out: &mut Vec<u8>) -> Result<bool> {
+        let (file, name) = self.found(name)?;
+        file.append_encoded(name, out)
+    }
+
+    /// The file of a tensor and its name there; it is used from now on.
+    fn found(&mut self, name: &str) -> Result<(&WeightFile, &str)> {
         let Some(stored) = self.tensors.get(name) else {
             let (path, name) = (self.dir.clone(), name.to_owned());
             return Err(Error::MissingTensor { path, name, expected: Vec::new() });
         };
         self.used.insert(name.to_owned());
-        self.files[stored.file].append(&stored.name, out)
+        Ok((&self.files[stored.file], &stored.name))
+    }
+
+    /// Bytes of all tensors in memory where matrices stay as the files have them.
+    pub(crate) fn encoded_bytes(&self) -> u64 {
+        let of = |(name, stored): (&String, &Stored)| {
+            let shape = self.files[stored.file].shape(&stored.name).unwrap_or_default();
+            let values = shape.iter().map(|&n| n as u64).product::<u64>();
+            match self.encoding(name).filter(|_| shape.len() == 2) {
+                None => 4 * values,
+                Some(kind) => values / kind.block_size() as u64 * kind.type_size() as u64,
+            }
+        };
+        self.tensors.iter().map(of).sum()
     }
 
     /// A tensor that was neither read nor is on the list, with its file.

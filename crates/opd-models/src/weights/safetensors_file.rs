@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use candle_core::WithDType;
+use candle_core::{WithDType, quantized::GgmlDType};
 use half::{bf16, f16};
 use opd_kernels::MappedFile;
 use rayon::prelude::*;
@@ -60,32 +60,66 @@ impl SafetensorsFile {
 
     /// Appends the values of a tensor, which must be there.
     pub(super) fn append<T: WithDType>(&self, name: &str, out: &mut Vec<T>) -> Result<()> {
-        let bad = |what: String| Error::Weights { path: self.path.clone(), what };
-        let Some(info) = self.metadata.info(name) else {
-            return Err(bad(format!("tensor `{name}` is missing")));
-        };
-        let (start, end) = info.data_offsets;
-        let range = self.data_start + start..self.data_start + end;
-        let Some(bytes) = self.bytes.get(range) else {
-            return Err(bad(format!("tensor `{name}` lies outside the file")));
-        };
-        let first = self.data_start + start;
-        for (i, bytes) in bytes.chunks(READ_AT_ONCE).enumerate() {
-            match info.dtype {
+        self.read(name, |dtype, bytes| {
+            match dtype {
                 Dtype::F32 => widen(bytes, out, |b| f32::from_le_bytes(b).into()),
                 Dtype::F64 => widen(bytes, out, f64::from_le_bytes),
                 Dtype::F16 => widen(bytes, out, |b| f16::from_le_bytes(b).into()),
                 Dtype::BF16 => widen(bytes, out, |b| bf16::from_le_bytes(b).into()),
                 other => {
-                    return Err(bad(format!(
+                    return Err(self.bad(format!(
                         "tensor `{name}` has dtype {other:?}; supported: F64, F32, F16, BF16"
                     )));
                 }
             }
+            Ok(())
+        })
+    }
+
+    /// How the values of a tensor are encoded, where that takes less than f32.
+    pub(super) fn encoding(&self, name: &str) -> Option<GgmlDType> {
+        match self.metadata.info(name)?.dtype {
+            Dtype::F16 => Some(GgmlDType::F16),
+            Dtype::BF16 => Some(GgmlDType::BF16),
+            _ => None,
+        }
+    }
+
+    /// Appends the bytes of a tensor, which must be there; `false` if there is no room.
+    pub(super) fn append_encoded(&self, name: &str, out: &mut Vec<u8>) -> Result<bool> {
+        let size =
+            self.metadata.info(name).map_or(0, |info| info.data_offsets.1 - info.data_offsets.0);
+        if out.try_reserve_exact(size).is_err() {
+            return Ok(false);
+        }
+        self.read(name, |_, bytes| {
+            out.extend_from_slice(bytes);
+            Ok(())
+        })?;
+        Ok(true)
+    }
+
+    /// Calls `take` with the bytes of a tensor, some at a time: what was taken leaves memory.
+    fn read(&self, name: &str, mut take: impl FnMut(Dtype, &[u8]) -> Result<()>) -> Result<()> {
+        let Some(info) = self.metadata.info(name) else {
+            return Err(self.bad(format!("tensor `{name}` is missing")));
+        };
+        let (start, end) = info.data_offsets;
+        let range = self.data_start + start..self.data_start + end;
+        let Some(bytes) = self.bytes.get(range) else {
+            return Err(self.bad(format!("tensor `{name}` lies outside the file")));
+        };
+        let first = self.data_start + start;
+        for (i, bytes) in bytes.chunks(READ_AT_ONCE).enumerate() {
+            take(info.dtype, bytes)?;
             let from = first + i * READ_AT_ONCE;
             self.bytes.release(from..from + bytes.len());
         }
         Ok(())
+    }
+
+    fn bad(&self, what: String) -> Error {
+        Error::Weights { path: self.path.clone(), what }
     }
 }
 

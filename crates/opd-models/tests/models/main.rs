@@ -5,6 +5,7 @@
 mod cache;
 mod config;
 mod damage;
+mod encoded;
 mod fuzz;
 mod gguf;
 mod gradients;
