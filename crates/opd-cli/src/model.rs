@@ -1,10 +1,10 @@
 use std::{cell::OnceCell, path::PathBuf};
 
 use anyhow::Context;
-use candle_core::{DType, Device};
+use candle_core::Device;
 use clap::Args;
 use opd_models::{CausalLm, Tokenizer, resolve};
-use opd_train::config::Precision;
+use opd_train::config::{FrozenWeights, Precision};
 
 use crate::config::choices;
 
@@ -18,6 +18,10 @@ pub(crate) struct ModelFlag {
     /// What its matrix products take of their operands: `bf16` rounds them, on the CPU
     #[arg(long, value_name = "NAME", value_parser = choices::<Precision>(), default_value = "f32")]
     pub(crate) precision: Precision,
+    /// How its weights are held, on the CPU: `f32`, or `stored`, as the file has them, which takes less
+    /// memory; `auto` is `stored`; results are the same
+    #[arg(long, value_name = "NAME", value_parser = choices::<FrozenWeights>(), default_value = "auto")]
+    pub(crate) frozen_weights: FrozenWeights,
 }
 
 impl ModelFlag {
@@ -38,8 +42,8 @@ pub(crate) struct Model {
 impl Model {
     pub(crate) fn load(flag: &ModelFlag, device: &Device) -> anyhow::Result<Self> {
         let dir = flag.path()?;
-        let lm =
-            CausalLm::load(&dir, DType::F32, device)?.with_products(flag.precision.products())?;
+        let lm = flag.frozen_weights.load(&dir, device)?;
+        let lm = lm.with_products(flag.precision.products())?;
         Ok(Self { lm, dir, tokenizer: OnceCell::new() })
     }
 

@@ -27,8 +27,16 @@ impl ServedModel {
     ///
     /// As [`CausalLm::load`]; a tokenizer that is there but damaged.
     pub fn load(dir: impl AsRef<Path>, device: &Device) -> Result<Self> {
-        let dir = dir.as_ref();
-        let lm = CausalLm::load(dir, DType::F32, device)?;
+        Self::new(CausalLm::load(dir, DType::F32, device)?)
+    }
+
+    /// As [`Self::load`], of a model that is loaded.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`].
+    pub fn new(lm: CausalLm) -> Result<Self> {
+        let dir = &lm.source().to_owned();
         let has_tokenizer = Tokenizer::exists(dir);
         let tokenizer = has_tokenizer.then(|| Tokenizer::load(dir)).transpose()?;
         let name = dir

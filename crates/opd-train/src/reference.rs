@@ -14,7 +14,7 @@ pub(crate) fn load(
         return student::start(config, student, device);
     };
     tokenizer.check_same(&Tokenizer::load(path)?)?;
-    let reference = student::loaded(path, config, device)?;
+    let reference = student::frozen(path, config, device)?;
     let (held, needed) = (reference.config().vocab_size, student.config().vocab_size);
     if held < needed {
         let what = format!("it has {held} token ids, and the student {needed}");

@@ -10,17 +10,29 @@ use crate::{Result, config::TrainConfig};
 /// Puts the student's adapters apart from those of anything else that a seed decides.
 const ADAPTERS: u64 = 0x6c6f_7261;
 
-/// A model of the run, in the run's precision.
+/// A model of the run that is trained, in the run's precision.
 pub(crate) fn loaded(dir: &Path, config: &TrainConfig, device: &Device) -> Result<CausalLm> {
     let model = CausalLm::load(dir, DType::F32, device)?;
     Ok(model.with_products(config.precision.products())?)
 }
 
+/// A model of the run that is frozen, in the run's precision.
+pub(crate) fn frozen(dir: &Path, config: &TrainConfig, device: &Device) -> Result<CausalLm> {
+    let model = config.frozen_weights.load(dir, device)?;
+    Ok(model.with_products(config.precision.products())?)
+}
+
 /// The student before training, with its adapters where it has any.
 pub(crate) fn load(config: &TrainConfig, device: &Device) -> Result<CausalLm> {
-    let model = loaded(&config.student.path, config, device)?;
+    let path = &config.student.path;
+    let Some(lora) = &config.student.lora else {
+        let model = loaded(path, config, device)?;
+        model.config().check_trainable()?;
+        return Ok(model);
+    };
+    let model = config.frozen_weights.load_below_adapters(path, device)?;
     model.config().check_trainable()?;
-    let Some(lora) = &config.student.lora else { return Ok(model) };
+    let model = model.with_products(config.precision.products())?;
     Ok(match &lora.adapter {
         Some(dir) => model.with_adapter(dir)?,
         None => model.with_lora(&lora.settings()?, config.seed ^ ADAPTERS)?,
@@ -31,7 +43,7 @@ pub(crate) fn load(config: &TrainConfig, device: &Device) -> Result<CausalLm> {
 /// frozen weights: new ones change nothing and are left out, loaded ones are copied.
 pub(crate) fn start(config: &TrainConfig, student: &CausalLm, device: &Device) -> Result<CausalLm> {
     Ok(match (student.lora(), student.adapter_source()) {
-        (None, _) => loaded(&config.student.path, config, device)?,
+        (None, _) => frozen(&config.student.path, config, device)?,
         (Some(_), None) => student.without_adapter(),
         (Some(_), Some(_)) => student.with_own_adapter()?,
     })

@@ -169,11 +169,11 @@ fn in_process_teacher(
         TeacherKind::Ema => {
             let own = match student.lora() {
                 Some(_) => student.with_own_adapter()?,
-                None => student::start(config, student, device)?,
+                None => student::loaded(&config.student.path, config, device)?,
             };
             InProcessTeacher::new(own).named("the student's moving average")
         }
-        _ => InProcessTeacher::new(student::loaded(&dir(teacher)?, config, device)?),
+        _ => InProcessTeacher::new(student::frozen(&dir(teacher)?, config, device)?),
     })
 }
 

@@ -4,6 +4,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("steps", "steps"),
     ("seed", "seed"),
     ("precision", "precision"),
+    ("frozen_weights", "frozen-weights"),
     ("student.path", "hf-checkpoint"),
     ("student.reference", "ref-load"),
     ("student.lora.rank", "lora-rank"),

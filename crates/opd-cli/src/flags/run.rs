@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, value_parser};
-use opd_train::config::Precision;
+use opd_train::config::{FrozenWeights, Precision};
 use serde::Serialize;
 
 use crate::config::choices;
@@ -69,4 +69,9 @@ pub(crate) struct RunFlags {
     /// weights, gradients and optimizer are f32 in either
     #[arg(long, value_name = "NAME", value_parser = choices::<Precision>())]
     precision: Option<Precision>,
+    /// How weights that are not trained are held, on the CPU: `stored`, as their file has them; `f32`;
+    /// or `auto`, as `stored` for teachers and start policies, as `f32` below adapters; results are the
+    /// same
+    #[arg(long, value_name = "NAME", value_parser = choices::<FrozenWeights>())]
+    frozen_weights: Option<FrozenWeights>,
 }

@@ -6,6 +6,7 @@ mod data;
 mod distillation;
 mod error;
 mod evaluation;
+mod frozen_weights;
 mod lora;
 mod mix;
 mod objective;
@@ -32,6 +33,7 @@ pub use self::{
     distillation::DistillationConfig,
     error::ConfigError,
     evaluation::EvaluationConfig,
+    frozen_weights::FrozenWeights,
     lora::LoraConfig,
     mix::{MixBy, MixConfig},
     objective::{
@@ -63,6 +65,8 @@ pub struct TrainConfig {
     pub steps: u64,
     /// Of every model in this process.
     pub precision: Precision,
+    /// Of every model in this process that is not trained.
+    pub frozen_weights: FrozenWeights,
     /// The model that is trained.
     pub student: StudentConfig,
     /// Prompt files.

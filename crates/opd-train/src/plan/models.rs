@@ -1,11 +1,11 @@
 use std::path::Path;
 
-use opd_models::{Footprint, ModelConfig};
+use opd_models::{Footprint, ModelConfig, encoded_bytes};
 
 use super::Part;
 use crate::{
     Result,
-    config::{CriticKind, EstimatorKind, TeacherKind, TrainConfig},
+    config::{CriticKind, EstimatorKind, FrozenWeights, TeacherKind, TrainConfig},
     run::RunDir,
 };
 
@@ -33,8 +33,20 @@ impl Models {
         let of = |dir: &Path| -> Result<Footprint> {
             Ok(Footprint::of(&ModelConfig::load(dir)?, products))
         };
+        // Of a model that is frozen, as it is held.
+        let frozen = |dir: &Path, footprint: &Footprint| -> Result<u64> {
+            let stored = match config.frozen_weights {
+                FrozenWeights::F32 => None,
+                FrozenWeights::Auto | FrozenWeights::Stored => encoded_bytes(dir)?,
+            };
+            Ok(stored.unwrap_or(footprint.weights()))
+        };
         let student = of(&config.student.path)?;
         let lora = &config.student.lora;
+        let own = match (lora, config.frozen_weights) {
+            (Some(_), FrozenWeights::Stored) => frozen(&config.student.path, &student)?,
+            _ => student.weights(),
+        };
         let adapters = match lora {
             None => None,
             Some(lora) => {
@@ -48,7 +60,7 @@ impl Models {
         let trained = adapters.unwrap_or(student.weights());
         // A copy of the student as it starts: shared below adapters.
         let copy = match lora {
-            None => student.weights(),
+            None => frozen(&config.student.path, &student)?,
             Some(lora) if lora.adapter.is_some() => trained,
             Some(_) => 0,
         };
@@ -70,7 +82,7 @@ impl Models {
                         None => dir,
                     };
                     let footprint = of(&dir)?;
-                    teacher += footprint.weights();
+                    teacher += frozen(&dir, &footprint)?;
                     scorers.push(footprint);
                 }
                 _ => {}
@@ -83,7 +95,7 @@ impl Models {
                 None => student.clone(),
             };
             reference = match &config.student.reference {
-                Some(_) => footprint.weights(),
+                Some(dir) => frozen(dir, &footprint)?,
                 None => copy,
             };
             scorers.push(footprint);
@@ -99,7 +111,7 @@ impl Models {
         let part = |name, bytes| Part { name, bytes };
         let mut held = vec![
             part("program", PROGRAM),
-            part("student's weights", student.weights()),
+            part("student's weights", own),
             part("adapters", adapters.unwrap_or(0)),
             part("optimizer", 2 * trained),
             part("teacher's weights", teacher),
