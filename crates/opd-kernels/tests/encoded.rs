@@ -2,7 +2,12 @@
 //! their values in f32.
 #![allow(clippy::unwrap_used)]
 
-use candle_core::{DType, Device, Tensor, Var, quantized::GgmlDType};
+use std::borrow::Cow;
+
+use candle_core::{
+    DType, Device, Tensor, Var,
+    quantized::{GgmlDType, QStorage, QTensor},
+};
 use opd_kernels::{
     Divergence, EncodedMatrix, Head, Products, Projection, RowQuery, embedding, linear_divergence,
     linear_packed, linear_row_logprobs, linear_row_loss, linear_support_logprobs,
@@ -35,11 +40,15 @@ fn tensor(rows: usize, columns: usize, seed: u64) -> Tensor {
     Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap()
 }
 
+/// Bytes of every value, seeded.
+fn any_bytes(n: usize, seed: u64) -> Vec<u8> {
+    numbers(n, seed, 128.0).into_iter().map(|x| (x + 128.0) as u8).collect()
+}
+
 /// Bytes of an encoding that are finite numbers: random ones with small halves as scales.
 fn bytes(kind: GgmlDType, values: usize, seed: u64) -> Vec<u8> {
     let n = values / kind.block_size() * kind.type_size();
-    let mut bytes: Vec<u8> =
-        numbers(n, seed, 128.0).into_iter().map(|x| (x + 128.0) as u8).collect();
+    let mut bytes = any_bytes(n, seed);
     let scales: &[usize] = match kind {
         GgmlDType::F16 | GgmlDType::BF16 => &[0],
         GgmlDType::Q4_1 | GgmlDType::Q5_1 | GgmlDType::Q4K | GgmlDType::Q5K => &[0, 2],
@@ -81,6 +90,61 @@ fn assert_products(w: &EncodedMatrix, rows: usize, what: &str) {
         let want = host(&products.grad_input(&dy, &values).unwrap());
         assert!(host(&products.grad_input(&dy, w).unwrap()) == want, "{what} {products:?}: dy W");
     }
+}
+
+/// As candle reads the same bytes.
+fn by_candle(kind: GgmlDType, bytes: &[u8], n: usize) -> Vec<f32> {
+    let stored = QStorage::from_data(Cow::Borrowed(bytes), &Device::Cpu, kind).unwrap();
+    QTensor::new(stored, n).unwrap().dequantize(&Device::Cpu).unwrap().to_vec1().unwrap()
+}
+
+fn assert_same(got: &[f32], want: &[f32], what: &str) {
+    assert_eq!(got.len(), want.len());
+    for (i, (got, want)) in got.iter().zip(want).enumerate() {
+        let same = got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan();
+        assert!(same, "{what}, value {i}: {got} and {want}");
+    }
+}
+
+#[test]
+fn any_bytes_are_the_values_that_candle_gives_them() {
+    let (rows, columns) = (40, 512);
+    for (seed, kind) in KINDS.into_iter().chain([GgmlDType::F32]).enumerate() {
+        let n = rows * columns / kind.block_size() * kind.type_size();
+        let bytes = any_bytes(n, seed as u64);
+        let want = by_candle(kind, &bytes, rows * columns);
+        let matrix = EncodedMatrix::new(vec![(kind, bytes)], columns).unwrap();
+        assert_eq!(matrix.n_bytes(), n);
+        let got: Vec<f32> = matrix.to_tensor().unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        assert_same(&got, &want, &format!("{kind:?}"));
+    }
+}
+
+#[test]
+fn every_f16_is_widened_as_the_half_crate_widens_it() {
+    let all: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+    let matrix = EncodedMatrix::new(vec![(GgmlDType::F16, all)], 1 << 16).unwrap();
+    let got: Vec<f32> = matrix.to_tensor().unwrap().flatten_all().unwrap().to_vec1().unwrap();
+    let want: Vec<f32> = (0..=u16::MAX).map(|bits| half::f16::from_bits(bits).to_f32()).collect();
+    assert_same(&got, &want, "f16");
+}
+
+#[test]
+fn what_is_not_made_of_whole_rows_is_refused() {
+    let error = |parts: Vec<(GgmlDType, Vec<u8>)>, columns| {
+        EncodedMatrix::new(parts, columns).unwrap_err().to_string()
+    };
+    let q8 = |n: usize| vec![(GgmlDType::Q8_0, vec![0; n])];
+    let rows = "EncodedMatrix::new: bytes must be whole rows of";
+    assert_eq!(error(q8(34), 48), format!("{rows} 48 values in blocks of Q8_0, got [34]"));
+    assert_eq!(error(q8(35), 32), format!("{rows} 32 values in blocks of Q8_0, got [35]"));
+    assert_eq!(error(q8(0), 32), format!("{rows} 32 values in blocks of Q8_0, got [0]"));
+    assert_eq!(error(q8(34), 0), format!("{rows} 0 values in blocks of Q8_0, got [34]"));
+    assert_eq!(error(vec![], 32), "EncodedMatrix::new: parts must be at least one, got [0]");
+    assert_eq!(
+        error(vec![(GgmlDType::Q8_1, vec![0; 36])], 32),
+        "EncodedMatrix::new: Q8_1 is not read; convert it to f32"
+    );
 }
 
 #[test]
@@ -161,7 +225,7 @@ fn heads_have_the_bits_of_those_with_the_values() {
             let rows = linear_row_logprobs(&hidden, head, &[query; 150]).unwrap();
             let jsd = jsd.unwrap().divergence;
             let parts = [&scores.logprobs, &scores.entropy, &loss.loss, &jsd, &support.logprobs];
-            let values: Vec<Vec<f64>> = parts.map(|part| host(part)).into();
+            let values: Vec<Vec<f64>> = parts.map(host).into();
             let gradients = parts.map(|part| gradient(part, &hidden));
             let top: Vec<_> =
                 rows.into_iter().map(|row| (row.logprobs, row.top, row.rank)).collect();

@@ -1,3 +1,6 @@
+// Indices say where the bits of a value lie.
+#![allow(clippy::needless_range_loop)]
+
 use candle_core::quantized::GgmlDType::{
     self, BF16, F16, F32, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0,
 };

@@ -1,8 +1,6 @@
 //! Frozen matrices as their file has them.
 
 mod blocks;
-#[cfg(test)]
-mod tests;
 
 use std::{fmt, ops::Range, sync::Arc};
 
