@@ -1,10 +1,15 @@
-//! A run that is left while held-out prompts are answered goes on as if it had not been.
+//! A run that is left while held-out prompts are answered goes on as if it had not been, also for
+//! a metric sink of one's own.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod wandb_log;
 mod wire;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use candle_core::{DType, Device};
 use opd_models::CausalLm;
@@ -12,7 +17,7 @@ use opd_pocket::{DataSizes, Layout, materialize_with};
 use opd_train::{
     DumpedRollout, Event, Job, Observer, Outcome,
     config::{DistillationConfig, TrainConfig, WandbConfig},
-    run::{Existing, Metrics, RunDir, StepMetrics},
+    run::{Error, Existing, MetricSink, Metrics, Result, RunDir, StepMetrics},
 };
 
 /// Four steps; the table, the teacher's row, and validations at steps 0, 2 and 4.
@@ -125,15 +130,20 @@ fn check_rollouts(came: &Came) {
     }
 }
 
-#[test]
-fn left_in_the_middle_of_any_evaluation() {
-    let work = tempfile::tempdir().unwrap();
+fn inputs(work: &Path) -> Layout {
     let sizes = DataSizes { train: 12, validation: 6, test: 8 };
-    let inputs = materialize_with(&work.path().join("inputs"), sizes).unwrap();
+    let inputs = materialize_with(&work.join("inputs"), sizes).unwrap();
     for (dir, seed) in [(&inputs.student, 1), (&inputs.teacher, 2)] {
         let model = CausalLm::random(dir, seed, DType::F32, &Device::Cpu).unwrap();
         model.save(dir).unwrap();
     }
+    inputs
+}
+
+#[test]
+fn left_in_the_middle_of_any_evaluation() {
+    let work = tempfile::tempdir().unwrap();
+    let inputs = inputs(work.path());
     let start = |name: &str, observer: &mut dyn Observer| {
         let dir = RunDir::create(work.path().join(name), Existing::Refuse).unwrap();
         Job::create(config(&inputs), dir, &Device::Cpu).unwrap().run(observer).unwrap()
@@ -159,4 +169,66 @@ fn left_in_the_middle_of_any_evaluation() {
     let job = Job::create(config(&inputs), dir, &Device::Cpu).unwrap();
     let outcome = job.run(&mut Leaver { evaluation: 7, seen: 0 }).unwrap();
     assert!(matches!(outcome, Outcome::Finished(_)), "there is no seventh evaluation");
+}
+
+/// What a sink of one's own was told.
+#[derive(Default)]
+struct Heard {
+    starts: Vec<Option<u64>>,
+    lines: Vec<StepMetrics>,
+    finished: usize,
+}
+
+struct Own {
+    heard: Arc<Mutex<Heard>>,
+    fails_at: Option<u64>,
+}
+
+impl MetricSink for Own {
+    fn start(&mut self, last: Option<u64>) -> Result<()> {
+        self.heard.lock().unwrap().starts.push(last);
+        Ok(())
+    }
+
+    fn write(&mut self, metrics: &StepMetrics) -> Result<()> {
+        if self.fails_at == Some(metrics.step) {
+            return Err(Error::sink("my own", "no room left"));
+        }
+        self.heard.lock().unwrap().lines.push(metrics.clone());
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<()> {
+        self.heard.lock().unwrap().finished += 1;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_sink_of_ones_own_is_told_of_every_step_once() {
+    let work = tempfile::tempdir().unwrap();
+    let inputs = inputs(work.path());
+    let heard = Arc::new(Mutex::new(Heard::default()));
+    let own = |fails_at| Own { heard: heard.clone(), fails_at };
+    let path = work.path().join("run");
+    let dir = RunDir::create(&path, Existing::Refuse).unwrap();
+    let job = Job::create(config(&inputs), dir, &Device::Cpu).unwrap().with_sink(own(None));
+    // In the validation of step 2, whose line is then still unwritten.
+    let outcome = job.run(&mut Leaver { evaluation: 4, seen: 0 }).unwrap();
+    assert_eq!(outcome, Outcome::Interrupted { step: 2 });
+    assert_eq!(heard.lock().unwrap().finished, 0);
+    let job = Job::resume(RunDir::resume(&path).unwrap(), &Device::Cpu).unwrap();
+    let outcome = job.with_sink(own(None)).run(&mut ()).unwrap();
+    assert!(matches!(outcome, Outcome::Finished(_)));
+    let told = std::mem::take(&mut *heard.lock().unwrap());
+    assert_eq!((told.starts, told.finished), (vec![None, Some(1)], 1));
+    assert_eq!(told.lines.iter().map(|line| line.step).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    assert_eq!(told.lines, Metrics::read(&path.join("metrics.jsonl")).unwrap());
+
+    let dir = RunDir::create(work.path().join("full"), Existing::Refuse).unwrap();
+    let job = Job::create(config(&inputs), dir, &Device::Cpu).unwrap().with_sink(own(Some(2)));
+    let error = job.run(&mut ()).unwrap_err();
+    let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |e| e.source());
+    let said = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    assert!(said.ends_with("the metric sink `my own` failed: no room left"), "{said}");
 }
