@@ -91,6 +91,7 @@ pub const RULES: &[Rule] = &[
     refuse("one-vocabulary-sorted", teacher::one_vocabulary),
     refuse("nothing-to-learn", teacher::nothing_to_learn),
     warn("teacher-temperature", teacher::other_temperature),
+    warn("teacher-temperature-unknown", teacher::temperature_unknown),
     warn("whitened-distillation", teacher::whitened_distillation),
     refuse("own-teacher-agrees", own_teacher::agrees),
     refuse("ema-never-moves", own_teacher::never_moves),

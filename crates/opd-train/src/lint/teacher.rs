@@ -1,7 +1,7 @@
 //! What the teacher's signal comes to.
 
 use super::Said;
-use crate::config::{EstimatorKind, LossKind, TrainConfig};
+use crate::config::{EstimatorKind, LossKind, TeacherKind, TrainConfig};
 
 pub(super) fn divergence_without_teacher(config: &TrainConfig) -> Option<Said> {
     let loss = config.objective.loss;
@@ -69,6 +69,26 @@ pub(super) fn other_temperature(config: &TrainConfig) -> Option<Said> {
              that has become the teacher would still be pushed away from it"
         );
         (reason, "set --rollout-temperature 1, or use a teacher that scores at any temperature")
+    })
+}
+
+pub(super) fn temperature_unknown(config: &TrainConfig) -> Option<Said> {
+    let distillation = config.distillation.as_ref()?;
+    let t = config.rollout.temperature;
+    let teachers = config.all_teachers();
+    let server = teachers.iter().find(|teacher| teacher.kind == TeacherKind::Sglang)?;
+    (t != 1.0 && !distillation.accept_temperature_bias).then(|| {
+        let reason = format!(
+            "the student is sampled at temperature {t}, and whether teacher `{}` can score at it \
+             is asked on connecting: `opd serve` does, SGLang scores at 1 only, and the run then \
+             ends before training",
+            server.name
+        );
+        (
+            reason,
+            "with SGLang itself set --rollout-temperature 1, or take the bias knowingly with \
+             --opd-accept-temperature-bias",
+        )
     })
 }
 

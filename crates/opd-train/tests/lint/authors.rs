@@ -6,11 +6,14 @@ use opd_loss::{
     Aggregation, Clip, CrossEntropy, Divergence, DivergenceObjective, Grain, ImportanceSampling,
     LossBatch, MiniLlm, Outside, PolicyLoss, SamplerCorrection,
 };
-use opd_train::config::{ResponseSource, RolloutConfig};
+use opd_train::config::ResponseSource;
 
-use crate::world::{
-    STUDENT, TEACHER, assert_differ, assert_same, batch, differences, expected, kl, logprobs,
-    objective, probabilities, rollouts, single, slopes,
+use crate::{
+    steps::supervised,
+    world::{
+        STUDENT, TEACHER, assert_differ, assert_same, batch, differences, expected, kl, logprobs,
+        objective, probabilities, rollouts, single, slopes,
+    },
 };
 
 /// Samples of one distribution, with log-probs of the student as old ones.
@@ -85,10 +88,14 @@ pub(crate) fn a_mixture_is_not_the_student() {
 }
 
 pub(crate) fn labels_are_not_drawn() {
-    let mut rollout = RolloutConfig { teacher_mixed_alpha: 0.2, ..RolloutConfig::default() };
-    assert!(rollout.student_writes());
-    rollout.responses = ResponseSource::Label;
-    assert_eq!((rollout.shares().student, rollout.shares().teacher), (0.0, 0.0));
+    let trained = |responses, alpha| {
+        supervised(|config| {
+            config.rollout.responses = responses;
+            config.rollout.teacher_mixed_alpha = alpha;
+        })
+    };
+    assert_eq!(trained(ResponseSource::Label, 0.2), trained(ResponseSource::Label, 0.0));
+    assert_ne!(trained(ResponseSource::Student, 0.2), trained(ResponseSource::Student, 0.0));
 }
 
 pub(crate) fn repeats_change_nothing() {
@@ -108,16 +115,16 @@ pub(crate) fn repeats_change_nothing() {
 }
 
 pub(crate) fn shares_are_read_where_responses_are_mixed() {
-    let shares = |responses, student| {
-        let mut rollout = RolloutConfig { responses, ..RolloutConfig::default() };
-        rollout.mix.student = student;
-        let shares = rollout.shares();
-        (shares.student, shares.label, shares.teacher)
+    let trained = |responses, student| {
+        supervised(|config| {
+            config.rollout.responses = responses;
+            (config.rollout.mix.student, config.rollout.mix.label) = (student, 1.0 - student);
+        })
     };
     for responses in [ResponseSource::Student, ResponseSource::Label, ResponseSource::Teacher] {
-        assert_eq!(shares(responses, 0.9), shares(responses, 0.1));
+        assert_eq!(trained(responses, 0.9), trained(responses, 0.1));
     }
-    assert_ne!(shares(ResponseSource::Mixed, 0.9), shares(ResponseSource::Mixed, 0.1));
+    assert_ne!(trained(ResponseSource::Mixed, 0.9), trained(ResponseSource::Mixed, 0.1));
 }
 
 pub(crate) fn a_divergence_reads_no_sampler() {

@@ -57,6 +57,16 @@ pub(crate) const CASES: &[Case] = &[
         signals::another_temperature_moves_a_student_that_agrees,
     ),
     (
+        "teacher-temperature-unknown",
+        |config| {
+            config.rollout.temperature = 0.7;
+            let distillation = distillation(config);
+            (distillation.kind, distillation.teacher) = (TeacherKind::Sglang, None);
+            distillation.urls = vec!["http://127.0.0.1:1".into()];
+        },
+        signals::another_temperature_moves_a_student_that_agrees,
+    ),
+    (
         "whitened-distillation",
         |config| config.objective.whiten = true,
         signals::whitening_cancels_the_coefficient,

@@ -77,13 +77,28 @@ pub(crate) fn a_divergence_needs_a_teacher() {
     assert!(matches!(error, Error::MissingTeacher { .. }), "{error}");
 }
 
+/// `KL(student || teacher)` over the teacher's `k` likeliest ids alone, which sum to 1.
+fn of_renormalised(k: usize, student: &[f64]) -> f64 {
+    let mut ids: Vec<usize> = (0..TEACHER.len()).collect();
+    ids.sort_by(|&a, &b| TEACHER[b].total_cmp(&TEACHER[a]));
+    let of = |logits: &[f64]| ids[..k].iter().map(|&id| logits[id]).collect::<Vec<_>>();
+    kl(&of(student), &of(&TEACHER))
+}
+
 pub(crate) fn one_renormalised_id_says_nothing() {
-    let new = TopKObjective::new(1, Support::Teacher, Tail::Renormalised, Direction::Reverse);
-    assert!(matches!(new, Err(Error::Refused { .. })));
-    for logits in [STUDENT, TEACHER] {
-        let log_p = logprobs(&logits, 1.0)[1];
-        let inside = log_p.exp().ln();
-        assert!((log_p - inside).abs() < 1e-12, "the one id has log-prob 0 whatever it had");
+    let new = |k| TopKObjective::new(k, Support::Teacher, Tail::Renormalised, Direction::Reverse);
+    assert!(matches!(new(1), Err(Error::Refused { .. })));
+    for student in [STUDENT, START] {
+        // Of two ids the loss is what is written above, and moves the student.
+        let of_two = new(2).unwrap();
+        let (value, gradient) =
+            objective(&of_two, &student, Some(&TEACHER), &one_token(0.0, -1.0)).unwrap();
+        assert_same(&[value], &[of_renormalised(2, &student)]);
+        assert_same(&gradient, &differences(&student, |logits| of_renormalised(2, logits)));
+        assert_differ(&gradient, &[0.0; 5]);
+        // Of one it is 0, whoever the student is, and moves nobody.
+        assert_same(&[of_renormalised(1, &student)], &[0.0]);
+        assert_same(&differences(&student, |logits| of_renormalised(1, logits)), &[0.0; 5]);
     }
 }
 

@@ -11,6 +11,7 @@ mod groups;
 mod losses;
 mod own_teachers;
 mod signals;
+mod steps;
 mod tokenizers;
 mod world;
 
@@ -25,6 +26,38 @@ fn every_rule_has_a_case() {
     let rules: Vec<&str> = RULES.iter().map(|rule| rule.name).collect();
     let cases: Vec<&str> = CASES.iter().map(|(name, ..)| *name).collect();
     assert_eq!(rules, cases);
+}
+
+/// The documentation's table has a line for each rule, with what becomes of the run.
+#[test]
+fn every_rule_is_documented() {
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/objectives.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    let table = docs.split_once("\n## What the linter says\n").unwrap().1;
+    let table = table.split_once("\n## ").unwrap().0;
+    let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let rows = table.lines().filter(|line| line.starts_with("| `")).map(cells);
+    let mut told: Vec<(String, String)> = Vec::new();
+    for row in rows {
+        assert!(!row[3].is_empty(), "{row:?}");
+        let names = row[1].split(", ").map(|name| name.trim_matches('`').to_owned());
+        told.extend(names.map(|name| (name, row[2].clone())));
+    }
+    let mut expected: Vec<(String, String)> = Vec::new();
+    for (name, set_off, _) in CASES {
+        let mut config = config();
+        set_off(&mut config);
+        let findings = lint(&config).findings;
+        let found = findings.iter().find(|finding| finding.rule == *name).unwrap();
+        let outcome = match found.severity {
+            Severity::Refuse => "refused",
+            Severity::Warn => "warned",
+        };
+        expected.push(((*name).to_owned(), outcome.to_owned()));
+    }
+    told.sort();
+    expected.sort();
+    assert_eq!(told, expected);
 }
 
 #[test]
