@@ -1,4 +1,7 @@
+mod bounds;
+mod guards;
 mod message;
+mod methods;
 mod options;
 mod python;
 mod strftime;
@@ -29,8 +32,8 @@ const SPECIAL: [&str; 7] =
 /// list of named ones: then `tool_use` is taken for conversations with tools, and `default`
 /// otherwise. The template is given what transformers gives it: `messages`, `tools`, `documents`,
 /// `add_generation_prompt`, the special tokens that the model has, further variables,
-/// `raise_exception`, `strftime_now` and `tojson`. It is not trusted: its steps and its nesting are
-/// bounded, and it can read nothing.
+/// `raise_exception`, `strftime_now` and `tojson`. It is not trusted: its steps, its nesting and its
+/// memory are bounded, and it can read nothing.
 #[derive(Clone, Debug)]
 pub struct ChatTemplate {
     path: PathBuf,
@@ -72,8 +75,14 @@ impl ChatTemplate {
                         one (drop --apply-chat-template)";
             return Err(bad(what.to_owned()));
         }
-        let sources = sources.into_iter().map(|(name, source)| (name, tracked(&source)));
-        let template = Self { path, sources: sources.collect(), special: special.collect() };
+        let guarded = |(name, source): (String, String)| {
+            let source = guards::guarded(&tracked(&source))?;
+            Ok((name, source))
+        };
+        let sources = sources.into_iter().map(guarded).collect::<std::result::Result<_, _>>();
+        let sources =
+            sources.map_err(|what: String| Error::ChatTemplate { path: path.clone(), what })?;
+        let template = Self { path, sources, special: special.collect() };
         template.environment().map(drop)?;
         Ok(template)
     }
@@ -125,16 +134,22 @@ impl ChatTemplate {
         environment.set_syntax(syntax.map_err(|error| self.bad(&error))?);
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(DEPTH);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(methods::call);
         environment.set_formatter(|out, _, value| {
-            out.write_str(&python::text(value)).map_err(minijinja::Error::from)
+            out.write_str(&python::text(value)?).map_err(minijinja::Error::from)
         });
         environment.add_filter("tojson", python::tojson);
         environment.add_function("strftime_now", strftime::now);
-        environment.add_function("raise_exception", |what: String| -> std::result::Result<(), _> {
-            Err(minijinja::Error::new(ErrorKind::InvalidOperation, what))
-        });
+        environment.add_function(
+            "raise_exception",
+            |what: Value| -> std::result::Result<(), minijinja::Error> {
+                Err(minijinja::Error::new(
+                    ErrorKind::InvalidOperation,
+                    python::text(&what)?.into_owned(),
+                ))
+            },
+        );
+        bounds::add(&mut environment);
         for (name, source) in &self.sources {
             environment.add_template(name, source).map_err(|error| self.bad(&error))?;
         }

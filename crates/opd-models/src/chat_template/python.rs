@@ -1,72 +1,74 @@
 //! Values as Python writes them.
 
+use std::borrow::Cow;
+
 use minijinja::{
     Error, ErrorKind, Value,
     value::{Kwargs, ValueKind},
 };
 
-/// Nesting of values that are written.
-const DEPTH: usize = 128;
+use super::bounds::{self, Text};
 
-/// `str(value)`.
-pub(super) fn text(value: &Value) -> String {
-    match value.kind() {
-        ValueKind::Undefined => String::new(),
-        ValueKind::String => value.to_string(),
+/// `str(value)`; an error where it is longer than [`super::bounds::LONGEST`].
+pub(super) fn text(value: &Value) -> Result<Cow<'_, str>, Error> {
+    match (value.kind(), value.as_str()) {
+        (ValueKind::Undefined, _) => Ok("".into()),
+        (_, Some(text)) => Ok(text.into()),
         _ => {
-            let mut out = String::new();
-            repr(value, 0, &mut out);
-            out
+            let mut out = Text::default();
+            repr(value, 0, &mut out)?;
+            Ok(out.into_string().into())
         }
     }
 }
 
 /// `repr(value)`.
-fn repr(value: &Value, depth: usize, out: &mut String) {
-    let items = || value.try_iter().ok().into_iter().flatten();
+fn repr(value: &Value, depth: usize, out: &mut Text) -> Result<(), Error> {
+    bounds::depth(depth)?;
     match value.kind() {
-        _ if depth > DEPTH => out.push_str(".."),
-        ValueKind::None => out.push_str("None"),
-        ValueKind::Bool => out.push_str(if value.is_true() { "True" } else { "False" }),
-        ValueKind::Number => out.push_str(&number(value)),
+        ValueKind::None => out.push("None"),
+        ValueKind::Bool => out.push(if value.is_true() { "True" } else { "False" }),
+        ValueKind::Number => out.push(&number(value)),
         ValueKind::String => quoted(value.as_str().unwrap_or_default(), out),
         ValueKind::Seq | ValueKind::Iterable => {
-            out.push('[');
-            for (i, item) in items().enumerate() {
-                out.push_str(if i > 0 { ", " } else { "" });
-                repr(&item, depth + 1, out);
+            out.push("[")?;
+            for (i, item) in value.try_iter()?.enumerate() {
+                out.push(if i > 0 { ", " } else { "" })?;
+                repr(&item, depth + 1, out)?;
             }
-            out.push(']');
+            out.push("]")
         }
         ValueKind::Map => {
-            out.push('{');
-            for (i, key) in items().enumerate() {
-                out.push_str(if i > 0 { ", " } else { "" });
-                repr(&key, depth + 1, out);
-                out.push_str(": ");
-                repr(&value.get_item(&key).unwrap_or_default(), depth + 1, out);
+            out.push("{")?;
+            for (i, key) in value.try_iter()?.enumerate() {
+                out.push(if i > 0 { ", " } else { "" })?;
+                repr(&key, depth + 1, out)?;
+                out.push(": ")?;
+                repr(&value.get_item(&key).unwrap_or_default(), depth + 1, out)?;
             }
-            out.push('}');
+            out.push("}")
         }
-        _ => out.push_str(&value.to_string()),
+        _ => out.push(&value.to_string()),
     }
 }
 
 /// A text in quotes: double ones where it has single ones alone.
-fn quoted(text: &str, out: &mut String) {
+fn quoted(text: &str, out: &mut Text) -> Result<(), Error> {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
-    out.push(quote);
+    out.push_char(quote)?;
     for c in text.chars() {
         match c {
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\\' => out.push_str("\\\\"),
-            c if c == quote => out.extend(['\\', c]),
-            c => out.push(c),
-        }
+            '\n' => out.push("\\n"),
+            '\r' => out.push("\\r"),
+            '\t' => out.push("\\t"),
+            '\\' => out.push("\\\\"),
+            c => {
+                out.push(if c == quote { "\\" } else { "" })?;
+                out.push_char(c)
+            }
+        }?;
     }
-    out.push(quote);
+    out.push_char(quote)
 }
 
 /// A number: a float with the fewest digits, in scientific form below 1e-4 and from 1e16 on.
@@ -110,9 +112,9 @@ pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<String, Error> {
         _ if indent.is_some() => (",".to_owned(), ": ".to_owned()),
         _ => (", ".to_owned(), ": ".to_owned()),
     };
-    let mut out = String::new();
+    let mut out = Text::default();
     Json { ascii, sorted, indent, comma, colon }.write(value, 0, &mut out)?;
-    Ok(out)
+    Ok(out.into_string())
 }
 
 struct Json {
@@ -124,96 +126,91 @@ struct Json {
 }
 
 impl Json {
-    fn write(&self, value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
-        if depth > DEPTH {
-            return Err(Error::new(ErrorKind::InvalidOperation, "tojson: nested too deeply"));
-        }
+    fn write(&self, value: &Value, depth: usize, out: &mut Text) -> Result<(), Error> {
+        bounds::depth(depth)?;
         match value.kind() {
-            ValueKind::None => out.push_str("null"),
-            ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
-            ValueKind::Number => out.push_str(&number(value)),
+            ValueKind::None => out.push("null"),
+            ValueKind::Bool => out.push(if value.is_true() { "true" } else { "false" }),
+            ValueKind::Number => out.push(&number(value)),
             ValueKind::String => self.string(value.as_str().unwrap_or_default(), out),
             ValueKind::Seq | ValueKind::Iterable => {
-                let items: Vec<Value> = value.try_iter()?.collect();
-                self.between('[', ']', items.len(), depth, out, |i, out| {
-                    self.write(&items[i], depth + 1, out)
-                })?;
+                self.between(["[", "]"], value.try_iter()?, depth, out, |item, out| {
+                    self.write(&item, depth + 1, out)
+                })
             }
             ValueKind::Map => {
                 let mut keys: Vec<Value> = value.try_iter()?.collect();
                 if self.sorted {
                     keys.sort();
                 }
-                self.between('{', '}', keys.len(), depth, out, |i, out| {
-                    match keys[i].as_str() {
+                self.between(["{", "}"], keys.into_iter(), depth, out, |key, out| {
+                    match key.as_str() {
                         Some(key) => self.string(key, out),
                         None => {
-                            let mut key = String::new();
-                            self.write(&keys[i], depth + 1, &mut key)?;
-                            self.string(&key, out);
+                            let mut written = Text::default();
+                            self.write(&key, depth + 1, &mut written)?;
+                            self.string(&written.into_string(), out)
                         }
-                    }
-                    out.push_str(&self.colon);
-                    self.write(&value.get_item(&keys[i])?, depth + 1, out)
-                })?;
+                    }?;
+                    out.push(&self.colon)?;
+                    self.write(&value.get_item(&key)?, depth + 1, out)
+                })
             }
             _ => {
                 let what = "tojson: a value that is not defined cannot be written";
-                return Err(Error::new(ErrorKind::InvalidOperation, what));
+                Err(Error::new(ErrorKind::InvalidOperation, what))
             }
         }
-        Ok(())
     }
 
-    /// `n` items in brackets, each on a line of its own where there is an indent.
+    /// Items in brackets, each on a line of its own where there is an indent.
     fn between(
         &self,
-        open: char,
-        close: char,
-        n: usize,
+        [open, close]: [&str; 2],
+        items: impl Iterator<Item = Value>,
         depth: usize,
-        out: &mut String,
-        mut item: impl FnMut(usize, &mut String) -> Result<(), Error>,
+        out: &mut Text,
+        mut item: impl FnMut(Value, &mut Text) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let line = |depth: usize, out: &mut String| {
-            if let Some(indent) = self.indent.filter(|_| n > 0) {
-                out.push('\n');
-                out.extend(std::iter::repeat_n(' ', indent * depth));
-            }
+        let line = |depth: usize, out: &mut Text| match self.indent {
+            Some(indent) => out.push(&format!("\n{:1$}", "", indent * depth)),
+            None => Ok(()),
         };
-        out.push(open);
-        for i in 0..n {
-            if i > 0 {
-                out.push_str(&self.comma);
+        out.push(open)?;
+        let mut empty = true;
+        for value in items {
+            if !std::mem::take(&mut empty) {
+                out.push(&self.comma)?;
             }
-            line(depth + 1, out);
-            item(i, out)?;
+            line(depth + 1, out)?;
+            item(value, out)?;
         }
-        line(depth, out);
-        out.push(close);
-        Ok(())
+        if !empty {
+            line(depth, out)?;
+        }
+        out.push(close)
     }
 
-    fn string(&self, text: &str, out: &mut String) {
-        out.push('"');
+    fn string(&self, text: &str, out: &mut Text) -> Result<(), Error> {
+        out.push("\"")?;
         for c in text.chars() {
             match c {
-                '"' => out.push_str("\\\""),
-                '\\' => out.push_str("\\\\"),
-                '\n' => out.push_str("\\n"),
-                '\r' => out.push_str("\\r"),
-                '\t' => out.push_str("\\t"),
-                '\u{8}' => out.push_str("\\b"),
-                '\u{c}' => out.push_str("\\f"),
-                c if (c as u32) < 0x20 => out.push_str(&format!("\\u{:04x}", c as u32)),
+                '"' => out.push("\\\""),
+                '\\' => out.push("\\\\"),
+                '\n' => out.push("\\n"),
+                '\r' => out.push("\\r"),
+                '\t' => out.push("\\t"),
+                '\u{8}' => out.push("\\b"),
+                '\u{c}' => out.push("\\f"),
+                c if (c as u32) < 0x20 => out.push(&format!("\\u{:04x}", c as u32)),
                 c if self.ascii && !c.is_ascii() => {
-                    for unit in c.encode_utf16(&mut [0; 2]) {
-                        out.push_str(&format!("\\u{unit:04x}"));
-                    }
+                    let mut units = [0; 2];
+                    let mut units = c.encode_utf16(&mut units).iter();
+                    units.try_for_each(|unit| out.push(&format!("\\u{unit:04x}")))
                 }
-                c => out.push(c),
-            }
+                c => out.push_char(c),
+            }?;
         }
-        out.push('"');
+        out.push("\"")
     }
 }

@@ -70,7 +70,7 @@ fn inputs(good: Vec<u8>, header: usize) -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// Most memory that this process has held, in KiB.
-fn peak() -> u64 {
+pub(crate) fn peak() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
@@ -175,6 +175,8 @@ fn chat_templates() {
     let good = "{%- if messages[0]['role'] == 'system' %}{% set start = 1 %}{% endif %}\
         {%- macro turn(m) %}<|im_start|>{{ m.role ~ '\\n' + m['content'] | trim }}<|im_end|>\
         {% endmacro %}{% for m in messages %}{{ turn(m) }}{{ loop.index0 }}{% endfor %}\
+        {% set ns = namespace(x=[1]) %}{% for i in range(9) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}\
+        {{ ns.x | length ~ '{:>3}'.format(7) }}{{ 'aa'.replace('a', 'b' * 9) | indent(2) }}\
         {{ messages | tojson(indent=4) }}{{ range(20) | join(', ') }}{{ 'xyx'.strip('x') }}\
         {% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
     let messages =

@@ -17,6 +17,7 @@ mod refusal;
 mod saving;
 mod second_opinion;
 mod shards;
+mod templates;
 mod tokenizer;
 mod value_head;
 
