@@ -46,6 +46,13 @@ fn damaged(good: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// Most memory that this process has held, in KiB.
+fn peak() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}
+
 fn fuzz(name: &str, goods: &[&str], fields: &Fields) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
     let strategies: Vec<_> =
@@ -58,6 +65,7 @@ fn fuzz(name: &str, goods: &[&str], fields: &Fields) {
         TestRng::deterministic_rng(RngAlgorithm::ChaCha),
     );
     let (start, mut tried, mut accepted) = (Instant::now(), 0_u64, 0_u64);
+    let before = peak();
     while start.elapsed() < time || tried < least {
         let strategy = &strategies[tried as usize % strategies.len()];
         fs::write(&path, strategy.new_tree(&mut runner).unwrap().current()).unwrap();
@@ -71,6 +79,7 @@ fn fuzz(name: &str, goods: &[&str], fields: &Fields) {
         tried += 1;
     }
     assert!(accepted > 0 && accepted < tried, "{name}: {accepted} of {tried} were accepted");
+    assert!(peak() < before + (256 << 10), "{name}: {} KiB, {before} before", peak());
     println!("{name}: {tried} inputs, {accepted} accepted, in {:.1?}", start.elapsed());
 }
 
@@ -92,4 +101,36 @@ fn fuzz_of_parquet() {
     let fuzzed = std::panic::catch_unwind(|| fuzz("parquet", &files, &fields));
     std::panic::set_hook(hook);
     fuzzed.unwrap();
+}
+
+/// Sizes and numbers in headers of pages are held against the page before anything is made of them.
+#[test]
+fn claims_of_pages_are_not_believed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    for codec in ["snappy", "gzip", "lz4", "brotli", "zstd", "none"] {
+        for version in ["v1", "v2"] {
+            let good = fs::read(folder.join(format!("dapo-{codec}-{version}.parquet"))).unwrap();
+            // The first page's header: its kind, its size without compression; most of an i32 for it.
+            assert_eq!((good[4], good[6]), (0x15, 0x15));
+            let end = 7 + good[7..].iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
+            let mut bytes = good;
+            bytes.splice(7..end, [0xfe, 0xff, 0xff, 0xff, 0x0f]);
+            fs::write(&path, bytes).unwrap();
+            let before = peak();
+            let opened = PromptSet::open(&[&path], &Fields::default(), BadRows::Skip);
+            let error = opened.unwrap_err().to_string();
+            assert!(error.contains("has 2147483647 bytes, at most 134217728"), "{codec}: {error}");
+            assert!(peak() < before + (256 << 10), "{codec} {version}");
+        }
+    }
+    let mut bytes = fs::read(folder.join("dapo-none-v1.parquet")).unwrap();
+    // The first page is a dictionary of 1 value (2, as Thrift writes it) in 13 bytes.
+    assert_eq!(bytes[4..13], [0x15, 4, 0x15, 26, 0x15, 26, 0x4c, 0x15, 2]);
+    bytes[12] = 126;
+    fs::write(&path, bytes).unwrap();
+    let opened = PromptSet::open(&[&path], &Fields::default(), BadRows::Skip);
+    let error = opened.unwrap_err().to_string();
+    assert!(error.contains("more values than bytes"), "{error}");
 }

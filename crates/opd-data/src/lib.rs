@@ -9,13 +9,14 @@ mod fields;
 #[cfg(test)]
 mod fuzz;
 mod jsonl;
+mod page_source;
+mod pages;
 mod parquet;
 mod prompt_set;
 mod row;
 mod spool;
 mod token_spool;
 mod turn;
-mod zstd;
 
 pub use self::{
     bad_rows::{BadRow, BadRows},

@@ -20,7 +20,7 @@ use parquet::{
 };
 
 use crate::{
-    Error, Fields, Result, fields::reaches_into, jsonl::LONGEST, spool::Place, zstd::Group,
+    Error, Fields, Result, fields::reaches_into, jsonl::LONGEST, pages::Group, spool::Place,
 };
 
 /// What a Parquet file starts and ends with.
