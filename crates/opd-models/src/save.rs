@@ -66,7 +66,8 @@ impl CausalLm {
         fs::create_dir_all(&aside).map_err(Error::io(dir, "make the directory"))?;
         let written = self.write_files(&aside, shard_bytes);
         let moved = written
-            .and_then(|()| fs::rename(&aside, dir).map_err(Error::io(dir, "make the directory")));
+            .and_then(|()| fs::rename(&aside, dir).map_err(Error::io(dir, "make the directory")))
+            .and_then(|()| sync(above(dir)));
         if moved.is_err() {
             // The first error is the one to tell.
             let _ = fs::remove_dir_all(&aside);
@@ -89,8 +90,7 @@ impl CausalLm {
             if let Some((from, content)) = files.read(name)?
                 && fs::canonicalize(&from).ok() != fs::canonicalize(&to).ok()
             {
-                fs::write(&to, content).map_err(Error::io(&to, "write"))?;
-                sync(&to)?;
+                write_synced(&to, content)?;
             }
         }
         sync(dir)
@@ -206,9 +206,9 @@ fn remove_others(dir: &Path, kept: impl Fn(&str) -> bool) -> Result<()> {
     Ok(())
 }
 
-/// Replaces a file by `text`, whole or not at all.
-pub(crate) fn write_synced(path: &Path, text: &str) -> Result<()> {
-    replace(path, |aside| fs::write(aside, text).map_err(Error::io(path, "write")))
+/// Replaces a file by `content`, whole or not at all.
+pub(crate) fn write_synced(path: &Path, content: impl AsRef<[u8]>) -> Result<()> {
+    replace(path, |aside| fs::write(aside, content).map_err(Error::io(path, "write")))
 }
 
 /// Writes a file under another name, syncs it, and moves it to its place.
@@ -224,6 +224,11 @@ pub(crate) fn replace(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> R
         let _ = fs::remove_file(&aside);
     }
     moved
+}
+
+/// The directory that holds another.
+fn above(dir: &Path) -> &Path {
+    dir.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Waits until a file or directory is on the disk.

@@ -218,3 +218,24 @@ fn a_directory_that_fails_half_way_does_not_appear() {
     assert!(error.ends_with("vocab.json: cannot read"), "{error}");
     assert!(files(target.path()).is_empty());
 }
+
+/// A link to a file keeps what it had: the file was replaced, and not written into.
+#[test]
+fn files_of_a_directory_that_exists_are_replaced_whole() {
+    let source = ModelDir::copy(&GoldenModel::load("qwen2_tied").dir);
+    source.write_tokenizer(&["?", "a"]);
+    let model = load(source.path(), DType::F32);
+    let target = tempfile::tempdir().unwrap();
+    let names = ["config.json", "generation_config.json", "tokenizer.json", "model.safetensors"];
+    for name in names {
+        fs::write(target.path().join(name), "old").unwrap();
+        fs::hard_link(target.path().join(name), target.path().join(format!("{name}.link")))
+            .unwrap();
+    }
+    model.save(target.path()).unwrap();
+    for name in names {
+        assert_eq!(fs::read(target.path().join(format!("{name}.link"))).unwrap(), b"old", "{name}");
+        assert_ne!(fs::read(target.path().join(name)).unwrap(), b"old", "{name}");
+    }
+    assert!(!files(target.path()).iter().any(|name| name.starts_with(".tmp")));
+}
