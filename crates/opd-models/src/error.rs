@@ -130,7 +130,7 @@ pub enum Error {
         index: usize,
         /// Its length.
         length: usize,
-        /// `max_position_embeddings`.
+        /// `max_position_embeddings`, or the window of attention where that is shorter.
         context: usize,
     },
 

@@ -115,8 +115,8 @@ impl Bias {
 }
 
 impl Window {
-    /// Passes if no sequence of at most `context` tokens is cut by a window.
-    pub(crate) fn check(&self, fields: &Fields<'_>, context: usize) -> Result<()> {
+    /// The longest sequence, of at most `context` tokens, that no window cuts.
+    pub(crate) fn uncut(&self, fields: &Fields<'_>, context: usize) -> Result<usize> {
         let said = fields.optional_size("sliding_window")?;
         let window = match self {
             Self::Never => None,
@@ -127,13 +127,6 @@ impl Window {
             Self::UnlessNull(_) if fields.json.contains_key("sliding_window") => said,
             Self::UnlessNull(missing) => Some(*missing),
         };
-        match window.filter(|window| *window < context) {
-            None => Ok(()),
-            Some(window) => fields.bad(format!(
-                "attention looks back {window} tokens (sliding_window), sequences may have \
-                 {context} (max_position_embeddings); windows are not supported: with \
-                 max_position_embeddings of {window} the model is run on sequences that none cuts"
-            )),
-        }
+        Ok(window.map_or(context, |window| context.min(window)))
     }
 }

@@ -45,7 +45,7 @@ pub struct ModelConfig {
     pub output_bias: bool,
     /// Biases in the feed-forward.
     pub mlp_bias: bool,
-    /// Longest sequence.
+    /// Longest sequence: `max_position_embeddings`, or the window of attention where that is shorter.
     pub context: usize,
     /// The experts, where the feed-forward has some.
     pub experts: Option<Experts>,
@@ -119,7 +119,6 @@ impl ModelConfig {
         if let Some(other) = fields.value("hidden_act").filter(|act| *act != "silu") {
             return fields.bad(format!("hidden_act must be \"silu\", got {other}"));
         }
-        family.window.check(&fields, context)?;
         if let Some(Value::Array(layers)) = fields.value("layer_types")
             && let Some(other) = layers.iter().find(|layer| *layer != "full_attention")
         {
@@ -142,7 +141,7 @@ impl ModelConfig {
             qkv_bias: family.qkv_bias.read(&fields)?,
             output_bias: family.output_bias.read(&fields)?,
             mlp_bias: family.mlp_bias.read(&fields)?,
-            context,
+            context: family.window.uncut(&fields, context)?,
             experts: family.experts.then(|| Experts::read(&fields, n_layers)).transpose()?,
             eos_token_ids: fields.token_ids("eos_token_id")?.unwrap_or_default(),
             json: fields.json,

@@ -3,6 +3,7 @@
 use std::fs;
 
 use candle_core::{DType, Device};
+use opd_batch::ScoredSequence;
 use opd_models::{Architecture, CausalLm, ModelConfig, Rope};
 use opd_testkit::{GoldenModel, ModelDir};
 use serde_json::{Map, Value, json};
@@ -206,42 +207,43 @@ fn yarn_is_read_as_transformers_reads_it() {
 }
 
 #[test]
-fn windows_that_cut_nothing_are_accepted() {
-    let window = |name: &str, edit: &dyn Fn(&mut Map<String, Value>)| {
+fn the_context_ends_where_a_window_would_cut() {
+    let context = |name: &str, fields: Value, removed: &str| {
         let dir = ModelDir::copy(&GoldenModel::load(name).dir);
-        dir.edit_config(|config| edit(config));
-        let error = ModelConfig::load(dir.path()).err()?.to_string();
-        Some(error.split_once("config.json: ").unwrap().1.to_owned())
-    };
-    let set = |fields: Value| {
-        move |config: &mut Map<String, Value>| {
+        dir.edit_config(|config| {
+            config.remove(removed);
             config.extend(fields.as_object().unwrap().clone());
-        }
+        });
+        ModelConfig::load(dir.path()).unwrap().context
     };
     // The context of mistral is 256, that of qwen3_tied 512.
-    assert_eq!(window("mistral", &|_| ()), None);
-    assert_eq!(window("mistral", &set(json!({"sliding_window": 256}))), None);
-    let cut = "attention looks back 255 tokens (sliding_window), sequences may have 256 \
-               (max_position_embeddings); windows are not supported: with max_position_embeddings \
-               of 255 the model is run on sequences that none cuts";
-    assert_eq!(window("mistral", &set(json!({"sliding_window": 255}))).unwrap(), cut);
-    // What is missing is 4096, as for the first Mistral 7B.
-    let missing = |context: usize| {
-        move |config: &mut Map<String, Value>| {
-            config.remove("sliding_window");
-            config.insert("max_position_embeddings".into(), json!(context));
-        }
-    };
-    assert_eq!(window("mistral", &missing(4096)), None);
-    assert!(window("mistral", &missing(4097)).unwrap().starts_with("attention looks back 4096 "));
+    for (window, expected) in [(json!(null), 256), (json!(256), 256), (json!(255), 255)] {
+        assert_eq!(context("mistral", json!({"sliding_window": window}), ""), expected);
+    }
+    // What is missing is 4096, as for the first Mistral 7B: its config says 32768.
+    for (stated, expected) in [(4095, 4095), (4097, 4096), (32768, 4096)] {
+        let fields = json!({"max_position_embeddings": stated});
+        assert_eq!(context("mistral", fields, "sliding_window"), expected);
+    }
+    for (used, window, expected) in [(false, 8, 512), (true, 8, 8), (true, 512, 512)] {
+        let fields = json!({"use_sliding_window": used, "sliding_window": window});
+        assert_eq!(context("qwen3_tied", fields, ""), expected);
+    }
+    assert_eq!(context("llama_tied", json!({"sliding_window": 8}), ""), 512);
+}
 
-    let unused = json!({"use_sliding_window": false, "sliding_window": 8});
-    assert_eq!(window("qwen3_tied", &set(unused)), None);
-    let used = json!({"use_sliding_window": true, "sliding_window": 8});
-    assert!(window("qwen3_tied", &set(used)).unwrap().starts_with("attention looks back 8 "));
-    let wide = json!({"use_sliding_window": true, "sliding_window": 512});
-    assert_eq!(window("qwen3_tied", &set(wide)), None);
-    assert_eq!(window("llama_tied", &set(json!({"sliding_window": 8}))), None);
+#[test]
+fn sequences_longer_than_the_window_are_refused() {
+    let dir = ModelDir::copy(&GoldenModel::load("mistral").dir);
+    dir.edit_config(|config| drop(config.insert("sliding_window".into(), json!(6))));
+    let model = CausalLm::load(dir.path(), DType::F32, &Device::Cpu).unwrap();
+    let pack = |response: &[u32]| {
+        let sequence = ScoredSequence { prompt: &[1, 2, 3], response };
+        model.pack(&[sequence]).map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(pack(&[4, 5, 6]), Ok(()));
+    let error = pack(&[4, 5, 6, 7]).unwrap_err();
+    assert!(error.contains("sequence 0 has 7 tokens, the model's context holds 6"), "{error}");
 }
 
 #[test]
