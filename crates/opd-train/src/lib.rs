@@ -57,7 +57,7 @@ pub use self::{
     moving_average::MovingAverage,
     observer::{Event, Observer},
     parts::Parts,
-    pass_at_k::pass_at_k,
+    pass_at_k::{pass_at_k, pass_at_k_interval},
     prompt_reader::PromptReader,
     prompts::{Prompt, TokenizedPrompts},
     rollout_dump::{DumpedRollout, RolloutDump},

@@ -12,7 +12,7 @@ fn data(text: &str) -> ReportData {
         who,
         pass_at_1,
         interval,
-        pass_at_k: vec![PassAtK { k: 2, rate: 0.9753 }],
+        pass_at_k: vec![PassAtK { k: 2, rate: 0.9753, interval: [0.971, 0.979] }],
         prompts: 10_000,
         samples_per_prompt: 2,
     };
@@ -168,7 +168,7 @@ fn the_numbers_are_in_the_page() {
         "mean KL 0.6875",
         "rollout 90.0 s (75%)",
         "extra 30.0 s (25%)",
-        "pass@2 97.53%",
+        "pass@2 97.53% (97.10% to 97.90%)",
     ];
     for number in expected {
         assert!(html.contains(number), "{number}");

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::{Args, value_parser};
 use opd_rollout::Request;
-use opd_train::{pass_at_k, wilson_interval};
+use opd_train::{pass_at_k_interval, wilson_interval};
 use serde::Serialize;
 
 use self::{
@@ -34,7 +34,7 @@ use crate::{
 ///
 /// pass@1 is the mean over prompts of the fraction of right answers. Its 95% interval is
 /// Wilson's; where a prompt has several answers they are not taken for independent: the number
-/// of trials is the one of the spread between prompts.
+/// of trials is the one of the spread between prompts. So it is for pass@k.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct EvalArgs {
     #[command(flatten)]
@@ -72,7 +72,7 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "K", value_parser = value_parser!(u32).range(1..))]
     pass_k: Vec<u32>,
     /// Print {"n": prompts, "samples": per prompt, "pass_at_1": .., "interval": [low, high]}, and
-    /// "pass_at_k": {"K": ..} where it is asked for
+    /// "pass_at_k": {"K": ..} with "pass_at_k_interval": {"K": [low, high]} where it is asked for
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -91,6 +91,8 @@ struct Score {
     interval: [f64; 2],
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pass_at_k: BTreeMap<u32, f64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pass_at_k_interval: BTreeMap<u32, [f64; 2]>,
 }
 
 /// Runs the command.
@@ -137,9 +139,12 @@ fn ask(model: &Model, questions: &[Question], args: &EvalArgs) -> anyhow::Result
     })?;
     let rates: Vec<f64> = right.iter().map(|&n| n as f64 / samples as f64).collect();
     let (pass_at_1, interval) = wilson_interval(&rates, samples);
-    let of = |&k: &u32| Some((k, pass_at_k(&right, samples, k as usize)?));
-    let pass_at_k = args.pass_k.iter().filter_map(of).collect();
-    Ok(Score { n: questions.len(), samples, pass_at_1, interval, pass_at_k })
+    let of = |&k: &u32| Some((k, pass_at_k_interval(&right, samples, k as usize)?));
+    let (pass_at_k, pass_at_k_interval) = (args.pass_k.iter().filter_map(of))
+        .map(|(k, (rate, interval))| ((k, rate), (k, interval)))
+        .unzip();
+    let n = questions.len();
+    Ok(Score { n, samples, pass_at_1, interval, pass_at_k, pass_at_k_interval })
 }
 
 fn table(score: &Score, args: &EvalArgs) -> String {
@@ -153,7 +158,11 @@ fn table(score: &Score, args: &EvalArgs) -> String {
         ("pass@1", percent(score.pass_at_1)),
         ("95% interval", format!("{low} to {high}")),
     ];
-    let several = score.pass_at_k.iter().map(|(k, rate)| (format!("pass@{k}"), percent(*rate)));
+    let several = score.pass_at_k.iter().zip(score.pass_at_k_interval.values());
+    let several = several.map(|((k, rate), interval)| {
+        let [low, high] = interval.map(percent);
+        (format!("pass@{k}"), format!("{} ({low} to {high})", percent(*rate)))
+    });
     let rows = rows.map(|(name, value)| (name.to_owned(), value)).into_iter().chain(several);
     rows.map(|(name, value)| format!("{name:14}{value}\n")).collect()
 }

@@ -21,7 +21,12 @@ pub(super) fn note(event: &Event<'_>) -> Option<String> {
         Event::Evaluated { who, evaluation } => {
             let [low, high] = evaluation.interval.map(percent);
             let pass = percent(evaluation.pass_at_1);
-            Some(format!("{}: pass@1 {pass} ({low} to {high})", name(*who)))
+            let several = evaluation.pass_at_k.iter().map(|one| {
+                let [low, high] = one.interval.map(percent);
+                format!(", pass@{} {} ({low} to {high})", one.k, percent(one.rate))
+            });
+            let several: String = several.collect();
+            Some(format!("{}: pass@1 {pass} ({low} to {high}){several}", name(*who)))
         }
         Event::Warning { message } => Some(format!("warning: {message}")),
         _ => None,

@@ -61,6 +61,8 @@ pub struct PassAtK {
     pub k: u64,
     /// The chance, 0 to 1.
     pub rate: f64,
+    /// Bounds of its 95% confidence interval, 0 to 1.
+    pub interval: [f64; 2],
 }
 
 /// A prompt and one response of the student.

@@ -46,7 +46,11 @@ fn several(evaluations: &[Evaluation]) -> String {
     let mut html = String::new();
     for evaluation in evaluations.iter().filter(|row| !row.pass_at_k.is_empty()) {
         let rates = evaluation.pass_at_k.iter();
-        let rates = rates.map(|one| format!("pass@{} {}", one.k, percent(one.rate, 2)));
+        let rates = rates.map(|one| {
+            let [rate, low, high] =
+                [one.rate, one.interval[0], one.interval[1]].map(|rate| percent(rate, 2));
+            format!("pass@{} {rate} ({low} to {high})", one.k)
+        });
         let rates = rates.collect::<Vec<_>>().join(", ");
         let _ = write!(html, "<p>{}: {rates}</p>", named(evaluation.who).0);
     }
