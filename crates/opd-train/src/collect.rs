@@ -156,8 +156,14 @@ impl Trainer {
             }
             _ => Strategy::Random { temperature: rollout.temperature, kept: rollout.truncation() },
         };
+        let repetition_penalty = match author {
+            Author::Teacher => 1.0,
+            _ => rollout.repetition_penalty,
+        };
         let eos = &self.student.config().eos_token_ids;
-        self.endings.sampling(strategy, rollout.max_response_tokens, eos, self.config.seed)
+        let longest = rollout.max_response_tokens;
+        let sampling = self.endings.sampling(strategy, longest, eos, self.config.seed);
+        Sampling { repetition_penalty, ..sampling }
     }
 }
 

@@ -150,7 +150,9 @@ impl Trainer {
             metrics = metrics
                 .with(key::RATIO_MEAN, updates.ratio.sum / updates.ratio.n)
                 .with(key::RATIO_MIN, updates.ratio.min)
-                .with(key::RATIO_MAX, updates.ratio.max);
+                .with(key::RATIO_MAX, updates.ratio.max)
+                .with(key::SAMPLER_ERROR_MEAN, updates.ratio.sampler_sum / updates.ratio.n)
+                .with(key::SAMPLER_ERROR_MAX, updates.ratio.sampler_max);
         }
         metrics = metrics.with("generated_tokens", collected.generated_tokens as f64);
         if self.config.rollout.responses == ResponseSource::Mixed {

@@ -58,11 +58,15 @@ pub(crate) struct Ratio {
     pub(crate) n: f64,
     pub(crate) min: f64,
     pub(crate) max: f64,
+    /// Sum, and greatest, of how far the ratio to the sampler's own log-probs is from 1.
+    pub(crate) sampler_sum: f64,
+    pub(crate) sampler_max: f64,
 }
 
 impl Default for Ratio {
     fn default() -> Self {
-        Self { sum: 0.0, n: 0.0, min: f64::INFINITY, max: 0.0 }
+        let (sampler_sum, sampler_max) = (0.0, 0.0);
+        Self { sum: 0.0, n: 0.0, min: f64::INFINITY, max: 0.0, sampler_sum, sampler_max }
     }
 }
 
@@ -235,6 +239,10 @@ impl Ratio {
                 self.n += 1.0;
                 self.min = self.min.min(ratio);
                 self.max = self.max.max(ratio);
+                let sampler = f64::from(batch.sampler_logprobs().values()[t]);
+                let off = (student[t] - sampler).exp_m1().abs();
+                self.sampler_sum += off;
+                self.sampler_max = self.sampler_max.max(off);
             }
         }
         Ok(())

@@ -42,6 +42,7 @@ pub(super) const KEYS: &[(&str, &str)] = &[
     ("rollout.top_p", "rollout-top-p"),
     ("rollout.top_k", "rollout-top-k"),
     ("rollout.min_p", "rollout-min-p"),
+    ("rollout.repetition_penalty", "rollout-repetition-penalty"),
     ("rollout.stop", "rollout-stop"),
     ("rollout.stop_token_ids", "rollout-stop-token-ids"),
     ("rollout.max_sequences", "rollout-max-sequences"),

@@ -52,6 +52,10 @@ pub(super) struct RolloutFlags {
     /// Draw only from tokens at least P times as likely as the likeliest
     #[arg(long, value_name = "P")]
     rollout_min_p: Option<f64>,
+    /// Divide the positive logits, and multiply the negative ones, of tokens that the prompt or the
+    /// answer has already; 1 for none
+    #[arg(long, value_name = "X", value_parser = positive)]
+    rollout_repetition_penalty: Option<f64>,
     /// Texts that end an answer; its reward is of what stands before
     #[arg(long, value_name = "TEXT", num_args = 1..)]
     rollout_stop: Vec<String>,

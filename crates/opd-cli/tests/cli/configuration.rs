@@ -99,6 +99,7 @@ fn values_out_of_range_name_key_flag_and_range() {
         ("--gamma 1.5", ["objective.gamma must be from 0 to 1, got 1.5", "--gamma"]),
         ("--rollout-batch-size 0", ["rollout.prompts must be at least 1", "--rollout-batch-size"]),
         ("--rollout-top-p 1.5", ["rollout.top_p must be", "--rollout-top-p"]),
+        ("--rollout-repetition-penalty 0", ["'0' for '--rollout-repetition", "above 0"]),
         ("--eps-clip-c 0.5", ["objective.clip.dual must be above 1", "--eps-clip-c"]),
         ("--adam-beta2 1", ["optimizer.beta2 must be", "--adam-beta2"]),
         ("--kl-loss-coef 1 --kl-loss-type k1", ["its expected gradient is zero", "--kl-loss-type"]),

@@ -40,6 +40,14 @@ fn a_run_starts_with_its_warnings() {
 }
 
 #[test]
+fn samples_of_an_altered_distribution_are_named() {
+    for flags in ["--rollout-top-p 0.9", "--rollout-repetition-penalty 1.2"] {
+        let ran = Workplace::new().line(&format!("lint {flags}"));
+        assert!(ran.stdout.contains("warning: [truncated-sampling]"), "{flags}: {}", ran.stdout);
+    }
+}
+
+#[test]
 fn ranges_are_checked_too() {
     let work = Workplace::new();
     work.line("lint --skew-alpha 1")

@@ -232,3 +232,19 @@ fn a_stop_string_ends_answers_and_is_not_judged() {
         assert_eq!(ids(row), free[..n]);
     }
 }
+
+#[test]
+fn a_repetition_penalty_changes_what_is_sampled_and_not_its_log_probs() {
+    let work = Workplace::new();
+    let responses = |name: &str, flags: &str| {
+        let lines = run(&work, name, &format!("--dump-rollouts {flags}"));
+        // The sampler's log-probs are those of the whole softmax without the penalty.
+        assert!(number(&lines[0], "sampler_error/max") < 1e-5, "{}", lines[0]);
+        assert!(number(&lines[0], "sampler_error/mean") <= number(&lines[0], "sampler_error/max"));
+        let rows = records(&work.path(name).join("rollouts/step-1.jsonl"));
+        rows.into_iter().map(|row| row["response"].clone()).collect::<Vec<_>>()
+    };
+    let free = responses("free", "");
+    assert_eq!(responses("none", "--rollout-repetition-penalty 1"), free);
+    assert_ne!(responses("penalised", "--rollout-repetition-penalty 1.5"), free);
+}

@@ -1,4 +1,5 @@
 use opd_batch::ScoredSequence;
+use opd_kernels::Products;
 use opd_models::CausalLm;
 use opd_rollout::{Request, Sampling, Strategy, Truncation};
 use opd_testkit::{GoldenModel, host};
@@ -33,6 +34,33 @@ fn sampler_log_probs_are_the_training_forwards() {
     }
     // Some ended at once, some in between, some at the limit.
     assert!([1, 6, 12].iter().all(|n| lengths.contains(n)), "{lengths:?}");
+}
+
+/// How far `exp(student - sampler)` is from 1: mean and worst.
+fn errors(model: &CausalLm) -> (f64, f64) {
+    let requests = requests();
+    let generations = generate(model, 4, &requests, &sampling(1.0));
+    let sequences: Vec<_> = (requests.iter().zip(&generations))
+        .map(|(request, g)| ScoredSequence { prompt: &request.prompt, response: &g.tokens })
+        .collect();
+    let packed = model.pack(&sequences).unwrap();
+    let student = host(&model.token_logprobs(&packed, 1.0).unwrap().logprobs);
+    let sampler = generations.iter().flat_map(|g| &g.logprobs);
+    let off = student.iter().zip(sampler).map(|(a, b)| (a - f64::from(*b)).exp_m1().abs());
+    let off: Vec<f64> = off.collect();
+    (off.iter().sum::<f64>() / off.len() as f64, off.iter().copied().fold(0.0, f64::max))
+}
+
+/// Products round their operands to 8 bits of mantissa, in sampling as in training. Sums of another
+/// order are an f32 rounding apart, which now and then moves an operand by one unit of bf16.
+#[test]
+fn in_bf16_the_sampler_is_the_training_forward_but_for_roundings() {
+    for name in GoldenModel::NAMES {
+        let model = load(name).with_products(Products::Bf16).unwrap();
+        let (mean, worst) = errors(&model);
+        println!("{name}: mean {mean:.1e}, worst {worst:.1e}");
+        assert!(mean < 1e-3 && worst < 2f64.powi(-7), "{name}: mean {mean}, worst {worst}");
+    }
 }
 
 #[test]

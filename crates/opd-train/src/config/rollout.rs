@@ -51,6 +51,9 @@ pub struct RolloutConfig {
     /// Draw only from tokens at least this times as likely as the likeliest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_p: Option<f64>,
+    /// Divides the positive logits, and multiplies the negative ones, of every token that the prompt or
+    /// the response has so far; 1 for none.
+    pub repetition_penalty: f64,
     /// Texts that end a response; its reward is of what stands before.
     pub stop: Vec<String>,
     /// Token ids that end a response, beside those of `generation_config.json`.
@@ -80,6 +83,7 @@ impl Default for RolloutConfig {
             top_k: None,
             top_p: None,
             min_p: None,
+            repetition_penalty: 1.0,
             stop: Vec::new(),
             stop_token_ids: Vec::new(),
             max_sequences: 256,
@@ -133,10 +137,13 @@ impl RolloutConfig {
         let alpha = self.teacher_mixed_alpha;
         let expected = "at least 0 and under 1";
         check((0.0..1.0).contains(&alpha), "rollout.teacher_mixed_alpha", expected, alpha)?;
-        if alpha > 0.0 && !self.truncation().is_none() {
+        let penalty = self.repetition_penalty;
+        let positive = penalty > 0.0 && penalty.is_finite();
+        check(positive, "rollout.repetition_penalty", "finite and above 0", penalty)?;
+        if alpha > 0.0 && !(self.truncation().is_none() && penalty == 1.0) {
             return Err(ConfigError::Conflict {
-                what: "rollout.teacher_mixed_alpha with rollout.top_k, rollout.top_p or rollout.min_p: importance weights need the whole distributions of both sides".into(),
-                remedy: "drop --rollout-top-k, --rollout-top-p and --rollout-min-p, or --teacher-mixed-alpha",
+                what: "rollout.teacher_mixed_alpha with rollout.top_k, rollout.top_p, rollout.min_p or rollout.repetition_penalty: importance weights need the whole distributions of both sides".into(),
+                remedy: "drop --rollout-top-k, --rollout-top-p, --rollout-min-p and --rollout-repetition-penalty, or --teacher-mixed-alpha",
             });
         }
         self.mix.validate()?;

@@ -7,14 +7,18 @@ pub(super) fn truncated_sampling(config: &TrainConfig) -> Option<Said> {
     let (rollout, loss) = (&config.rollout, config.objective.loss);
     let cut = rollout.top_k.is_some()
         || rollout.top_p.is_some_and(|p| p < 1.0)
-        || rollout.min_p.is_some_and(|p| p > 0.0);
+        || rollout.min_p.is_some_and(|p| p > 0.0)
+        || rollout.repetition_penalty != 1.0;
     let samples = rollout.student_writes();
     (cut && samples && loss.is_policy()).then(|| {
-        let reason = "top_k, top_p or min_p cut the distribution that is sampled from, and log-probs are \
-                      those of the whole: tokens that are never drawn are pushed neither up nor \
-                      down, and the expected gradient is not that of the student's own KL or \
-                      reward";
-        (reason.into(), "drop --rollout-top-k, --rollout-top-p and --rollout-min-p while training")
+        let reason = "top_k, top_p, min_p or repetition_penalty change the distribution that is sampled \
+                      from, and log-probs are those of the whole as the student has it: tokens that \
+                      are never drawn are pushed neither up nor down, those drawn more or less often \
+                      too much or too little, and the expected gradient is not that of the student's \
+                      own KL or reward";
+        let remedy = "drop --rollout-top-k, --rollout-top-p, --rollout-min-p and \
+                      --rollout-repetition-penalty while training";
+        (reason.into(), remedy)
     })
 }
 

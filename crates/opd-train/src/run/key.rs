@@ -13,6 +13,11 @@ pub const RATIO_MEAN: &str = "ratio/mean";
 pub const RATIO_MIN: &str = "ratio/min";
 /// Greatest ratio of the step.
 pub const RATIO_MAX: &str = "ratio/max";
+/// Mean `|exp(student_logprob - sampler_logprob) - 1|` over trained tokens of the student's, before the
+/// step's first update: what tells the sampler's kernels from those of training.
+pub const SAMPLER_ERROR_MEAN: &str = "sampler_error/mean";
+/// Greatest of them.
+pub const SAMPLER_ERROR_MAX: &str = "sampler_error/max";
 /// Mean number of response tokens.
 pub const RESPONSE_LENGTH_MEAN: &str = "response_length/mean";
 /// Number of tokens of the longest response.
