@@ -3,6 +3,8 @@
     compare.py texts DIR WORK        prompts for opd in WORK, and what transformers makes of them
     compare.py noise DIR STUDENT     a copy of a model with noise on its weights
     compare.py check WORK NAME       what `opd score` and `opd generate` wrote in WORK/NAME-*.jsonl
+    compare.py whole WORK NAME       held-out prompts with their answers, for `opd score`
+    compare.py ratio WORK PRECISION  what `opd generate` and `opd score` say of the same tokens
     compare.py kl TEACHER WORK MODEL..
                                      mean reverse KL of each model to the teacher, over the whole
                                      vocabulary, at the tokens that the model itself sampled
@@ -11,6 +13,7 @@ Everything is computed in float32. Results go to stdout as one JSON object a lin
 """
 
 import json
+import math
 import random
 import shutil
 import sys
@@ -107,6 +110,27 @@ def check(work, name):
     assert all(same), same
 
 
+def whole(work, name):
+    pairs = zip(rows(work / "held-out.jsonl"), rows(work / f"{name}-answers.jsonl"), strict=True)
+    lines(work / f"{name}-whole.jsonl", [
+        {"tokens": asked["tokens"] + answer["tokens"], "prompt_len": len(asked["tokens"])}
+        for asked, answer in pairs])
+
+
+def ratio(work, precision):
+    pairs = zip(
+        rows(work / f"ratio-{precision}-answers.jsonl"), rows(work / f"ratio-{precision}-scores.jsonl"),
+        strict=True)
+    off = [
+        abs(math.expm1(scored - sampled)) for answer, score in pairs
+        for sampled, scored in zip(answer["log_probs"], score["log_probs"], strict=True)]
+    worst = max(off)
+    print(json.dumps({
+        "precision": precision, "tokens": len(off), "worst_ratio_error": worst,
+        "mean_ratio_error": sum(off) / len(off)}))
+    assert precision != "f32" or worst <= 1e-3, worst
+
+
 def kl(teacher, work, students):
     of, means = load(teacher), {}
     for student in students:
@@ -133,6 +157,10 @@ def main():
         noise(Path(rest[0]), Path(rest[1]))
     elif command == "check":
         check(Path(rest[0]), rest[1])
+    elif command == "whole":
+        whole(Path(rest[0]), rest[1])
+    elif command == "ratio":
+        ratio(Path(rest[0]), rest[1])
     elif command == "kl":
         kl(Path(rest[0]), Path(rest[1]), rest[2:])
     else:
