@@ -12,6 +12,7 @@ mod hub;
 mod input_faults;
 mod linting;
 mod mixing;
+mod mixture_teacher;
 mod models;
 mod own_teachers;
 mod planning;
