@@ -12,24 +12,38 @@ disagreement.
     python check_hf.py DIR --make tokens.jsonl [--n 16] [--length 24] [--seed 0]
 
 writes random token sequences for the first command.
+
+    python check_hf.py --bundled OPD
+
+trains the bundled student by the program OPD for a few steps, saves it as one file, in shards and with
+adapters merged into it, and checks each.
 """
 
 import argparse
 import json
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 
-def make(args):
-    config = AutoConfig.from_pretrained(args.model)
-    generator = torch.Generator().manual_seed(args.seed)
+FORMS = {
+    "one file": [],
+    "shards of 100 kB": ["--max-shard-bytes", "100000"],
+    "merged adapters": ["--lora-rank", "8", "--lr", "1e-3"],
+}
+
+
+def make(directory, path, n=16, most=24, seed=0):
+    config = AutoConfig.from_pretrained(directory)
+    generator = torch.Generator().manual_seed(seed)
     draw = lambda low, high, shape: torch.randint(low, high, shape, generator=generator)
-    with open(args.make, "w") as out:
-        for _ in range(args.n):
-            length = draw(2, args.length + 1, (1,)).item()
+    with open(path, "w") as out:
+        for _ in range(n):
+            length = draw(2, most + 1, (1,)).item()
             tokens = draw(0, config.vocab_size, (length,)).tolist()
             out.write(json.dumps({"tokens": tokens, "prompt_len": draw(1, length + 1, (1,)).item()}) + "\n")
 
@@ -66,9 +80,48 @@ def largest_difference(ours, theirs, where):
     return (ours - theirs.double()).abs().max().item() if len(ours) else 0.0
 
 
+def check(directory, tokens, scores, temperature=1.0):
+    """Worst differences between the scores and those of transformers, in words, and the greatest."""
+    inputs, scored = lines(tokens), lines(scores)
+    if len(inputs) != len(scored):
+        sys.exit(f"{scores}: {len(scored)} lines for {len(inputs)} inputs")
+    model = load(directory)
+    worst = {"log_probs": 0.0, "entropies": 0.0}
+    n_tokens = 0
+    for number, (row, score) in enumerate(zip(inputs, scored), 1):
+        expected = reference(model, row["tokens"], row.get("prompt_len", 1), temperature)
+        n_tokens += len(expected[0])
+        for name, theirs in zip(worst, expected):
+            difference = largest_difference(score[name], theirs, f"line {number}, {name}")
+            worst[name] = max(worst[name], difference)
+    if not n_tokens:
+        sys.exit(f"{tokens}: nothing to compare")
+    said = ", ".join(f"{name} differ by at most {value:.1e}" for name, value in worst.items())
+    return f"{type(model).__name__}, {len(inputs)} sequences, {n_tokens} tokens: {said}", max(worst.values())
+
+
+def bundled(opd, tolerance):
+    with tempfile.TemporaryDirectory() as work:
+        for name, flags in FORMS.items():
+            run = Path(work) / name.replace(" ", "-")
+            model, tokens, scores = (str(run / part) for part in ("model", "tokens.jsonl", "scores.jsonl"))
+            train = [opd, "train", "--steps", "20", "--eval-prompts", "4", "--eval-interval", "0", "--quiet"]
+            subprocess.run([*train, "--output", str(run), *flags], check=True, stdout=subprocess.DEVNULL)
+            make(model, tokens, n=200)
+            score = [opd, "score", "--quiet", "--model", model, "--input", tokens, "--output", scores]
+            subprocess.run(score, check=True)
+            files = len(list(Path(model).glob("*.safetensors")))
+            if (files > 1) != ("--max-shard-bytes" in flags):
+                sys.exit(f"{name}: {files} weight files")
+            said, worst = check(model, tokens, scores)
+            print(f"{name} ({files}): {said}")
+            if worst > tolerance:
+                sys.exit(f"above the tolerance of {tolerance:g}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("model")
+    parser.add_argument("model", nargs="?")
     parser.add_argument("input", nargs="?")
     parser.add_argument("scores", nargs="?")
     parser.add_argument("--temperature", type=float, default=1.0)
@@ -78,37 +131,24 @@ def main():
     parser.add_argument("--n", type=int, default=16)
     parser.add_argument("--length", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bundled", metavar="OPD")
     args = parser.parse_args()
-    if args.make:
-        return make(args)
+    if args.bundled:
+        return bundled(args.bundled, args.tolerance)
+    if args.make and args.model:
+        return make(args.model, args.make, args.n, args.length, args.seed)
     if not args.scores:
         parser.error("give the token file and the score file, or --make FILE")
 
-    inputs, scores = lines(args.input), lines(args.scores)
-    if len(inputs) != len(scores):
-        sys.exit(f"{args.scores}: {len(scores)} lines for {len(inputs)} inputs")
-    model = load(args.model)
-    worst = {"log_probs": 0.0, "entropies": 0.0}
-    n_tokens = 0
-    for number, (row, score) in enumerate(zip(inputs, scores), 1):
-        prompt_len = row.get("prompt_len", 1)
-        expected = reference(model, row["tokens"], prompt_len, args.temperature)
-        n_tokens += len(expected[0])
-        for name, theirs in zip(worst, expected):
-            difference = largest_difference(score[name], theirs, f"line {number}, {name}")
-            worst[name] = max(worst[name], difference)
-    if not n_tokens:
-        sys.exit(f"{args.input}: nothing to compare")
+    said, worst = check(args.model, args.input, args.scores, args.temperature)
     if args.text:
         tokenizer = AutoTokenizer.from_pretrained(args.model)
-        for number, row in enumerate(inputs, 1):
+        for number, row in enumerate(lines(args.input), 1):
             text = tokenizer.decode(row["tokens"], skip_special_tokens=False)
             if tokenizer(text, add_special_tokens=False).input_ids != row["tokens"]:
                 sys.exit(f"line {number}: {text!r} does not encode to the ids it was decoded from")
-    print(f"{type(model).__name__}, {len(inputs)} sequences, {n_tokens} tokens: " + ", ".join(
-        f"{name} differ by at most {value:.1e}" for name, value in worst.items()
-    ))
-    if max(worst.values()) > args.tolerance:
+    print(said)
+    if worst > args.tolerance:
         sys.exit(f"above the tolerance of {args.tolerance:g}")
 
 
