@@ -2,7 +2,7 @@
 //!
 //! The texts are always compared. For the ids a tokenizer is needed, which is too big to be kept:
 //! `OPD_CHAT_TOKENIZERS` names a folder with `NAME/tokenizer.json` for every model, which
-//! `tests/data/chat/fetch` makes.
+//! `tests/data/chat/fetch` makes and `tests/data/chat/run` hands over.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{collections::BTreeMap, fs, path::Path};
