@@ -156,8 +156,8 @@ fn gguf_headers() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("model.gguf");
         // The names of the tensors end the header.
-        let names = b"output_norm.weight";
-        let header = good.windows(names.len()).position(|part| part == names).unwrap() + 60;
+        let last = b"output_norm.weight";
+        let header = good.windows(last.len()).position(|part| part == last).unwrap() + 60;
         fuzz(&format!("GGUF header of {name}"), names.len(), good, header, |bytes| {
             fs::write(&path, bytes).unwrap();
             let model = CausalLm::load(&path, DType::F32, &Device::Cpu).is_ok();
