@@ -23,13 +23,13 @@ const FORMS: [Form; 3] = [
     Form {
         name: "linear",
         transposed: (false, true),
-        ours: Products::linear,
+        ours: |products, a, b| products.linear(a, b),
         candle: |a, b| a.matmul(&b.t()?),
     },
     Form {
         name: "linear_grad_input",
         transposed: (false, false),
-        ours: Products::grad_input,
+        ours: |products, a, b| products.grad_input(a, b),
         candle: |a, b| a.matmul(b),
     },
     Form {

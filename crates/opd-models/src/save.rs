@@ -83,7 +83,7 @@ impl CausalLm {
                 json.insert(key.into(), "float32".into());
             }
         }
-        write_synced(&dir.join("config.json"), &format!("{:#}\n", Value::Object(json)))?;
+        write_synced(&dir.join("config.json"), format!("{:#}\n", Value::Object(json)))?;
         let files = ModelFiles::open(self.source())?;
         for name in COMPANIONS {
             let to = dir.join(name);
@@ -148,7 +148,7 @@ impl CausalLm {
                     names.push(name);
                 }
                 let index = json!({"metadata": {"total_size": total}, "weight_map": map});
-                write_synced(&dir.join(INDEX), &format!("{index:#}\n"))?;
+                write_synced(&dir.join(INDEX), format!("{index:#}\n"))?;
                 remove_others(dir, |name| name == INDEX || names.iter().any(|n| n == name))
             }
         }

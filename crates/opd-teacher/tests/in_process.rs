@@ -110,7 +110,8 @@ fn distributions(
     let States { hidden, head, .. } = teacher.states(&sequences).unwrap();
     let vocab = head.dims()[0];
     let double = |t: &candle_core::Tensor| t.to_dtype(DType::F64).unwrap();
-    let logits = double(&hidden).matmul(&double(&head).t().unwrap()).unwrap();
+    let logits =
+        double(&hidden).matmul(&double(&head.as_ref().to_tensor().unwrap()).t().unwrap()).unwrap();
     let row = |row: &[f64]| {
         let max = row.iter().copied().fold(f64::MIN, f64::max);
         let sum: f64 = row.iter().map(|x| ((x - max) / temperature).exp()).sum();

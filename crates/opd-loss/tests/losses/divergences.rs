@@ -9,7 +9,7 @@ use opd_loss::{
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::{assert_close, golden, gradient, host, numbers, scalar, var};
+use super::{assert_close, golden, gradient, numbers, scalar, var};
 
 const MORE: &str = include_str!("../data/more_divergences.json");
 

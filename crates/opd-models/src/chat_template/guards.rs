@@ -277,10 +277,10 @@ impl<'a, 'o> Tag<'a, 'o> {
     }
 
     fn end_operand(&mut self) {
-        if let Some(level) = self.levels.last_mut() {
-            if std::mem::take(&mut level.joined) {
-                wrap(self.out, level.operand, WRITTEN);
-            }
+        if let Some(level) = self.levels.last_mut()
+            && std::mem::take(&mut level.joined)
+        {
+            wrap(self.out, level.operand, WRITTEN);
         }
     }
 

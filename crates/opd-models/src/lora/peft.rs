@@ -121,7 +121,7 @@ impl CausalLm {
             "init_lora_weights": true,
             "modules_to_save": null,
         });
-        write_synced(&dir.join(CONFIG), &format!("{config:#}\n"))
+        write_synced(&dir.join(CONFIG), format!("{config:#}\n"))
     }
 
     /// Takes over the adapters of another directory: of the same settings, on the same model.

@@ -152,7 +152,10 @@ pub(crate) fn message(response: &Value) -> String {
     words.chars().take(200).collect()
 }
 
-fn expected(exchange: &Exchange, scores: Option<(Vec<f32>, Vec<(u32, f32)>)>) -> Expected {
+/// Log-probs of the sent ids, and the likeliest ids with theirs.
+type Scored = (Vec<f32>, Vec<(u32, f32)>);
+
+fn expected(exchange: &Exchange, scores: Option<Scored>) -> Expected {
     match (exchange.status, scores) {
         (200, Some((scores, top))) => Expected::Scores(scores, top),
         (200 | 0 | 500..600, _) => Expected::Missing,
