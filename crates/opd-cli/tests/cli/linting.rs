@@ -29,6 +29,32 @@ fn refusals_and_warnings_are_all_said() {
     assert!(!work.path("runs").exists(), "a refused run leaves no directory");
 }
 
+/// What a server can do is asked on connecting; what comes of it is said before.
+#[test]
+fn a_temperature_that_a_server_may_not_know_is_said() {
+    let work = Workplace::new();
+    let flags = "--use-opd --opd-type sglang --rm-url http://127.0.0.1:1";
+    let lint = |flags: &str| {
+        let ran = work.line(&format!("lint {flags}"));
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        ran.stdout
+    };
+    let said = lint(&format!("{flags} --rollout-temperature 0.7"));
+    for part in [
+        "warning: [teacher-temperature-unknown] the student is sampled at temperature 0.7, and",
+        "SGLang scores at 1 only, and the run then ends before training",
+        "with SGLang itself set --rollout-temperature 1",
+        "--opd-accept-temperature-bias",
+    ] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+    assert!(lint(flags).contains("no findings"));
+    let biased = format!("{flags} --rollout-temperature 0.7 --opd-accept-temperature-bias");
+    let said = lint(&biased);
+    assert!(said.contains("warning: [teacher-temperature] "), "{said}");
+    assert!(!said.contains("teacher-temperature-unknown"), "{said}");
+}
+
 #[test]
 fn a_run_starts_with_its_warnings() {
     let work = Workplace::new();
@@ -80,32 +106,57 @@ fn the_signal_can_be_changed_in_the_file() {
     assert_ne!(loss("plain", &small), loss("changed", &changed));
 }
 
+/// The values of a flag that names one of several.
+fn values(work: &Workplace, flag: &str) -> Vec<String> {
+    let ran = work.line(&format!("lint {flag} no-such"));
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    let list = ran.stderr.split_once("[possible values: ").unwrap().1;
+    list.split_once(']').unwrap().0.split(", ").map(str::to_owned).collect()
+}
+
 /// Every loss and estimator trains a step of the default job.
 #[test]
 fn every_objective_runs() {
     let work = Workplace::new();
     let small = "--steps 1 --rollout-batch-size 2 --n-samples-per-prompt 4 --eval-prompts 2 \
                  --validation-prompts 2 --eval-interval 0 --quiet";
-    let both = "--loss importance_sampling --old-logprobs recompute";
+    let runs = |flags: &str| {
+        let ran = work.line(&format!("train {small} {flags}"));
+        assert_eq!(ran.code, Some(0), "{flags}: {}", ran.stderr);
+    };
+    let losses = values(&work, "--loss");
+    assert!(losses.len() >= 18 && losses.iter().any(|loss| loss == "cispo"), "{losses:?}");
+    let pairs = "--opd-teacher-load bundled:pairs_teacher \
+                 --opd-teacher-tokenizer bundled:pairs_teacher";
+    for loss in losses {
+        let more = match loss.as_str() {
+            "sft" => "--responses label",
+            "uld" | "gold" => pairs,
+            "top_k_forward_kl" | "top_k_reverse_kl" => "--loss-top-k 4",
+            _ => "",
+        };
+        runs(&format!("--loss {loss} {more}"));
+    }
+    let estimators = values(&work, "--advantage-estimator");
+    assert!(estimators.len() >= 12 && estimators.iter().any(|e| e == "ppo"), "{estimators:?}");
+    for estimator in estimators {
+        let more = if estimator == "pass_at_k" { "--pass-k 2" } else { "" };
+        runs(&format!("--advantage-estimator {estimator} {more}"));
+    }
     for flags in [
-        "--loss skew_forward_kl",
         "--loss skew_reverse_kl --skew-alpha 0.2",
         "--loss mixed_kl --mixed-forward 0.3",
-        "--loss tvd",
-        "--loss top_k_forward_kl --loss-top-k 4",
         "--loss top_k_reverse_kl --loss-top-k 4 --top-k-support student",
         "--loss top_k_reverse_kl --loss-top-k 4 --top-k-tail truncated --allow-biased",
-        "--loss sft --responses label",
         "--loss forward_kl --responses label",
         "--loss gspo --advantage-estimator opo",
+        "--loss ppo_clip --advantage-estimator ppo",
         "--advantage-estimator max_rl --truncated-responses mask",
-        "--advantage-estimator pass_at_k --pass-k 2",
         "--advantage-estimator reinforce --reward-baseline leave_one_out --gamma 0.9",
         "--advantage-estimator rloo --truncated-responses overlong --overlong-buffer-len 4",
         "--kl-loss-coef 0.1 --kl-loss-type k1 --use-unbiased-kl",
     ] {
-        let ran = work.line(&format!("train {small} {flags}"));
-        assert_eq!(ran.code, Some(0), "{flags}: {}", ran.stderr);
+        runs(flags);
     }
     for flags in [
         "--sampler-correction truncate",
@@ -113,7 +164,6 @@ fn every_objective_runs() {
         "--sampler-correction mask --sampler-correction-grain geometric --tis-clip-low 0.5",
         "--opsm-delta 1e-4 --updates-per-batch 2",
     ] {
-        let ran = work.line(&format!("train {small} {both} {flags}"));
-        assert_eq!(ran.code, Some(0), "{flags}: {}", ran.stderr);
+        runs(&format!("--loss importance_sampling --old-logprobs recompute {flags}"));
     }
 }

@@ -117,7 +117,7 @@ fn a_teacher_behind_opd_serve_teaches_what_it_teaches_in_process() {
 
 /// Every metric within 1e-4, on so many lines.
 #[track_caller]
-fn assert_same(own: &[Map<String, Value>], remote: &[Map<String, Value>], lines: usize) {
+pub(crate) fn assert_same(own: &[Map<String, Value>], remote: &[Map<String, Value>], lines: usize) {
     assert_eq!((own.len(), remote.len()), (lines, lines));
     for (own, remote) in own.iter().zip(remote) {
         assert!(own.keys().eq(remote.keys()), "{own:?} {remote:?}");
