@@ -127,6 +127,12 @@ impl Client {
         let request = request();
         let number = self.0.requests.fetch_add(1, Ordering::Relaxed);
         let seed = pool.settings.seed ^ number.wrapping_mul(0xd6e8_feb8_6659_fd93);
+        // A caller may quote an answer in which a server has sent the key back.
+        let key = pool.settings.key.as_ref();
+        let redacted = |why: String| match key {
+            Some(key) => key.redact(&why),
+            None => why,
+        };
         let mut trial = Trial::<T>::default();
         let mut avoid = None;
         loop {
@@ -141,10 +147,11 @@ impl Client {
                 Ok(body) => match judge(&body) {
                     Verdict::Accept(value) => return Ok(trial.answer(value, index, None)),
                     Verdict::Refuse(why) => {
-                        return Err(Error::Answer { endpoint: endpoint(), why });
+                        return Err(Error::Answer { endpoint: endpoint(), why: redacted(why) });
                     }
-                    Verdict::Retry(why) => Failure::Busy { why, retry_after: None },
+                    Verdict::Retry(why) => Failure::Busy { why: redacted(why), retry_after: None },
                     Verdict::Incomplete(value, why) => {
+                        let why = redacted(why);
                         trial.keep(value, why.clone(), index);
                         Failure::Unfit(why)
                     }

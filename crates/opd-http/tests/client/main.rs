@@ -4,6 +4,7 @@
 mod failover;
 mod keys;
 mod limits;
+mod logged;
 mod outage;
 mod retries;
 mod tls;
