@@ -1,5 +1,6 @@
-//! `cargo bench --bench serve`: reading a request, and `opd serve` end to end: the bundled
-//! teacher, and eight samples of one 400-token prompt with and without sharing it.
+//! `cargo bench --bench serve`: reading requests; asking a server whose answers are ready, which is
+//! reading answers; and `opd serve` end to end in both forms: the bundled teacher, and eight samples
+//! of one 400-token prompt with and without sharing it.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::{
@@ -11,8 +12,11 @@ use std::{
 
 use candle_core::{DType, Device};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use opd_batch::{ScoreRequest, ScoredSequence, Teacher, Wanted};
 use opd_models::CausalLm;
 use opd_serve::{Options, Running, ServedModel, Server, wire};
+use opd_teacher::{RemoteSettings, SglangTeacher, VllmTeacher};
+use opd_testkit::http::{HttpServer, Reply};
 use serde_json::json;
 
 /// A served model and one connection to it.
@@ -33,10 +37,10 @@ impl Site {
         Self { running: Some(running), worker: Some(worker), connection: BufReader::new(stream) }
     }
 
-    /// Bytes of the answer.
-    fn score(&mut self, body: &[u8]) -> usize {
-        let head =
-            format!("POST /generate HTTP/1.1\r\nHost: b\r\nContent-Length: {}\r\n\r\n", body.len());
+    /// The answer.
+    fn score(&mut self, path: &str, body: &[u8]) -> Vec<u8> {
+        let length = body.len();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: b\r\nContent-Length: {length}\r\n\r\n");
         let stream = self.connection.get_mut();
         stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
         let mut length = 0;
@@ -55,7 +59,7 @@ impl Site {
         }
         let mut answer = vec![0; length];
         self.connection.read_exact(&mut answer).unwrap();
-        length
+        answer
     }
 }
 
@@ -74,6 +78,39 @@ fn request(sequences: &[Vec<u32>], start: usize) -> Vec<u8> {
         "logprob_start_len": start,
     });
     body.to_string().into_bytes()
+}
+
+/// The same in the form of vLLM.
+fn completion(sequences: &[Vec<u32>]) -> Vec<u8> {
+    let body = json!({
+        "model": "teacher", "prompt": sequences, "max_tokens": 1, "temperature": 1,
+        "prompt_logprobs": 0, "return_token_ids": true,
+    });
+    body.to_string().into_bytes()
+}
+
+/// Teachers of both kinds at a server that gives every scoring request this answer.
+fn reading(answers: [Vec<u8>; 2]) -> (HttpServer, [Box<dyn Teacher>; 2]) {
+    // As `opd serve`, which is sent all samples of a prompt at once.
+    let info = json!({
+        "model_path": "random", "weight_version": "1", "input_logprob_temperature": true,
+    });
+    let info = info.to_string();
+    let models = json!({ "data": [{ "id": "teacher", "max_model_len": 1024 }] }).to_string();
+    let [sglang, vllm] = answers;
+    let server = HttpServer::start(move |request| match request.path.as_str() {
+        "/generate" => Reply::json(sglang.clone()),
+        "/v1/completions" => Reply::json(vllm.clone()),
+        "/model_info" => Reply::json(info.clone()),
+        "/v1/models" => Reply::json(models.clone()),
+        _ => Reply::status(404, "{}"),
+    });
+    let settings = RemoteSettings { sequences_per_request: 8, ..RemoteSettings::default() };
+    let teachers: [Box<dyn Teacher>; 2] = [
+        Box::new(SglangTeacher::connect(&[server.url()], settings.clone()).unwrap()),
+        Box::new(VllmTeacher::connect(&[server.url()], settings).unwrap()),
+    ];
+    (server, teachers)
 }
 
 fn tokens(sequences: &[Vec<u32>]) -> u64 {
@@ -106,10 +143,34 @@ fn serve(c: &mut Criterion) {
         b.iter(|| wire::GenerateRequest::parse(&body).unwrap());
     });
 
+    let vllm = completion(&group);
+    criterion.bench_function("parse/completions/8x500", |b| {
+        b.iter(|| wire::CompletionRequest::parse(&vllm).unwrap());
+    });
+
     random_model(dir.path());
     for (name, share_prefixes) in [("group/shared", true), ("group/alone", false)] {
         let mut site = Site::new(dir.path(), Options { share_prefixes, ..Options::default() });
-        criterion.bench_function(name, |b| b.iter(|| site.score(&body)));
+        criterion.bench_function(name, |b| b.iter(|| site.score("/generate", &body)));
+        let name = format!("completions/{name}");
+        criterion.bench_function(name, |b| b.iter(|| site.score("/v1/completions", &vllm)));
+    }
+
+    let answers = {
+        let mut site = Site::new(dir.path(), Options::default());
+        [site.score("/generate", &body), site.score("/v1/completions", &vllm)]
+    };
+    let (_server, teachers) = reading(answers);
+    let sequences: Vec<ScoredSequence<'_>> = group
+        .iter()
+        .map(|ids| ScoredSequence { prompt: &ids[..400], response: &ids[400..] })
+        .collect();
+    let asked = ScoreRequest { sequences, temperature: 1.0, wanted: Wanted::Sampled, sources: &[] };
+    for (name, teacher) in ["sglang", "vllm"].into_iter().zip(&teachers) {
+        assert_eq!(teacher.score(&asked).unwrap().n_missing(), 0);
+        criterion.bench_function(format!("read/{name}/8x500"), |b| {
+            b.iter(|| teacher.score(&asked).unwrap());
+        });
     }
 
     let job = opd_pocket::materialize(&dir.path().join("pocket")).unwrap();
@@ -123,7 +184,7 @@ fn serve(c: &mut Criterion) {
     criterion.throughput(Throughput::Elements(tokens(&samples)));
     let body = request(&samples, 0);
     let mut site = Site::new(&job.teacher, Options::default());
-    criterion.bench_function("pocket/256x17", |b| b.iter(|| site.score(&body)));
+    criterion.bench_function("pocket/256x17", |b| b.iter(|| site.score("/generate", &body)));
     criterion.finish();
 }
 
