@@ -33,7 +33,8 @@ fn refusals_and_warnings_are_all_said() {
 #[test]
 fn a_temperature_that_a_server_may_not_know_is_said() {
     let work = Workplace::new();
-    let flags = "--use-opd --opd-type sglang --rm-url http://127.0.0.1:1";
+    let flags = "--hf-checkpoint bundled:student --prompt-data bundled:train.jsonl --steps 1 \
+                 --use-opd --opd-type sglang --rm-url http://127.0.0.1:1";
     let lint = |flags: &str| {
         let ran = work.line(&format!("lint {flags}"));
         assert_eq!(ran.code, Some(0), "{ran:?}");
@@ -126,7 +127,8 @@ fn every_objective_runs() {
     };
     let losses = values(&work, "--loss");
     assert!(losses.len() >= 18 && losses.iter().any(|loss| loss == "cispo"), "{losses:?}");
-    let pairs = "--opd-teacher-load bundled:pairs_teacher \
+    work.write("job.toml", &work.line("train --print-config").succeeds().stdout);
+    let pairs = "--config job.toml --opd-teacher-load bundled:pairs_teacher \
                  --opd-teacher-tokenizer bundled:pairs_teacher";
     for loss in losses {
         let more = match loss.as_str() {

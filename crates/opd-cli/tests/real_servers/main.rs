@@ -61,5 +61,10 @@ fn router() {
 #[ignore = "needs the real server: tests/real_servers/run"]
 fn vllm() {
     check(VLLM, CONTEXT - 1);
+}
+
+#[test]
+#[ignore = "needs the real server: tests/real_servers/run"]
+fn vllm_tokens() {
     token_form::agrees_with_in_process(CONTEXT);
 }
