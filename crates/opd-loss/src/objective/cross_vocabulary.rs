@@ -1,4 +1,4 @@
-use opd_kernels::{CrossVocabulary, Projection, linear_cross_vocabulary};
+use opd_kernels::{CrossVocabulary, linear_cross_vocabulary};
 
 use super::{
     Metric, Needs, Objective, ObjectiveInputs, ObjectiveOutput,
@@ -60,13 +60,12 @@ impl Objective for CrossVocabularyObjective {
     }
 
     fn compute(&self, inputs: &ObjectiveInputs<'_>) -> Result<ObjectiveOutput> {
-        inputs.check()?;
-        let (batch, name) = (inputs.batch, "cross-vocabulary divergence");
-        let teacher = inputs.teacher.ok_or(Error::MissingTeacher { objective: name })?;
-        let teacher = Projection::new(teacher.hidden, teacher.head);
-        let (ids, how) = (inputs.ids()?, &self.how);
-        let output =
-            linear_cross_vocabulary(inputs.student(), teacher, &ids, how, inputs.temperature)?;
+        let (rows, batch) = (inputs.trained()?, inputs.batch);
+        let name = "cross-vocabulary divergence";
+        let teacher = rows.teacher().ok_or(Error::MissingTeacher { objective: name })?;
+        let (student, ids, temperature) = (rows.student(), &rows.ids, inputs.temperature);
+        let output = linear_cross_vocabulary(student, teacher, ids, &self.how, temperature)?;
+        let output = rows.spread_divergence(output)?;
         let policy = PolicyInputs::new(&output.student_logprobs, batch)?;
         let mut loss = policy.aggregate(name, &output.divergence)?;
         if self.entropy_coef != 0.0 {

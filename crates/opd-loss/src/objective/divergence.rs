@@ -125,13 +125,11 @@ impl Objective for DivergenceObjective {
     }
 
     fn compute(&self, inputs: &ObjectiveInputs<'_>) -> Result<ObjectiveOutput> {
-        inputs.check()?;
-        let batch = inputs.batch;
+        let (rows, batch) = (inputs.trained()?, inputs.batch);
         let missing = Error::MissingTeacher { objective: self.label() };
-        let teacher = inputs.teacher.ok_or(missing)?;
-        let teacher = Projection::new(teacher.hidden, teacher.head);
-        let ids = inputs.ids()?;
-        let output = self.compared.of(inputs.student(), teacher, &ids, inputs.temperature)?;
+        let teacher = rows.teacher().ok_or(missing)?;
+        let output = self.compared.of(rows.student(), teacher, &rows.ids, inputs.temperature)?;
+        let output = rows.spread_divergence(output)?;
 
         let policy = PolicyInputs::new(&output.student_logprobs, batch)?;
         let mut loss = policy.aggregate(self.label(), &output.divergence)?;

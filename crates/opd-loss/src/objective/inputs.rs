@@ -1,6 +1,7 @@
 use candle_core::Tensor;
 use opd_kernels::{Head, Projection, TokenLogprobs, linear_token_logprobs};
 
+use super::trained::TrainedRows;
 use crate::{Error, LossBatch, Result};
 
 /// A teacher's view of the same tokens; no gradient reaches it.
@@ -44,20 +45,16 @@ impl ObjectiveInputs<'_> {
         Ok(())
     }
 
-    /// The targets, `[T]` (u32).
-    pub(crate) fn ids(&self) -> Result<Tensor> {
-        let targets = self.batch.targets().values();
-        Ok(Tensor::from_slice(targets, targets.len(), self.hidden.device())?)
-    }
-
-    /// The student's log-probs of the targets.
-    pub(crate) fn token_logprobs(&self) -> Result<TokenLogprobs> {
+    /// The trained tokens' part of this.
+    pub(crate) fn trained(&self) -> Result<TrainedRows<'_>> {
         self.check()?;
-        Ok(linear_token_logprobs(self.hidden, self.head, &self.ids()?, self.temperature)?)
+        TrainedRows::of(self)
     }
 
-    /// Hidden states and head, for kernels.
-    pub(crate) fn student(&self) -> Projection<'_> {
-        Projection::new(self.hidden, self.head)
+    /// The student's log-probs of the targets; 0 for tokens that are not trained.
+    pub(crate) fn token_logprobs(&self) -> Result<TokenLogprobs> {
+        let rows = self.trained()?;
+        let Projection { hidden, head } = rows.student();
+        rows.spread_logprobs(linear_token_logprobs(hidden, head, &rows.ids, self.temperature)?)
     }
 }

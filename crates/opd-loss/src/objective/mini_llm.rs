@@ -1,4 +1,4 @@
-use opd_kernels::{Divergence, Projection, linear_divergence};
+use opd_kernels::{Divergence, linear_divergence};
 
 use super::{
     Metric, Needs, Objective, ObjectiveInputs, ObjectiveOutput,
@@ -77,17 +77,16 @@ impl Objective for MiniLlm {
     }
 
     fn compute(&self, inputs: &ObjectiveInputs<'_>) -> Result<ObjectiveOutput> {
-        inputs.check()?;
-        let batch = inputs.batch;
-        let teacher = inputs.teacher.ok_or(Error::MissingTeacher { objective: NAME })?;
-        let teacher = Projection::new(teacher.hidden, teacher.head);
+        let (rows, batch) = (inputs.trained()?, inputs.batch);
+        let teacher = rows.teacher().ok_or(Error::MissingTeacher { objective: NAME })?;
         let output = linear_divergence(
-            inputs.student(),
+            rows.student(),
             teacher,
-            &inputs.ids()?,
+            &rows.ids,
             Divergence::ReverseKl,
             inputs.temperature,
         )?;
+        let output = rows.spread_divergence(output)?;
         let policy = PolicyInputs::new(&output.student_logprobs, batch)?;
         let sampler = policy.stream(batch.sampler_logprobs())?;
         let weights = (policy.old_logprobs() - &sampler)?.exp()?.detach();

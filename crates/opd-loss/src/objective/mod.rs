@@ -10,6 +10,7 @@ mod output;
 mod policy;
 mod support;
 mod top_k;
+mod trained;
 
 use crate::Result;
 

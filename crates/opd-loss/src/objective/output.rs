@@ -9,8 +9,9 @@ pub struct ObjectiveOutput {
     pub loss: Tensor,
     /// Means in the making, to be merged over micro-batches with [`Metric::merge`].
     pub metrics: Vec<Metric>,
-    /// The student's log-probs of the targets, `[T]`, nats, without a graph.
+    /// The student's log-probs of the targets, `[T]`, nats, without a graph; 0 where a token is not
+    /// trained.
     pub student_logprobs: Tensor,
-    /// The student's entropies, `[T]`, nats, without a graph.
+    /// The student's entropies, `[T]`, nats, without a graph; 0 where a token is not trained.
     pub entropy: Tensor,
 }

@@ -6,6 +6,7 @@ use super::{
     metric::{host, of_policy},
     policy::checked_entropy_coef,
     support::{check, support_kl},
+    trained::TrainedRows,
 };
 use crate::{Error, PolicyInputs, Result};
 
@@ -85,10 +86,14 @@ impl TopKObjective {
         }
     }
 
-    /// Ids `[T, k + 1]`, the target last, and the teacher's log-probs of them, `[T, k + 1]` or
-    /// without the target's `[T, k]`.
-    fn support(&self, inputs: &ObjectiveInputs<'_>) -> Result<(Tensor, Tensor)> {
-        let Some(teacher) = inputs.teacher else { return self.scored(inputs) };
+    /// Ids `[n, k + 1]` of the trained tokens, the target last, and the teacher's log-probs of them,
+    /// `[n, k + 1]` or without the target's `[n, k]`.
+    fn support(
+        &self,
+        inputs: &ObjectiveInputs<'_>,
+        rows: &TrainedRows<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        let Some(teacher) = rows.teacher() else { return self.scored(inputs, rows) };
         let (ours, theirs) = (inputs.head.weight.dims(), teacher.head.weight.dims());
         if ours.first() != theirs.first() {
             let expected = format!(
@@ -99,10 +104,9 @@ impl TopKObjective {
             let (what, got) = ("the teacher's head", theirs.to_vec());
             return Err(Error::Shape { what, expected, got });
         }
-        let theirs = Projection::new(teacher.hidden, teacher.head);
         let ids = match self.support {
-            Support::Teacher => self.ids(theirs, inputs)?,
-            Support::Student => self.ids(inputs.student(), inputs)?,
+            Support::Teacher => self.ids(teacher, inputs, rows)?,
+            Support::Student => self.ids(rows.student(), inputs, rows)?,
         };
         let (hidden, weight) = (teacher.hidden.detach(), teacher.head.weight.detach());
         let head = Head { weight: (&weight).into(), ..teacher.head };
@@ -111,38 +115,46 @@ impl TopKObjective {
     }
 
     /// As [`Self::support`], from what the teacher said when the batch was scored.
-    fn scored(&self, inputs: &ObjectiveInputs<'_>) -> Result<(Tensor, Tensor)> {
+    fn scored(
+        &self,
+        inputs: &ObjectiveInputs<'_>,
+        rows: &TrainedRows<'_>,
+    ) -> Result<(Tensor, Tensor)> {
         let missing = || Error::MissingTeacher { objective: self.label() };
         let top = inputs.batch.teacher_top().filter(|_| self.support == Support::Teacher);
         let (k, entries) = top.filter(|(k, _)| *k == self.k).ok_or_else(missing)?;
-        let targets = inputs.batch.targets().values();
-        let rows = entries.chunks_exact(k).zip(targets).zip(inputs.batch.mask().values());
+        let (targets, mask) = (inputs.batch.targets().values(), inputs.batch.mask().values());
         let (mut ids, mut logprobs) = (Vec::new(), Vec::new());
-        for ((entries, &target), &trained) in rows {
+        for &token in &rows.places {
+            let entries = &entries[token * k..][..k];
             // What stands in a token without a score must reach no gradient.
-            let score = |logprob: f32| if trained { logprob } else { -1.0 };
-            ids.extend(entries.iter().map(|(id, _)| *id).chain([target]));
+            let score = |logprob: f32| if mask[token] { logprob } else { -1.0 };
+            ids.extend(entries.iter().map(|(id, _)| *id).chain([targets[token]]));
             logprobs.extend(entries.iter().map(|(_, logprob)| score(*logprob)));
         }
-        let (n, device) = (targets.len(), inputs.hidden.device());
+        let (n, device) = (rows.places.len(), inputs.hidden.device());
         let ids = Tensor::from_vec(ids, (n, k + 1), device)?;
         Ok((ids, Tensor::from_vec(logprobs, (n, k), device)?))
     }
 
-    /// `[T, k + 1]`: the ids of the support, then the target.
-    fn ids(&self, of: Projection<'_>, inputs: &ObjectiveInputs<'_>) -> Result<Tensor> {
-        let targets = inputs.batch.targets().values();
+    /// `[n, k + 1]`: the ids of the support, then the target.
+    fn ids(
+        &self,
+        of: Projection<'_>,
+        inputs: &ObjectiveInputs<'_>,
+        rows: &TrainedRows<'_>,
+    ) -> Result<Tensor> {
+        let (targets, n) = (inputs.batch.targets().values(), rows.places.len());
         let top = self.k.min(of.head.weight.dims()[0]);
         let query = RowQuery { temperature: inputs.temperature, ids: &[], top, rank: false };
         let (hidden, weight) = (of.hidden.detach(), of.head.weight.detach());
         let head = Head { weight: (&weight).into(), ..of.head };
-        let answers = linear_row_logprobs(&hidden, head, &vec![query; targets.len()])?;
-        let rows = answers.into_iter().zip(targets);
-        let ids = rows.flat_map(|(answer, &target)| {
-            answer.top.into_iter().map(|(id, _)| id).chain(std::iter::once(target))
+        let answers = linear_row_logprobs(&hidden, head, &vec![query; n])?;
+        let ids = answers.into_iter().zip(&rows.places).flat_map(|(answer, &token)| {
+            answer.top.into_iter().map(|(id, _)| id).chain(std::iter::once(targets[token]))
         });
         let ids: Vec<u32> = ids.collect();
-        Ok(Tensor::from_vec(ids, (targets.len(), top + 1), &Device::Cpu)?)
+        Ok(Tensor::from_vec(ids, (n, top + 1), &Device::Cpu)?)
     }
 }
 
@@ -160,28 +172,28 @@ impl Objective for TopKObjective {
     }
 
     fn compute(&self, inputs: &ObjectiveInputs<'_>) -> Result<ObjectiveOutput> {
-        inputs.check()?;
-        let batch = inputs.batch;
-        let (ids, teacher) = self.support(inputs)?;
-        let student =
-            linear_support_logprobs(inputs.hidden, inputs.head, &ids, inputs.temperature)?;
+        let (rows, batch) = (inputs.trained()?, inputs.batch);
+        let (ids, teacher) = self.support(inputs, &rows)?;
+        let Projection { hidden, head } = rows.student();
+        let student = linear_support_logprobs(hidden, head, &ids, inputs.temperature)?;
         let k = ids.dims()[1] - 1;
         let ours = student.logprobs.narrow(1, 0, k)?;
-        let target = student.logprobs.narrow(1, k, 1)?.squeeze(1)?;
+        let target = rows.spread(&student.logprobs.narrow(1, k, 1)?.squeeze(1)?)?;
+        let entropy = rows.spread(&student.entropy)?;
         let theirs = teacher.narrow(1, 0, k)?;
-        let divergence = support_kl(&ours, &theirs, self.tail, self.direction)?;
+        let divergence = rows.spread(&support_kl(&ours, &theirs, self.tail, self.direction)?)?;
 
         let policy = PolicyInputs::new(&target, batch)?;
         let mut loss = policy.aggregate(self.label(), &divergence)?;
         if self.entropy_coef != 0.0 {
-            let entropy = policy.aggregate("entropy", &student.entropy)?;
+            let entropy = policy.aggregate("entropy", &entropy)?;
             loss = (loss - (entropy * self.entropy_coef)?)?;
         }
         let each = host(&divergence)?.into_iter().map(Some);
         let mut metrics = vec![Metric::over("divergence", batch, each)];
-        let known = of_policy(batch, &target, &student.entropy)?;
+        let known = of_policy(batch, &target, &entropy)?;
         if teacher.dims()[1] > k {
-            let teacher = host(&teacher.narrow(1, k, 1)?.squeeze(1)?)?;
+            let teacher = host(&rows.spread(&teacher.narrow(1, k, 1)?.squeeze(1)?)?)?;
             let sampled = host(&target)?.into_iter().zip(teacher);
             let sampled = sampled.map(|(student, teacher)| Some(student - teacher));
             metrics.push(Metric::over("kl_teacher", batch, sampled));
@@ -193,7 +205,7 @@ impl Objective for TopKObjective {
             loss: loss.to_dtype(inputs.hidden.dtype())?,
             metrics,
             student_logprobs: target.detach(),
-            entropy: student.entropy.detach(),
+            entropy: entropy.detach(),
         })
     }
 }

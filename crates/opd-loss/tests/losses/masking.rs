@@ -1,11 +1,14 @@
 //! What stands in a token that is not trained on reaches nothing.
 
-use candle_core::DType;
+use candle_core::{DType, Tensor};
+use opd_kernels::CrossVocabulary;
 use opd_loss::{
-    Aggregation, Cispo, Clip, Gspo, ImportanceSampling, PolicyLoss, PpoClip, Reinforce,
+    Aggregation, Cispo, Clip, CrossEntropy, CrossVocabularyObjective, Direction, Divergence,
+    DivergenceObjective, Gspo, ImportanceSampling, MiniLlm, Objective, ObjectiveInputs, PolicyLoss,
+    PolicyObjective, PpoClip, Reinforce, Support, Tail, TeacherStates, TopKObjective,
 };
 
-use super::{Batch, gradient, scalar, var};
+use super::{Batch, gradient, host, numbers, scalar, var};
 
 fn losses() -> [Box<dyn PolicyLoss>; 5] {
     [
@@ -77,4 +80,68 @@ fn an_overflowing_ratio_passes_no_nan_where_the_loss_is_constant() {
     let output = loss.loss(&student, &batch).unwrap();
     assert_eq!(scalar(&output.loss), 3.0 - 1.0);
     assert_eq!(gradient(&output.loss, &student), [0.0, 0.0, -1.0]);
+}
+
+fn objectives() -> Vec<Box<dyn Objective>> {
+    let top_k = |support| TopKObjective::new(3, support, Tail::Bucket, Direction::Reverse).unwrap();
+    let clip = Clip { below: 0.2, above: 0.2 };
+    vec![
+        Box::new(CrossEntropy),
+        Box::new(PolicyObjective::new(PpoClip::default()).with_entropy(0.1).unwrap()),
+        Box::new(DivergenceObjective::new(Divergence::ReverseKl).unwrap()),
+        Box::new(DivergenceObjective::mixed(0.3).unwrap().with_entropy(0.1).unwrap()),
+        Box::new(DivergenceObjective::total_variation()),
+        Box::new(top_k(Support::Teacher)),
+        Box::new(top_k(Support::Student)),
+        Box::new(MiniLlm::new(1.0, clip).unwrap()),
+        Box::new(CrossVocabularyObjective::new(CrossVocabulary::unmatched(7))),
+    ]
+}
+
+/// Hidden states of tokens that are not trained, the student's and the teacher's, are not read.
+#[test]
+fn garbage_in_a_masked_hidden_state_changes_nothing() {
+    let mask = vec![vec![true, false, true, true], vec![false, true]];
+    let old = vec![vec![-1.0, -2.5, -0.3, -1.5], vec![-2.0, -1.2]];
+    let advantages = vec![vec![1.0, -0.5, 2.0, 0.7], vec![-1.5, 0.25]];
+    let mut batch = Batch::new(old, advantages, mask);
+    batch.ids = vec![vec![0, 6, 3, 2], vec![5, 1]];
+    let batch = batch.build(&Aggregation::TokenMean).unwrap();
+    let head = var(&numbers(7 * 3, 2, 1.0), (7, 3), DType::F64);
+    let teacher_head = var(&numbers(7 * 2, 4, 1.0), (7, 2), DType::F64);
+    let states = |width: usize, seed: u64, garbage: f64| {
+        let mut values = numbers(6 * width, seed, 1.0);
+        values[width..2 * width].fill(garbage);
+        values[4 * width..5 * width].fill(garbage);
+        var(&values, (6, width), DType::F64)
+    };
+    for objective in objectives() {
+        let run = |garbage: f64| {
+            let (hidden, teacher) = (states(3, 1, garbage), states(2, 3, garbage));
+            let inputs = ObjectiveInputs {
+                hidden: &hidden,
+                head: (&head).into(),
+                temperature: 0.8,
+                batch: &batch,
+                teacher: Some(TeacherStates { hidden: &teacher, head: (&teacher_head).into() }),
+            };
+            let output = objective.compute(&inputs).unwrap();
+            let gradients = [&hidden, &head].map(|var| gradient(&output.loss, var));
+            let means: Vec<f64> = output.metrics.iter().map(|metric| metric.mean()).collect();
+            let host = |of: &Tensor| host(of);
+            (
+                scalar(&output.loss),
+                gradients,
+                means,
+                [host(&output.student_logprobs), host(&output.entropy)],
+            )
+        };
+        let want = run(0.5);
+        let [of_hidden, _] = &want.1;
+        assert!(of_hidden[3..6].iter().chain(&of_hidden[12..15]).all(|g| *g == 0.0));
+        assert!(of_hidden[0] != 0.0, "{}", objective.name());
+        for garbage in [f64::NAN, f64::INFINITY, 1e300] {
+            assert_eq!(run(garbage), want, "{} with {garbage}", objective.name());
+        }
+    }
 }

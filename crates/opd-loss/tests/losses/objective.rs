@@ -90,10 +90,16 @@ impl World {
         for var in [&self.hidden, &self.head] {
             close(&host(got.get(var).unwrap()), &host(wanted.get(var).unwrap()));
         }
-        close(&host(&output.student_logprobs), &host(&self.logprobs()));
-        close(&host(&output.entropy), &host(&self.entropy()));
+        close(&host(&output.student_logprobs), &self.trained(&self.logprobs()));
+        close(&host(&output.entropy), &self.trained(&self.entropy()));
         assert!(!output.student_logprobs.track_op() && !output.entropy.track_op());
         output.metrics
+    }
+
+    /// The values, 0 where a token is not trained.
+    fn trained(&self, values: &Tensor) -> Vec<f64> {
+        let pairs = host(values).into_iter().zip(self.batch.mask().values());
+        pairs.map(|(value, &trained)| if trained { value } else { 0.0 }).collect()
     }
 
     fn mean(&self, values: &Tensor) -> f64 {
