@@ -1,6 +1,6 @@
 //! The memory of objectives, as a Markdown table: loss and backward at `T` rows and at `2 T`.
 //!
-//!     cargo run --release --manifest-path benches/Cargo.toml --example objective_memory
+//!     cargo run --release --example objective_memory
 //!
 //! Every run is a process of its own that counts its allocations: the peak beyond model, batch
 //! and the gradients that are asked for. Ends with an error where a run takes more than a quarter
