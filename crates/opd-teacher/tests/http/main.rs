@@ -10,6 +10,7 @@ mod journal_outage;
 mod oracle;
 mod outage;
 mod recorded;
+mod recorded_requests;
 mod requests;
 mod several;
 

@@ -9,8 +9,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{
-    Gemm, Matrix, MatrixMut, Packed, Update, buffer::with_buffer, matrix, multiply, packed::BLOCK,
-    pairs::RoundedLeft, product::Right,
+    Gemm, Matrix, MatrixMut, Packed, Update, buffer::with_buffer, grid, matrix, multiply,
+    packed::BLOCK, pairs::RoundedLeft, product::Right,
 };
 use crate::{EncodedMatrix, Products};
 
@@ -22,12 +22,6 @@ const TASK_ROWS: usize = 16;
 
 /// Multiply-adds that take as long as decoding one value.
 const DECODE_WORK: usize = 32;
-
-/// Multiply-adds below which a part is not worth a thread.
-const SMALL_WORK: usize = 500_000;
-
-/// Multiply-adds above which a thread gets several parts, for idle threads to take over.
-const LARGE_WORK: usize = 16_000_000;
 
 /// A left operand as the products read it.
 enum Left<'a> {
@@ -111,11 +105,7 @@ pub(crate) fn gemm_encoded(
     let (left, strip) = (Left::new(products, a), f32::best().max_cols());
     let strips = n.div_ceil(strip);
     let work = (c.rows() + DECODE_WORK).saturating_mul(n).saturating_mul(depth);
-    let parts = match rayon::current_num_threads() {
-        ..=1 => 1,
-        threads => threads.min(work / SMALL_WORK).max((4 * threads).min(work / LARGE_WORK)),
-    };
-    let parts = parts.clamp(1, strips);
+    let parts = grid::parts(rayon::current_num_threads(), work).min(strips);
     let (rows, row_stride) = (c.rows(), c.row_stride());
     let columns = Columns { start: c.as_mut_ptr(), rows, row_stride };
     let part = |part: usize| {

@@ -12,7 +12,15 @@ const LARGE_WORK: usize = 16_000_000;
 const PACK_WORK: usize = 16;
 
 /// Values of a right operand that come from memory whenever they are packed.
-const LARGE_RIGHT: usize = 1 << 20;
+pub(super) const LARGE_RIGHT: usize = 1 << 20;
+
+/// Parts for this many threads of so many multiply-adds, at least 1.
+pub(super) fn parts(threads: usize, work: usize) -> usize {
+    match threads {
+        ..=1 => 1,
+        _ => threads.min(work / SMALL_WORK).max((4 * threads).min(work / LARGE_WORK)).max(1),
+    }
+}
 
 /// How an output is cut into parts, one per unit of parallel work.
 pub(super) struct Grid {
@@ -39,9 +47,8 @@ impl Grid {
         let work = (rows + PACK_WORK).saturating_mul(cols).saturating_mul(depth);
         let large = cols * depth > LARGE_RIGHT;
         let target = match threads {
-            ..=1 => 1,
-            _ if large && by_row => threads.min(work / SMALL_WORK).max(1),
-            _ => threads.min(work / SMALL_WORK).max((4 * threads).min(work / LARGE_WORK)).max(1),
+            2.. if large && by_row => threads.min(work / SMALL_WORK).max(1),
+            _ => parts(threads, work),
         };
         let (n_panels, n_strips) = (rows.div_ceil(kernels.max_rows()), cols.div_ceil(strip));
         let packing = if large { 24 } else { 3 };

@@ -3,6 +3,7 @@ use std::ops::Range;
 use super::{
     Gemm, Matrix, Update,
     buffer::with_buffer,
+    grid::LARGE_RIGHT,
     kernels::Kernels,
     left::Panels,
     packed::{BLOCK, Packed, Strips},
@@ -21,9 +22,6 @@ const NARROW_PANELS: usize = 6;
 
 /// The same where the next strip is hinted at meanwhile.
 const HINTED_PANELS: usize = 8;
-
-/// Values of a right operand that come from memory whenever they are read.
-const LARGE_RIGHT: usize = 1 << 20;
 
 /// A right operand.
 #[derive(Clone, Copy)]
