@@ -9,7 +9,8 @@ llama.cpp's, ours, ... Rates are of the fastest round after one that does not co
 random ids; generation counts the new tokens and takes the time of the prompts too; training counts the tokens
 of all rows, without padding. Memory is the highest resident set less that of the program before it loads
 the model; `beyond state` is what is left without weights, masters, gradients and moments. In bf16,
-transformers has weights, activations and products in bf16, `opd` the products of its layers.
+transformers has weights, activations and products in bf16, `opd` the products of its layers and what it
+holds of them; a table that embeds it holds in f32, which counts as beyond.
 """
 
 import argparse
@@ -95,11 +96,12 @@ def jobs(model):
 
 def state(model, job, side, precision):
     """MiB of weights and, in training, of masters, gradients and moments."""
-    bytes_each = 4
-    if "train" in job:
-        bytes_each = 16
-    if side == "transformers" and precision == "bf16":
-        bytes_each = 2 + (16 if "train" in job else 0)
+    training = "train" in job
+    bytes_each = 16 if training else 4
+    if precision == "bf16" and not training:
+        bytes_each = 2
+    if precision == "bf16" and training and side == "transformers":
+        bytes_each = 2 + 16
     return model.parameters * bytes_each / MIB
 
 

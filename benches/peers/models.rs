@@ -54,8 +54,14 @@ fn main() -> Result<()> {
         other => bail!("{other}: f32 or bf16"),
     };
     let program = memory("VmRSS:")?;
-    let model = CausalLm::load(model, DType::F32, &Device::Cpu)?.with_products(products)?;
-    let mut work = prepare(&model, serde_json::from_str(job)?)?;
+    let job = serde_json::from_str(job)?;
+    let model = match job {
+        Job::Train { .. } => {
+            CausalLm::load(model, DType::F32, &Device::Cpu)?.with_products(products)?
+        }
+        _ => CausalLm::load_frozen(model, products, true)?,
+    };
+    let mut work = prepare(&model, job)?;
     println!("{}", json!({ "program": program }));
     for line in stdin().lock().lines() {
         line?;

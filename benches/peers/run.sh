@@ -28,7 +28,7 @@ fi
 
 if [ "${1:-}" = --kernels ]; then
   shift
-  cargo build --quiet --release --manifest-path "$root/Cargo.toml" -p opd-benches --example kernels >&2
+  cargo build --quiet --release --manifest-path "$root/Cargo.toml" --locked --workspace --example kernels >&2
   exec "$venv/bin/python" "$here/ratios.py" "$@"
 fi
 
@@ -40,7 +40,7 @@ if [ "${1:-}" = --models ]; then
         "$venv/bin/python" -m pip install --quiet --no-binary llama-cpp-python llama-cpp-python==0.3.36 >&2
       ;;
   esac
-  cargo build --quiet --release --manifest-path "$root/Cargo.toml" -p opd-benches --example models >&2
+  cargo build --quiet --release --manifest-path "$root/Cargo.toml" --locked --workspace --example models >&2
   exec "$venv/bin/python" "$here/models.py" "$@"
 fi
 
@@ -49,7 +49,7 @@ case " $* " in
   *" --student "*) ;;
   *)
     job=("$root/target/peers/job")
-    cargo run --quiet --release --manifest-path "$root/Cargo.toml" -p opd-pocket --example materialize -- "${job[0]}" >&2
+    cargo run --quiet --release --locked --manifest-path "$root/Cargo.toml" --example materialize -- "${job[0]}" >&2
     job=(--student "${job[0]}/student" --teacher "${job[0]}/teacher" --data "${job[0]}")
     ;;
 esac

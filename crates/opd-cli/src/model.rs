@@ -42,8 +42,7 @@ pub(crate) struct Model {
 impl Model {
     pub(crate) fn load(flag: &ModelFlag, device: &Device) -> anyhow::Result<Self> {
         let dir = flag.path()?;
-        let lm = flag.frozen_weights.load(&dir, device)?;
-        let lm = lm.with_products(flag.precision.products())?;
+        let lm = flag.frozen_weights.load(&dir, flag.precision.products(), device)?;
         Ok(Self { lm, dir, tokenizer: OnceCell::new() })
     }
 

@@ -69,8 +69,9 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let device = args.compute.start()?;
     interrupt::watch()?;
     let dir = args.model.path()?;
-    let lm = args.model.frozen_weights.load(&dir, &device)?;
-    let mut model = ServedModel::new(lm)?.with_products(args.model.precision.products())?;
+    let products = args.model.precision.products();
+    let lm = args.model.frozen_weights.load(&dir, products, &device)?;
+    let mut model = ServedModel::new(lm)?.with_products(products)?;
     // The directory of a model of the hub is named by a commit.
     let hub_name = (dir != args.model.model).then(|| args.model.model.display().to_string());
     if let Some(name) = args.served_model_name.clone().or(hub_name) {

@@ -1,5 +1,5 @@
-//! Matrices as their files have them: products, heads and embeddings have the bits of those with
-//! their values in f32.
+//! Matrices as their files have them, or as products read them: products, heads and embeddings have
+//! the bits of those with their values in f32.
 #![allow(clippy::unwrap_used)]
 
 use std::borrow::Cow;
@@ -165,6 +165,10 @@ proptest! {
         rows in 1usize..40, n in 1usize..230, k in 1usize..1100, blocks in 1usize..36,
     ) {
         assert_products(&matrix(GgmlDType::BF16, n, k, 3), rows, "bf16");
+        for products in BOTH {
+            let packed = EncodedMatrix::packed(products, &tensor(n, k, 6)).unwrap();
+            assert_products(&packed, rows, &format!("{packed:?}"));
+        }
         assert_products(&matrix(GgmlDType::Q4_0, n, 32 * blocks, 3), rows, "q4_0");
     }
 }
@@ -180,10 +184,46 @@ fn rows_of_a_table_are_its_values() {
     assert_eq!(error, "embedding: token id 60 at position 0 is outside the vocabulary of 60");
 }
 
+#[test]
+fn a_packed_matrix_holds_what_its_products_read() {
+    // Strips and blocks of depths that are whole, and that are not.
+    for (rows, columns) in [(1, 1), (67, 255), (64, 512), (70, 513), (300, 1030)] {
+        let values = tensor(rows, columns, 3);
+        let full = EncodedMatrix::packed(Products::Full, &values).unwrap();
+        assert_eq!(host(&full.to_tensor().unwrap()), host(&values), "{full:?}");
+        let half = EncodedMatrix::packed(Products::Bf16, &values).unwrap();
+        let rounded = values.to_dtype(DType::BF16).unwrap();
+        assert_eq!(host(&half.to_tensor().unwrap()), host(&rounded), "{half:?}");
+        // Whole vectors of rows, and whole pairs of columns.
+        let most = |columns: usize| rows.next_multiple_of(16) * columns * 4;
+        assert!(full.n_bytes() >= 4 * full.elem_count() && full.n_bytes() <= most(columns));
+        assert!(half.n_bytes() >= 2 * half.elem_count());
+        assert!(half.n_bytes() <= most(columns.div_ceil(2)));
+    }
+    // Of a tensor with strides, and unlike a tensor it does not change.
+    let values = tensor(40, 30, 1);
+    let transposed = EncodedMatrix::packed(Products::Full, &values.t().unwrap()).unwrap();
+    let want = host(&values.t().unwrap());
+    values.slice_set(&values.zeros_like().unwrap(), 0, 0).unwrap();
+    assert_eq!(host(&transposed.to_tensor().unwrap()), want);
+
+    let error =
+        |tensor: &Tensor| EncodedMatrix::packed(Products::Full, tensor).unwrap_err().to_string();
+    let name = "EncodedMatrix::packed: weight";
+    let flat = tensor(2, 3, 1).flatten_all().unwrap();
+    assert_eq!(error(&flat), format!("{name} must be a matrix, got [6]"));
+    let none = Tensor::zeros((0, 3), DType::F32, &Device::Cpu).unwrap();
+    assert_eq!(error(&none), format!("{name} must be at least one value, got [0, 3]"));
+    let wide = tensor(2, 3, 1).to_dtype(DType::F64).unwrap();
+    assert_eq!(
+        error(&wide),
+        format!("{name} is F64; an encoded weight meets f32: convert it to f32")
+    );
+}
+
 /// Hidden states and targets of 150 rows over a vocabulary with several chunks.
-fn states() -> (Var, EncodedMatrix, Tensor, Tensor) {
-    let (rows, vocab, width) = (150, 50_000, 32);
-    let head = matrix(GgmlDType::Q8_0, vocab, width, 9);
+fn states(head: EncodedMatrix) -> (Var, EncodedMatrix, Tensor, Tensor) {
+    let (rows, &[vocab, width]) = (150, head.dims());
     let values = head.to_tensor().unwrap();
     let ids: Vec<u32> = (0..rows as u32).map(|i| i * 911 % vocab as u32).collect();
     let ids = Tensor::from_vec(ids, rows, &Device::Cpu).unwrap();
@@ -201,7 +241,19 @@ fn gradient(of: &Tensor, hidden: &Var) -> Vec<f64> {
 
 #[test]
 fn heads_have_the_bits_of_those_with_the_values() {
-    let (hidden, head, values, ids) = states();
+    heads_have_the_bits_of_those_with_values(matrix(GgmlDType::Q8_0, 50_000, 32, 9));
+}
+
+#[test]
+fn packed_heads_have_the_bits_of_those_with_the_values() {
+    for products in BOTH {
+        let head = EncodedMatrix::packed(products, &tensor(50_000, 32, 9)).unwrap();
+        heads_have_the_bits_of_those_with_values(head);
+    }
+}
+
+fn heads_have_the_bits_of_those_with_values(head: EncodedMatrix) {
+    let (hidden, head, values, ids) = states(head);
     for products in BOTH {
         let heads = [Head::new(&head, products), Head::new(&values, products)];
         let of = |head: Head<'_>| {
@@ -242,7 +294,7 @@ fn what_is_no_f32_on_the_cpu_or_has_another_width_is_refused() {
     let x = tensor(2, 64, 1);
     let wide = x.to_dtype(DType::F64).unwrap();
     let error = Products::Full.linear(&wide, &w).unwrap_err().to_string();
-    let f32 = "weights that stay as their file has them meet f32: convert it to f32";
+    let f32 = "an encoded weight meets f32: convert it to f32";
     assert_eq!(error, format!("linear: x is F64; {f32}"));
     let error = Products::Full.linear(&tensor(2, 32, 1), &w).unwrap_err().to_string();
     assert_eq!(error, "linear: x must be [T, 64], got [2, 32]");

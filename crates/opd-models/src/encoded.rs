@@ -9,7 +9,7 @@ use crate::{
     weights::WeightFiles,
 };
 
-/// A matrix that stays as its file has it.
+/// A matrix that is held for reading alone.
 pub(crate) struct Encoded<'a> {
     /// Hugging Face name and rows of each tensor that is stacked in it.
     pub(crate) parts: Vec<(&'a str, usize)>,
@@ -18,7 +18,7 @@ pub(crate) struct Encoded<'a> {
 }
 
 impl CausalLm {
-    /// The matrices that stay as their files have them.
+    /// The matrices that are held for reading alone.
     pub(crate) fn encoded(&self) -> impl Iterator<Item = Encoded<'_>> {
         let tables = std::iter::once(&self.embedding).chain(&self.head).filter_map(|table| {
             let Weight::Encoded(matrix) = &table.values else { return None };
@@ -42,7 +42,7 @@ impl CausalLm {
         }
     }
 
-    /// Passes if no matrix stays as its file has it, for what needs all of them as values.
+    /// Passes if no matrix is held for reading alone, for what needs all of them as values.
     pub(crate) fn check_decoded(&self, action: &'static str) -> Result<()> {
         match self.encoded().next() {
             None => Ok(()),

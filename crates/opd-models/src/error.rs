@@ -190,9 +190,10 @@ pub enum Error {
         what: &'static str,
     },
 
-    /// A model whose matrices stay as their files have them is asked for more than a forward.
+    /// A model whose matrices are held as their files have them, or as products read them, is asked for
+    /// more than a forward.
     #[error(
-        "{}: `{name}` stays as its file has it and cannot be {action}; load the model in f32, or train adapters on it",
+        "{}: `{name}` is held for reading alone and cannot be {action}; load the model in f32, or train adapters on it",
         path.display()
     )]
     Encoded {

@@ -23,6 +23,7 @@ pub struct Footprint {
     keys: u64,
     /// Values of all matrices in the layers but routers and experts.
     matrices: u64,
+    tied: bool,
     weights: u64,
     products: Products,
 }
@@ -73,6 +74,7 @@ impl Footprint {
             fused,
             keys,
             matrices,
+            tied: config.tie_word_embeddings,
             weights,
             products,
         }
@@ -86,6 +88,14 @@ impl Footprint {
     /// All weights, in f32.
     pub fn weights(&self) -> u64 {
         VALUE * self.weights
+    }
+
+    /// All weights of a frozen model whose matrices are held as the products read them: in half the
+    /// bytes for bf16, but for routers, experts and a table that embeds.
+    pub fn frozen(&self) -> u64 {
+        let head = if self.tied { 0 } else { self.table() };
+        let multiplied = VALUE * self.matrices + head;
+        self.weights() - multiplied + self.as_products_read(multiplied)
     }
 
     /// The embedding table, or the head: the largest tensor of most models.

@@ -114,14 +114,23 @@ impl WeightSource {
     }
 }
 
+/// How matrices that are not trained are held.
+#[derive(Clone, Copy)]
+pub(crate) struct Frozen {
+    /// Whether those whose files have them in less than f32 stay so.
+    pub(crate) stored: bool,
+    /// The products that the others are packed for, if they are.
+    pub(crate) packed: Option<Products>,
+}
+
 /// Reads weights in the Hugging Face layout and stacks what is used together.
 pub(crate) struct Loader<'a> {
     config: ModelConfig,
     source: WeightSource,
     dtype: DType,
     device: &'a Device,
-    /// Whether matrices stay as the files have them.
-    encoded: bool,
+    /// How the matrices of a model that is not trained are held.
+    frozen: Option<Frozen>,
     parameters: Parameters,
 }
 
@@ -132,23 +141,25 @@ impl<'a> Loader<'a> {
         dtype: DType,
         device: &'a Device,
     ) -> Self {
-        Self { config, source, dtype, device, encoded: false, parameters: Parameters::default() }
+        Self { config, source, dtype, device, frozen: None, parameters: Parameters::default() }
     }
 
-    /// Matrices stay as the files have them.
-    pub(crate) fn encoded(self) -> Self {
-        Self { encoded: true, ..self }
+    /// Of a model that is not trained.
+    pub(crate) fn frozen(self, frozen: Frozen) -> Self {
+        Self { frozen: Some(frozen), ..self }
     }
 
     pub(crate) fn load(mut self, dir: &Path) -> Result<CausalLm> {
         let config = self.config.clone();
         let (vocab, width) = (config.vocab_size, config.hidden_size);
-        let embedding = self.table("model.embed_tokens.weight", vocab, width)?;
+        // Its rows are read as they are: a copy that products round is not enough.
+        let packs = config.tie_word_embeddings && self.products() == Products::Full;
+        let embedding = self.table("model.embed_tokens.weight", vocab, width, packs)?;
         let blocks = (0..config.n_layers).map(|i| self.block(i)).collect::<Result<Vec<_>>>()?;
         let norm = self.vector("model.norm.weight", width)?;
         let head = match config.tie_word_embeddings {
             true => None,
-            false => Some(self.table("lm_head.weight", vocab, width)?),
+            false => Some(self.table("lm_head.weight", vocab, width, true)?),
         };
         let ignored = |name: &str| {
             name.ends_with("rotary_emb.inv_freq")
@@ -162,10 +173,10 @@ impl<'a> Loader<'a> {
         }
         let rotary = rotary_table(&config, config.context.min(64), self.dtype, self.device)?;
         let rotary = Mutex::new(Arc::new(rotary));
-        let (weights, source) = (self.parameters, dir.to_owned());
-        Ok(CausalLm {
+        let (products, source) = (self.products(), dir.to_owned());
+        let model = CausalLm {
             config,
-            weights,
+            weights: self.parameters,
             lora: None,
             embedding,
             blocks,
@@ -174,7 +185,13 @@ impl<'a> Loader<'a> {
             head,
             rotary,
             source,
-        })
+        };
+        model.with_products(products)
+    }
+
+    /// Those that matrices are packed for.
+    fn products(&self) -> Products {
+        self.frozen.and_then(|frozen| frozen.packed).unwrap_or_default()
     }
 
     fn block(&mut self, layer: usize) -> Result<Block> {
@@ -223,8 +240,8 @@ impl<'a> Loader<'a> {
     }
 
     fn mixture(&mut self, place: &str, of: &Experts, c: &ModelConfig) -> Result<FeedForward> {
-        let router =
-            self.matrix(&[(&format!("{place}.gate"), of.n_experts)], c.hidden_size, false)?;
+        let (name, n) = (format!("{place}.gate.weight"), of.n_experts);
+        let router = self.plain(vec![(name, n)], c.hidden_size, false)?;
         let expert = |i| {
             let place = format!("{place}.experts.{i}");
             let (gate_up, down) = self.gate_up_down(&place, of.intermediate_size, c)?;
@@ -235,8 +252,14 @@ impl<'a> Loader<'a> {
         Ok(FeedForward::Mixture(Mixture { router, experts, n_active, normalized }))
     }
 
-    fn table(&mut self, name: &'static str, vocab: usize, width: usize) -> Result<Table> {
-        let (id, values) = self.weight(&[(name.to_owned(), vocab)], width)?;
+    fn table(
+        &mut self,
+        name: &'static str,
+        vocab: usize,
+        width: usize,
+        packs: bool,
+    ) -> Result<Table> {
+        let (id, values) = self.weight(&[(name.to_owned(), vocab)], width, packs)?;
         Ok(Table { id, name, values })
     }
 
@@ -244,28 +267,45 @@ impl<'a> Loader<'a> {
         let named = |suffix: &str| -> Vec<(String, usize)> {
             parts.iter().map(|(name, rows)| (format!("{name}.{suffix}"), *rows)).collect()
         };
-        let parts = named("weight");
-        let (id, weight) = self.weight(&parts, columns)?;
+        let matrix = self.plain(named("weight"), columns, true)?;
         let bias = match bias {
             true => Some(self.stack(named("bias"), None)?),
             false => None,
         };
-        Ok(Matrix { id, parts, weight, products: Products::Full, bias, adapter: None })
+        Ok(Matrix { bias, ..matrix })
+    }
+
+    /// A matrix without a bias.
+    fn plain(
+        &mut self,
+        parts: Vec<(String, usize)>,
+        columns: usize,
+        packs: bool,
+    ) -> Result<Matrix> {
+        let (id, weight) = self.weight(&parts, columns, packs)?;
+        Ok(Matrix { id, parts, weight, products: Products::Full, bias: None, adapter: None })
     }
 
     fn vector(&mut self, name: &str, width: usize) -> Result<Vector> {
         self.stack(vec![(name.to_owned(), width)], None)
     }
 
-    /// Matrices of `rows x columns` stacked along their first dimension.
+    /// Matrices of `rows x columns` stacked along their first dimension; `packs` if a frozen one may
+    /// be held as its products read it.
     fn weight(
         &mut self,
         parts: &[(String, usize)],
         columns: usize,
+        packs: bool,
     ) -> Result<(ParameterId, Weight)> {
-        if self.encoded
+        if self.frozen.is_some_and(|frozen| frozen.stored)
             && let Some(matrix) = self.source.encoded(parts, columns)?
         {
+            return Ok((ParameterId::ENCODED, Weight::Encoded(matrix)));
+        }
+        if let Some(products) = self.frozen.and_then(|frozen| frozen.packed).filter(|_| packs) {
+            let values = self.source.stack(parts, Some(columns), DType::F32, &Device::Cpu)?;
+            let matrix = EncodedMatrix::packed(products, values.as_tensor())?;
             return Ok((ParameterId::ENCODED, Weight::Encoded(matrix)));
         }
         let Vector { id, values } = self.stack(parts.to_vec(), Some(columns))?;

@@ -12,7 +12,7 @@ use opd_kernels::{
 use crate::{
     Checkpointing, Error, Gradients, ModelConfig, Packed, Parameters, Result,
     block::{Block, Place, Table, Vector},
-    loader::{Loader, WeightSource},
+    loader::{Frozen, Loader, WeightSource},
     lora::Lora,
     tape::{Layer, Residual, Tape},
     weights::WeightFiles,
@@ -25,7 +25,7 @@ use crate::{
 #[derive(Debug)]
 pub struct CausalLm {
     pub(crate) config: ModelConfig,
-    /// All tensors of the Hugging Face layout but those that stay as their file has them.
+    /// All tensors of the Hugging Face layout but those that are held for reading alone.
     pub(crate) weights: Parameters,
     /// What is trained instead of them.
     pub(crate) lora: Option<Lora>,
@@ -53,6 +53,20 @@ impl CausalLm {
         Loader::new(config, source, dtype, device).load(dir)
     }
 
+    /// Loads a model that is not trained: as [`CausalLm::load_encoded`] where `stored`, and every
+    /// other matrix that is multiplied is held once, in the order in which these products read it
+    /// ([`EncodedMatrix::packed`](opd_kernels::EncodedMatrix::packed)). Decoding then needs no copy.
+    ///
+    /// On the CPU; every result has the bits that the model of [`CausalLm::load`] in f32 with these
+    /// products gives.
+    ///
+    /// # Errors
+    ///
+    /// As [`CausalLm::load`].
+    pub fn load_frozen(dir: impl AsRef<Path>, products: Products, stored: bool) -> Result<Self> {
+        Self::load_as(dir.as_ref(), Frozen { stored, packed: Some(products) })
+    }
+
     /// Loads a model that is not trained, or under adapters alone: matrices that the files have in
     /// bf16, f16 or blocks of a quantized type stay so, and are decoded a tile at a time. Norms,
     /// biases and what the files have in f32 or f64 are f32.
@@ -63,10 +77,13 @@ impl CausalLm {
     ///
     /// As [`CausalLm::load`].
     pub fn load_encoded(dir: impl AsRef<Path>) -> Result<Self> {
-        let dir = dir.as_ref();
+        Self::load_as(dir.as_ref(), Frozen { stored: true, packed: None })
+    }
+
+    fn load_as(dir: &Path, frozen: Frozen) -> Result<Self> {
         let config = ModelConfig::load(dir)?;
         let source = WeightSource::Files(WeightFiles::open(dir)?);
-        Loader::new(config, source, DType::F32, &Device::Cpu).encoded().load(dir)
+        Loader::new(config, source, DType::F32, &Device::Cpu).frozen(frozen).load(dir)
     }
 
     /// A model of random weights from `config.json` alone: matrices normal with the config's
@@ -179,7 +196,8 @@ impl CausalLm {
     ///
     /// What `loss` returns; [`Error::NotScalar`]; [`Error::NoGradient`] if its result does not
     /// depend on the hidden states; [`Error::Frozen`] as [`ModelConfig::check_trainable`];
-    /// [`Error::Encoded`] for a model of [`CausalLm::load_encoded`] without adapters.
+    /// [`Error::Encoded`] for a model of [`CausalLm::load_encoded`] without adapters
+    /// or of [`CausalLm::load_frozen`].
     pub fn differentiate<R, E: From<Error>>(
         &self,
         packed: &Packed,
@@ -282,7 +300,8 @@ impl CausalLm {
     ///
     /// # Errors
     ///
-    /// As [`CausalLm::load`]; [`Error::Encoded`] for a model of [`CausalLm::load_encoded`].
+    /// As [`CausalLm::load`]; [`Error::Encoded`] for a model of [`CausalLm::load_encoded`] or
+    /// [`CausalLm::load_frozen`].
     pub fn reload(&self, dir: impl AsRef<Path>) -> Result<()> {
         let dir = dir.as_ref();
         self.check_decoded("replaced")?;

@@ -67,7 +67,7 @@ pub struct Parameters {
 pub(crate) struct ParameterId(pub(crate) usize);
 
 impl ParameterId {
-    /// That of every matrix which stays as its file has it: it is no parameter, and frozen.
+    /// That of every matrix which is held for reading alone: it is no parameter, and frozen.
     pub(crate) const ENCODED: Self = Self(usize::MAX);
 }
 

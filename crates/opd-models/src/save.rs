@@ -169,7 +169,7 @@ fn entries_of<'a>(parameter: &'a Parameter, place: usize, values: Values<'a>) ->
     parts.collect()
 }
 
-/// The tensors of a matrix that stays as its file has it, with its adapters.
+/// The tensors of a matrix that is held for reading alone, with its adapters.
 fn decoded_entries(of: Encoded<'_>) -> Vec<Entry<'_>> {
     let Encoded { parts, matrix, adapter } = of;
     let mut start = 0;

@@ -18,8 +18,7 @@ pub(crate) fn loaded(dir: &Path, config: &TrainConfig, device: &Device) -> Resul
 
 /// A model of the run that is frozen, in the run's precision.
 pub(crate) fn frozen(dir: &Path, config: &TrainConfig, device: &Device) -> Result<CausalLm> {
-    let model = config.frozen_weights.load(dir, device)?;
-    Ok(model.with_products(config.precision.products())?)
+    Ok(config.frozen_weights.load(dir, config.precision.products(), device)?)
 }
 
 /// The student before training, with its adapters where it has any.

@@ -1,12 +1,12 @@
 //! Logits of a chunk of rows from hidden states and head, and the way back.
 
-use std::{cell::OnceCell, ops::Range};
+use std::{cell::OnceCell, ops::Range, sync::Arc};
 
 use super::gemm::{
     Gemm, Matrix, MatrixMut, PackedPairs, Update, gemm, gemm_bf16, gemm_bf16_packed, gemm_encoded,
     gemm_encoded_columns,
 };
-use crate::{EncodedMatrix, Products};
+use crate::{EncodedMatrix, Products, encoded::PackedValues};
 
 /// Logits that exist at one time, at most, beyond [`LEAST_ROWS`] rows.
 const LOGITS_AT_ONCE: usize = 5 << 20;
@@ -42,7 +42,7 @@ pub(crate) struct Projected<'a, T> {
 /// two products that it is the right operand of.
 #[derive(Default)]
 struct RoundedHead {
-    for_logits: OnceCell<PackedPairs>,
+    for_logits: OnceCell<Arc<PackedPairs>>,
     for_gradient: OnceCell<PackedPairs>,
 }
 
@@ -102,10 +102,15 @@ impl<'a, T: Gemm> Projected<'a, T> {
     fn packed_for_logits(&self) -> Option<&PackedPairs> {
         let packed = &self.rounded.as_ref()?.for_logits;
         match self.head {
-            HeadRows::Encoded(head) => Some(packed.get_or_init(|| PackedPairs::encoded(head))),
+            HeadRows::Encoded(head) => {
+                Some(packed.get_or_init(|| match head.as_read(Products::Bf16) {
+                    Some(PackedValues::Bf16(packed)) => packed,
+                    _ => Arc::new(PackedPairs::encoded(head)),
+                }))
+            }
             HeadRows::Values(head) => {
                 let head = Matrix::row_major(T::as_f32(head)?, self.vocab, self.width);
-                Some(packed.get_or_init(|| PackedPairs::new(head.t())))
+                Some(packed.get_or_init(|| Arc::new(PackedPairs::new(head.t()))))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Frozen matrices as their file has them.
+//! Frozen matrices as their file has them, or as products read them.
 
 mod blocks;
 
@@ -7,19 +7,42 @@ use std::{fmt, ops::Range, sync::Arc};
 use candle_core::{Device, Tensor, quantized::GgmlDType};
 
 use self::blocks::is_read;
-use crate::{Error, Result, cpu::dispatch};
+use crate::{
+    Error, Products, Result,
+    cpu::{
+        self, dispatch,
+        gemm::{Matrix, Packed, PackedPairs},
+    },
+    matmul::check_encoded,
+};
 
 const OP: &str = "EncodedMatrix::new";
 
 /// A frozen matrix `[N, K]` in the encoding of its file: bf16, f16, or blocks of GGML's quantized
-/// types. Rows of several encodings may lie below each other.
+/// types; or in the order in which products read it. Rows of several encodings may lie below each
+/// other.
 ///
 /// Products decode a tile of it at a time, and have the bits of products with all of it in f32.
 /// Cloning shares it.
 #[derive(Clone)]
 pub struct EncodedMatrix {
     shape: [usize; 2],
-    parts: Arc<[Part]>,
+    held: Held,
+}
+
+#[derive(Clone)]
+enum Held {
+    Parts(Arc<[Part]>),
+    F32(Arc<Packed<f32>>),
+    /// Rounded to bf16.
+    Bf16(Arc<PackedPairs>),
+}
+
+/// A matrix as one kind of products reads it.
+#[derive(Clone)]
+pub(crate) enum PackedValues {
+    F32(Arc<Packed<f32>>),
+    Bf16(Arc<PackedPairs>),
 }
 
 /// Rows of one encoding.
@@ -31,8 +54,15 @@ struct Part {
 
 impl fmt::Debug for EncodedMatrix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kinds: Vec<GgmlDType> = self.parts.iter().map(|part| part.kind).collect();
-        write!(f, "EncodedMatrix({:?}, {kinds:?})", self.shape)
+        let held = match &self.held {
+            Held::Parts(parts) => {
+                let kinds: Vec<GgmlDType> = parts.iter().map(|part| part.kind).collect();
+                format!("{kinds:?}")
+            }
+            Held::F32(_) => "F32, packed".to_owned(),
+            Held::Bf16(_) => "BF16, packed".to_owned(),
+        };
+        write!(f, "EncodedMatrix({:?}, {held})", self.shape)
     }
 }
 
@@ -65,7 +95,49 @@ impl EncodedMatrix {
             let (expected, got) = ("at least one".to_owned(), vec![0]);
             return Err(Error::Shape { op: OP, what: "parts", expected, got });
         }
-        Ok(Self { shape: [n_rows, columns], parts: held.into() })
+        Ok(Self { shape: [n_rows, columns], held: Held::Parts(held.into()) })
+    }
+
+    /// `weight` `[N, K]`, f32 on the CPU, in the order in which these products read it, as it is now.
+    ///
+    /// It takes as much memory as the weight, half of that for [`Products::Bf16`], which keeps the
+    /// values that its products would round, rounded. Those products have the bits of products with
+    /// the weight and need nothing beside it: what takes the place of a frozen weight is read as
+    /// fast as a [`PackedWeight`](crate::PackedWeight).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shape`] if `weight` is no matrix or has no value, [`Error::DType`],
+    /// [`Error::Device`].
+    pub fn packed(products: Products, weight: &Tensor) -> Result<Self> {
+        const OP: &str = "EncodedMatrix::packed";
+        check_encoded(OP, ("weight", weight))?;
+        let &[rows, columns] = weight.dims() else {
+            let expected = "a matrix".to_owned();
+            let got = weight.dims().to_vec();
+            return Err(Error::Shape { op: OP, what: "weight", expected, got });
+        };
+        if rows * columns == 0 {
+            let (expected, got) = ("at least one value".to_owned(), vec![rows, columns]);
+            return Err(Error::Shape { op: OP, what: "weight", expected, got });
+        }
+        let weight = weight.contiguous()?;
+        let values = cpu::view::<f32>(OP, &weight)?;
+        let transposed = Matrix::row_major(&values, rows, columns).t();
+        let held = match products {
+            Products::Full => Held::F32(Arc::new(Packed::new(transposed))),
+            Products::Bf16 => Held::Bf16(Arc::new(PackedPairs::new(transposed))),
+        };
+        Ok(Self { shape: [rows, columns], held })
+    }
+
+    /// What these products read without decoding anything, if it is held so.
+    pub(crate) fn as_read(&self, products: Products) -> Option<PackedValues> {
+        match (products, &self.held) {
+            (Products::Full, Held::F32(packed)) => Some(PackedValues::F32(packed.clone())),
+            (Products::Bf16, Held::Bf16(packed)) => Some(PackedValues::Bf16(packed.clone())),
+            _ => None,
+        }
     }
 
     /// `[N, K]`.
@@ -80,7 +152,11 @@ impl EncodedMatrix {
 
     /// Bytes that it takes of memory.
     pub fn n_bytes(&self) -> usize {
-        self.parts.iter().map(|part| part.bytes.len()).sum()
+        match &self.held {
+            Held::Parts(parts) => parts.iter().map(|part| part.bytes.len()).sum(),
+            Held::F32(packed) => packed.n_bytes(),
+            Held::Bf16(packed) => packed.n_bytes(),
+        }
     }
 
     /// All values, in f32 on the CPU.
@@ -105,7 +181,21 @@ impl EncodedMatrix {
         if out.is_empty() {
             return;
         }
-        for part in self.parts.iter() {
+        match &self.held {
+            Held::Parts(parts) => self.decode_parts(parts, rows, columns, out),
+            Held::F32(packed) => packed.unpack(rows, columns, out),
+            Held::Bf16(packed) => packed.unpack(rows, columns, out),
+        }
+    }
+
+    fn decode_parts(
+        &self,
+        parts: &[Part],
+        rows: Range<usize>,
+        columns: Range<usize>,
+        out: &mut [f32],
+    ) {
+        for part in parts {
             let (first, end) = (rows.start.max(part.rows.start), rows.end.min(part.rows.end));
             if first >= end {
                 continue;

@@ -38,7 +38,7 @@ pub(crate) fn check(op: &'static str, (what, tensor): (&'static str, &Tensor)) -
         return Err(Error::Device { op, device: format!("{:?}", tensor.device()) });
     }
     if tensor.dtype() != DType::F32 {
-        let remedy = "weights that stay as their file has them meet f32: convert it to f32";
+        let remedy = "an encoded weight meets f32: convert it to f32";
         return Err(Error::DType { op, what, got: tensor.dtype(), remedy });
     }
     Ok(())

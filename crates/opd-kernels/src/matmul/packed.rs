@@ -6,6 +6,7 @@ use super::{Products, has_kernel, matrix, matrix_dims, no_kernel, same_dtype};
 use crate::{
     EncodedMatrix, Error, Result,
     cpu::gemm::{Packed, PackedPairs, product_bf16_packed, product_packed},
+    encoded::PackedValues,
 };
 
 /// A frozen weight in the order in which [`linear_packed`] reads it.
@@ -64,9 +65,11 @@ impl PackedWeight {
 
     /// Packs the values of a matrix that has these products.
     pub(super) fn encoded(products: Products, weight: &EncodedMatrix) -> Self {
-        Self(match products {
-            Products::Full => Storage::F32(Arc::new(Packed::encoded(weight))),
-            Products::Bf16 => Storage::Bf16(Arc::new(PackedPairs::encoded(weight))),
+        Self(match (weight.as_read(products), products) {
+            (Some(PackedValues::F32(packed)), _) => Storage::F32(packed),
+            (Some(PackedValues::Bf16(packed)), _) => Storage::Bf16(packed),
+            (None, Products::Full) => Storage::F32(Arc::new(Packed::encoded(weight))),
+            (None, Products::Bf16) => Storage::Bf16(Arc::new(PackedPairs::encoded(weight))),
         })
     }
 

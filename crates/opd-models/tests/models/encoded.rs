@@ -1,4 +1,5 @@
-//! Models whose matrices stay as their files have them: the bits of those that are loaded in f32.
+//! Models whose matrices stay as their files have them, or are held as products read them: the bits
+//! of those that are loaded in f32.
 
 use std::{
     collections::HashMap,
@@ -86,6 +87,56 @@ fn scores_and_greedy_continuations_are_those_in_f32() {
 }
 
 #[test]
+fn frozen_models_have_the_bits_of_those_in_f32() {
+    let check = |path: &Path, what: &str| {
+        for products in [Products::Full, Products::Bf16] {
+            let full = load(path, DType::F32).with_products(products).unwrap();
+            let pairs = pairs(&full);
+            let scores = logprobs(&full, &pairs, 0.9);
+            let tokens = greedy(&Decoder::new(&full), 24);
+            for stored in [true, false] {
+                let frozen = CausalLm::load_frozen(path, products, stored).unwrap();
+                assert!(logprobs(&frozen, &pairs, 0.9) == scores, "{what} {products:?}");
+                assert_eq!(greedy(&Decoder::new(&frozen), 24), tokens, "{what} {products:?}");
+                let packed = Decoder::packed(&frozen).unwrap();
+                assert_eq!(greedy(&packed, 24), tokens, "{what} {products:?}");
+                assert_eq!(frozen.n_weights(), full.n_weights(), "{what}");
+            }
+        }
+    };
+    for golden in GoldenModel::all().chain(GoldenModel::mixtures()) {
+        check(&golden.dir, &golden.dir.display().to_string());
+    }
+    for_each_model(check);
+}
+
+#[test]
+fn a_frozen_model_is_held_once() {
+    for golden in GoldenModel::all() {
+        let (path, what) = (&golden.dir, golden.dir.display());
+        for products in [Products::Full, Products::Bf16] {
+            let frozen = CausalLm::load_frozen(path, products, true).unwrap();
+            let want = Footprint::of(frozen.config(), products).frozen();
+            let held = frozen.weight_bytes();
+            // Rows of tiny matrices fill whole vectors.
+            assert!(held >= want && held <= want + want / 8, "{what}: {held}, {want} expected");
+            assert_eq!(frozen.parameters().iter().filter(|p| p.var().rank() > 1).count(), {
+                // A table that embeds is read by rows, as it is.
+                let tied = frozen.config().tie_word_embeddings;
+                usize::from(!tied || products == Products::Bf16)
+            });
+        }
+        // What it writes is what it was.
+        let frozen = CausalLm::load_frozen(path, Products::Full, true).unwrap();
+        let saved = tempfile::tempdir().unwrap();
+        frozen.save(saved.path()).unwrap();
+        let (again, full) = (load(saved.path(), DType::F32), load(path, DType::F32));
+        let pairs = pairs(&full);
+        assert!(logprobs(&again, &pairs, 1.0) == logprobs(&full, &pairs, 1.0), "{what}");
+    }
+}
+
+#[test]
 fn what_is_held_is_what_the_files_take() {
     for_each_model(|path, what| {
         let (full, stored) = (load(path, DType::F32), encoded(path));
@@ -144,7 +195,7 @@ fn it_is_trained_under_adapters_alone() {
         let remedy = "load the model in f32, or train adapters on it";
         let path = dir.path().display();
         let expected =
-            format!("{path}: `{name}` stays as its file has it and cannot be {action}; {remedy}");
+            format!("{path}: `{name}` is held for reading alone and cannot be {action}; {remedy}");
         assert_eq!(error.to_string(), expected);
     };
     let trained =

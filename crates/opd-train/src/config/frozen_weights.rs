@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use candle_core::{DType, Device};
+use opd_kernels::Products;
 use opd_models::CausalLm;
 use serde::{Deserialize, Serialize};
 
@@ -20,15 +21,21 @@ pub enum FrozenWeights {
 }
 
 impl FrozenWeights {
-    /// Loads a model that is frozen as a whole.
+    /// Loads a model that is frozen as a whole, with these products. On the CPU its matrices are held
+    /// in the order in which the products read them, but for those that stay as their file has them.
     ///
     /// # Errors
     ///
-    /// As [`CausalLm::load`].
-    pub fn load(self, dir: &Path, device: &Device) -> opd_models::Result<CausalLm> {
-        match self != Self::F32 && device.is_cpu() {
-            true => CausalLm::load_encoded(dir),
-            false => CausalLm::load(dir, DType::F32, device),
+    /// As [`CausalLm::load`] and [`CausalLm::with_products`].
+    pub fn load(
+        self,
+        dir: &Path,
+        products: Products,
+        device: &Device,
+    ) -> opd_models::Result<CausalLm> {
+        match device.is_cpu() {
+            true => CausalLm::load_frozen(dir, products, self != Self::F32),
+            false => CausalLm::load(dir, DType::F32, device)?.with_products(products),
         }
     }
 
@@ -38,9 +45,9 @@ impl FrozenWeights {
     ///
     /// As [`CausalLm::load`].
     pub fn load_below_adapters(self, dir: &Path, device: &Device) -> opd_models::Result<CausalLm> {
-        match self {
-            Self::Auto => Self::F32.load(dir, device),
-            own => own.load(dir, device),
+        match self == Self::Stored && device.is_cpu() {
+            true => CausalLm::load_encoded(dir),
+            false => CausalLm::load(dir, DType::F32, device),
         }
     }
 }

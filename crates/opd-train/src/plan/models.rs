@@ -39,7 +39,7 @@ impl Models {
                 FrozenWeights::F32 => None,
                 FrozenWeights::Auto | FrozenWeights::Stored => encoded_bytes(dir)?,
             };
-            Ok(stored.unwrap_or(footprint.weights()))
+            Ok(stored.unwrap_or(u64::MAX).min(footprint.frozen()))
         };
         let student = of(&config.student.path)?;
         let lora = &config.student.lora;

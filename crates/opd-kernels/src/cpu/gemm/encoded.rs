@@ -9,10 +9,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{
-    Gemm, Matrix, MatrixMut, Packed, Update, buffer::with_buffer, grid, matrix, multiply,
-    packed::BLOCK, pairs::RoundedLeft, product::Right,
+    Gemm, Matrix, MatrixMut, Packed, Update, buffer::with_buffer, gemm_bf16_packed, gemm_packed,
+    grid, matrix, multiply, packed::BLOCK, pairs::RoundedLeft, product::Right,
 };
-use crate::{EncodedMatrix, Products};
+use crate::{EncodedMatrix, Products, encoded::PackedValues};
 
 /// Strips of columns that are decoded at a time: as many as a left operand is read in place for.
 const STRIPS: usize = 6;
@@ -101,6 +101,11 @@ pub(crate) fn gemm_encoded(
     assert_eq!((c.rows(), c.cols(), a.cols()), (a.rows(), n, depth), "gemm: shapes");
     if c.rows() == 0 {
         return;
+    }
+    match w.as_read(products) {
+        Some(PackedValues::F32(right)) => return gemm_packed(c, a, &right),
+        Some(PackedValues::Bf16(right)) => return gemm_bf16_packed(c, a, &right),
+        None => {}
     }
     let (left, strip) = (Left::new(products, a), f32::best().max_cols());
     let strips = n.div_ceil(strip);

@@ -77,10 +77,17 @@ pub(crate) fn product<T: Gemm>(a: Matrix<'_, T>, b: Matrix<'_, T>) -> Vec<T> {
 
 /// [`product`] with a right operand packed beforehand; same bits.
 pub(crate) fn product_packed<T: Gemm>(a: Matrix<'_, T>, b: &Packed<T>) -> Vec<T> {
+    matrix::collect(a.rows(), b.cols(), |c| gemm_packed(c, a, b))
+}
+
+/// [`gemm`] that sets `c`, with a right operand packed beforehand; same bits.
+///
+/// # Panics
+///
+/// If the shapes do not agree.
+pub(crate) fn gemm_packed<T: Gemm>(c: MatrixMut<'_, T>, a: Matrix<'_, T>, b: &Packed<T>) {
     let threads = rayon::current_num_threads();
-    matrix::collect(a.rows(), b.cols(), |c| {
-        multiply(b.kernels(), threads, c, a, Right::Packed(b), Update::Set);
-    })
+    multiply(b.kernels(), threads, c, a, Right::Packed(b), Update::Set);
 }
 
 /// `c = a b` or `c += a b` with kernels that the machine can run.

@@ -74,8 +74,31 @@ impl<T: Gemm> Packed<T> {
         self.cols
     }
 
+    /// Bytes that the values take.
+    pub(crate) fn n_bytes(&self) -> usize {
+        size_of_val(&*self.values)
+    }
+
     pub(super) fn kernels(&self) -> &'static Kernels<T> {
         self.kernels
+    }
+
+    /// The value of a row and a column.
+    pub(super) fn at(&self, row: usize, col: usize) -> T {
+        let strips = Strips { kernels: self.kernels, cols: self.cols };
+        let (first, within) = (row / BLOCK * BLOCK, row % BLOCK);
+        let depth = BLOCK.min(self.rows - first);
+        let lane = col % self.kernels.max_cols();
+        let (start, width) = (strips.offset(depth, col - lane), strips.width(col - lane));
+        self.block(first)[start + within * width + lane]
+    }
+
+    /// The transpose of rows `rows` of columns `cols`, rows back to back.
+    pub(crate) fn unpack(&self, cols: Range<usize>, rows: Range<usize>, out: &mut [T]) {
+        let places = cols.flat_map(|col| rows.clone().map(move |row| (row, col)));
+        for (value, (row, col)) in out.iter_mut().zip(places) {
+            *value = self.at(row, col);
+        }
     }
 
     /// The strips of the block of rows that starts at `first`.

@@ -82,6 +82,21 @@ impl PackedPairs {
     pub(crate) fn cols(&self) -> usize {
         self.pairs.cols()
     }
+
+    /// Bytes that the pairs take.
+    pub(crate) fn n_bytes(&self) -> usize {
+        self.pairs.n_bytes()
+    }
+
+    /// The transpose of rows `rows` of columns `cols`, as rounded, rows back to back.
+    pub(crate) fn unpack(&self, cols: Range<usize>, rows: Range<usize>, out: &mut [f32]) {
+        let places = cols.flat_map(|col| rows.clone().map(move |row| (row, col)));
+        for (value, (row, col)) in out.iter_mut().zip(places) {
+            let pair = self.pairs.at(row / 2, col).to_bits();
+            let high = if row % 2 == 0 { pair << 16 } else { pair & 0xffff_0000 };
+            *value = f32::from_bits(high);
+        }
+    }
 }
 
 /// [`product_bf16`] with a right operand packed beforehand; same bits.
