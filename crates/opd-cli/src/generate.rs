@@ -68,7 +68,7 @@ struct Continuation<'a> {
 pub(crate) fn generate(args: &GenerateArgs) -> anyhow::Result<()> {
     let device = args.compute.start()?;
     interrupt::watch()?;
-    let model = Model::load(&args.model, &device)?;
+    let model = Model::load(&args.model, Some(args.max_new_tokens as usize), &device)?;
     let rows: Vec<Line<Row>> = records::read(&args.input)?;
     let mut output = OutputFile::create(&args.output)?;
     let (mut requests, mut sources) = (Vec::new(), Vec::new());

@@ -4,6 +4,7 @@ use anyhow::Context;
 use candle_core::Device;
 use clap::Args;
 use opd_models::{CausalLm, Tokenizer, resolve};
+use opd_rollout::packed_tokens;
 use opd_train::config::{FrozenWeights, Precision};
 
 use crate::config::choices;
@@ -19,7 +20,8 @@ pub(crate) struct ModelFlag {
     #[arg(long, value_name = "NAME", value_parser = choices::<Precision>(), default_value = "f32")]
     pub(crate) precision: Precision,
     /// How its weights are held, on the CPU: `f32`, or `stored`, as the file has them, which takes less
-    /// memory; `auto` is `stored`; results are the same
+    /// memory; `auto` is `f32` where answers are long enough that generation needs that anyway, and
+    /// else `stored`; results are the same
     #[arg(long, value_name = "NAME", value_parser = choices::<FrozenWeights>(), default_value = "auto")]
     pub(crate) frozen_weights: FrozenWeights,
 }
@@ -40,9 +42,22 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn load(flag: &ModelFlag, device: &Device) -> anyhow::Result<Self> {
+    /// To score, or for answers of at most `max_new_tokens`.
+    pub(crate) fn load(
+        flag: &ModelFlag,
+        max_new_tokens: Option<usize>,
+        device: &Device,
+    ) -> anyhow::Result<Self> {
         let dir = flag.path()?;
-        let lm = flag.frozen_weights.load(&dir, flag.precision.products(), device)?;
+        let products = flag.precision.products();
+        let weights = match flag.frozen_weights {
+            // Weights that are read for every token are unpacked once.
+            FrozenWeights::Auto if max_new_tokens.is_some_and(|n| n >= packed_tokens(products)) => {
+                FrozenWeights::F32
+            }
+            own => own,
+        };
+        let lm = weights.load(&dir, products, device)?;
         Ok(Self { lm, dir, tokenizer: OnceCell::new() })
     }
 

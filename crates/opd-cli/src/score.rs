@@ -77,7 +77,7 @@ struct Scores<'a> {
 pub(crate) fn score(args: &ScoreArgs) -> anyhow::Result<()> {
     let device = args.compute.start()?;
     interrupt::watch()?;
-    let model = Model::load(&args.model, &device)?;
+    let model = Model::load(&args.model, None, &device)?;
     let rows: Vec<Line<Row>> = records::read(&args.input)?;
     let mut output = OutputFile::create(&args.output)?;
     let sequences = rows.into_iter().map(|line| sequence(&model, line, args));

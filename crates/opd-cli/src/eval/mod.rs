@@ -99,7 +99,7 @@ struct Score {
 pub(crate) fn eval(args: &EvalArgs) -> anyhow::Result<()> {
     let device = args.compute.start()?;
     interrupt::watch()?;
-    let model = Model::load(&args.model, &device)?;
+    let model = Model::load(&args.model, Some(args.max_new_tokens as usize), &device)?;
     let fields = Fields { input: &args.input_key, label: &args.label_key };
     let limit = args.max_prompts.map_or(usize::MAX, |n| n as usize);
     if let Some(k) = args.pass_k.iter().find(|&&k| k > args.n_samples) {
