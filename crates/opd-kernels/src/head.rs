@@ -2,23 +2,45 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Tensor, Var};
 
-use crate::{EncodedMatrix, Error, Products, Result, Weight, WeightRef, add_assign};
+use crate::{EncodedMatrix, Error, Products, Result, Weight, WeightRef, add_assign, shape};
 
-/// The output matrix of a language model: `logits = hidden weight^T`.
+/// The output layer of a language model: `logits = hidden weight^T + bias`.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
     /// `[V, H]`; a part of the graph where it is trained.
     pub weight: WeightRef<'a>,
     /// How the products with it read their operands, forward and backward.
     pub products: Products,
-    /// Where its gradient goes instead of candle's [`GradStore`](candle_core::backprop::GradStore).
+    /// `[V]`, of the dtype of the hidden states, if there is one; a part of the graph where it is
+    /// trained. It is added to the finished products.
+    pub bias: Option<&'a Tensor>,
+    /// Where the weight's gradient goes instead of candle's [`GradStore`](candle_core::backprop::GradStore).
     pub gradient: Option<&'a HeadGradient>,
 }
 
 impl<'a> Head<'a> {
-    /// A head whose gradient candle gathers.
+    /// A head without bias whose gradient candle gathers.
     pub fn new(weight: impl Into<WeightRef<'a>>, products: Products) -> Self {
-        Self { weight: weight.into(), products, gradient: None }
+        Self { weight: weight.into(), products, bias: None, gradient: None }
+    }
+
+    /// The same with a bias `[V]`.
+    pub fn with_bias(self, bias: &'a Tensor) -> Self {
+        Self { bias: Some(bias), ..self }
+    }
+
+    /// Passes if the bias, where there is one, fits a vocabulary and the hidden states.
+    pub(crate) fn check_bias(&self, op: &'static str, vocab: usize, hidden: &Tensor) -> Result<()> {
+        let Some(bias) = self.bias else { return Ok(()) };
+        shape::expect(op, "the head's bias", bias, &[vocab], "[V]")?;
+        shape::same_dtype(op, "the head's bias", bias, hidden.dtype())?;
+        match bias.device().same_device(hidden.device()) {
+            true => Ok(()),
+            false => {
+                let device = format!("{:?} of the head's bias", bias.device());
+                Err(Error::Device { op, device })
+            }
+        }
     }
 
     /// The matrix as kernels of a GPU take it.

@@ -20,6 +20,7 @@ mod linear_op;
 mod linear_row_loss;
 mod linear_rows;
 mod linear_support;
+mod linear_token_scores;
 mod linear_total_variation;
 mod logprob;
 mod mapped;
@@ -32,9 +33,12 @@ mod rotary;
 mod row_loss;
 mod scans;
 mod shape;
+mod softmax;
 mod spans;
 mod stored;
 mod swiglu;
+mod token_options;
+mod token_scores;
 mod weight;
 
 #[cfg(feature = "mimalloc")]
@@ -56,6 +60,7 @@ pub use self::{
     linear_row_loss::{RowLoss, linear_row_loss},
     linear_rows::{RowLogprobs, RowQuery, linear_row_logprobs},
     linear_support::{SupportLogprobs, linear_support_logprobs},
+    linear_token_scores::linear_token_scores,
     linear_total_variation::linear_total_variation,
     logprob::{TokenLogprobs, token_logprobs},
     mapped::MappedFile,
@@ -71,7 +76,10 @@ pub use self::{
     },
     row_loss::{LogitsLoss, row_loss},
     scans::{advantages_and_returns, discounted_sums},
+    softmax::Softmax,
     spans::{Span, Spans},
     swiglu::{swiglu, swiglu_backward},
+    token_options::{TokenOptions, TokenScores, TopTokens},
+    token_scores::token_scores,
     weight::{Weight, WeightRef},
 };

@@ -159,9 +159,11 @@ fn on_cpu(
     let head_of = |of: Projection<'_>| moved(&of.head.weight.to_tensor()?);
     let [hidden, head] = [moved(student.hidden)?, head_of(student)?];
     let [their_hidden, their_head] = [moved(teacher.hidden)?, head_of(teacher)?];
-    let head = Head { weight: (&head).into(), ..student.head };
+    let bias_of = |of: Projection<'_>| of.head.bias.map(moved).transpose();
+    let [bias, their_bias] = [bias_of(student)?, bias_of(teacher)?];
+    let head = Head { weight: (&head).into(), bias: bias.as_ref(), ..student.head };
     let student = Projection { hidden: &hidden, head };
-    let head = Head { weight: (&their_head).into(), ..teacher.head };
+    let head = Head { weight: (&their_head).into(), bias: their_bias.as_ref(), ..teacher.head };
     let teacher = Projection { hidden: &their_hidden, head };
     let ids = ids.to_device(&Device::Cpu)?;
     let out = linear_cross_vocabulary(student, teacher, &ids, how, temperature)?;

@@ -1,17 +1,14 @@
-use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor, backend::BackendStorage,
-};
+use candle_core::{CpuStorage, Shape, Tensor};
 
 use crate::{
-    EncodedMatrix, Error, Head, HeadGradient, Products, Projection, Result, Weight, WeightRef,
+    Error, Head, HeadGradient, Projection, Result, Weight, WeightRef,
     cpu::{
         self, by_dtype,
-        columns::argument,
         gemm::Gemm,
-        projection::{HeadRows, Projected, chunks},
+        projection::{Projected, chunks},
     },
-    gpu::{self, Gpu},
-    projection::{HeadValues, ProjectionGradient},
+    gpu::{self, Gpu, Recorded1, Recorded2, Recorded3},
+    projection::{Gradients, Operands, ProjectionGradient, ProjectionView},
 };
 
 /// What is done with rows of logits that exist for a chunk of rows at a time.
@@ -95,110 +92,77 @@ impl<T: Gemm> ChunkedLogits<'_, T> {
 
 /// The op's output on the hidden states and head of `student`.
 pub(crate) fn apply<R: LinearRows + 'static>(student: Projection<'_>, rows: R) -> Result<Tensor> {
-    let Head { weight, products, .. } = student.head;
-    let hidden = student.hidden.contiguous()?;
-    let head = match weight {
-        WeightRef::Tensor(weight) => weight.contiguous()?,
-        WeightRef::Encoded(head) => {
-            let op = LinearOp { rows, products, sink: None };
-            return Ok(hidden.apply_op1(WithEncoded { op, head: head.clone() })?);
-        }
-    };
-    if let (Some(gpu), true) = (gpu::of(&hidden), R::ON_GPU) {
-        return gpu::linear::apply(gpu, &hidden, &head, rows);
+    let operands = Operands::of(student)?;
+    if let (Some(gpu), true) = (gpu::of(&operands.hidden), R::ON_GPU) {
+        return gpu::linear::apply(gpu, operands, rows);
     }
-    let sink = student.head.sink(&hidden);
-    let head = if sink.is_some() { head.detach() } else { head };
-    Ok(hidden.apply_op2(&head, LinearOp { rows, products, sink })?)
+    let sink = student.head.sink(&operands.hidden);
+    let op = LinearOp { rows, sink: sink.clone() };
+    let value = op.forward(operands.projection())?;
+    let backward = move |student: Projection<'_>, saved: &Tensor, upstream: &Tensor| {
+        op.backward(student, saved, upstream)
+    };
+    record(R::OP, operands.gathered_by(&sink), value, backward)
 }
 
 /// A frozen model's hidden states and head, contiguous and without a graph.
-pub(crate) struct Frozen {
-    hidden: Tensor,
-    head: Weight,
-    products: Products,
-}
+pub(crate) struct Frozen(Operands);
 
 impl Frozen {
     pub(crate) fn of(teacher: Projection<'_>) -> Result<Self> {
-        let Head { weight, products, .. } = teacher.head;
-        let hidden = teacher.hidden.detach().contiguous()?;
-        Ok(Self { hidden, head: weight.detach().as_ref().contiguous()?, products })
+        Ok(Self(Operands::of(teacher)?.detach()))
     }
 
     pub(crate) fn projection(&self) -> Projection<'_> {
-        let head = Head::new(&self.head, self.products);
-        Projection { hidden: &self.hidden, head }
+        self.0.projection()
     }
 }
 
 /// A [`LinearRows`] as an op on hidden states and head; the backward computes the logits again.
 struct LinearOp<R> {
     rows: R,
-    /// Those of the student's head.
-    products: Products,
     sink: Option<HeadGradient>,
 }
 
 impl<R: LinearRows> LinearOp<R> {
-    /// Calls `work` with the logits of `hidden` and of the teacher.
+    /// Calls `work` with the logits of `student` and of the teacher.
     fn with_logits<T: Gemm, A>(
         &self,
-        (hidden, head): (&[T], HeadRows<'_, T>),
-        (rows, width): (usize, usize),
-        vocab: usize,
+        student: Projection<'_>,
         work: impl FnOnce(&ChunkedLogits<'_, T>) -> A,
     ) -> Result<A> {
-        let student = Projected::new(hidden, (head, self.products), width, vocab);
-        let Some(Projection { hidden, head }) = self.rows.teacher() else {
-            return Ok(work(&ChunkedLogits { rows, student, teacher: None }));
-        };
-        let (vocab, width) = (head.weight.dims()[0], head.weight.dims()[1]);
-        let (hidden, values) =
-            (cpu::view::<T>(R::OP, hidden)?, HeadValues::<T>::of(R::OP, head.weight)?);
-        let teacher = Projected::new(&hidden, (values.rows(), head.products), width, vocab);
-        Ok(work(&ChunkedLogits { rows, student, teacher: Some(teacher) }))
+        let rows = student.hidden.dims()[0];
+        let student = ProjectionView::<T>::of(R::OP, student)?;
+        let teacher = self.rows.teacher();
+        let teacher = teacher.map(|of| ProjectionView::<T>::of(R::OP, of)).transpose()?;
+        let teacher = teacher.as_ref().map(ProjectionView::projected);
+        Ok(work(&ChunkedLogits { rows, student: student.projected(), teacher }))
     }
 
-    fn forward(
-        &self,
-        hidden: (&CpuStorage, &Layout),
-        head: HeadArgument<'_>,
-    ) -> Result<(CpuStorage, Shape)> {
-        let shape = hidden.1.shape().dims2()?;
-        let storage = hidden.0;
-        by_dtype!(R::OP, storage, T => {
-            let hidden = argument::<T>(R::OP, hidden.0, hidden.1)?;
-            let (head, vocab) = match head {
-                HeadArgument::Tensor(storage, layout) => {
-                    let (vocab, _) = layout.shape().dims2()?;
-                    (HeadRows::Values(argument::<T>(R::OP, storage, layout)?), vocab)
-                }
-                HeadArgument::Encoded(head) => (HeadRows::Encoded(head), head.dims()[0]),
-            };
-            self.with_logits((hidden, head), shape, vocab, |logits| self.rows.forward(logits))
+    fn forward(&self, student: Projection<'_>) -> Result<Tensor> {
+        let hidden = student.hidden;
+        by_dtype!(R::OP, hidden, T => {
+            let (storage, shape) =
+                self.with_logits::<T, _>(student, |logits| self.rows.forward(logits))?;
+            Ok(cpu::of_storage(storage, shape))
         })
     }
 
     fn backward(
         &self,
-        hidden: &Tensor,
-        head: WeightRef<'_>,
+        student: Projection<'_>,
         saved: &Tensor,
         upstream: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (shape, vocab) = (hidden.dims2()?, head.dims()[0]);
-        let upstream = upstream.contiguous()?;
+    ) -> Result<Gradients> {
+        let (hidden, upstream) = (student.hidden, upstream.contiguous()?);
         by_dtype!(R::OP, hidden, T => {
-            let mut gradient = ProjectionGradient::<T>::wanted(hidden, head);
+            let mut gradient = ProjectionGradient::<T>::wanted(student);
             if self.sink.is_some() {
-                gradient.head = Some(Vec::new());
+                gradient.weight = Some(Vec::new());
             }
-            let (values, head_values) =
-                (cpu::view::<T>(R::OP, hidden)?, HeadValues::<T>::of(R::OP, head)?);
             let (saved, upstream) =
                 (cpu::view::<T>(R::OP, saved)?, cpu::view::<T>(R::OP, &upstream)?);
-            self.with_logits((&values, head_values.rows()), shape, vocab, |all| {
+            self.with_logits::<T, _>(student, |all| {
                 all.for_each(|Chunk { first, vocab, logits, theirs }| {
                     let chunk = Chunk { first, vocab, logits: &mut *logits, theirs };
                     self.rows.backward(chunk, &saved, &upstream);
@@ -206,75 +170,68 @@ impl<R: LinearRows> LinearOp<R> {
                     gradient.add(&all.student, logits, rows);
                 });
             })?;
-            let (dhidden, dhead) = gradient.finish(hidden, head)?;
-            match (&self.sink, dhead) {
-                (Some(sink), Some(dhead)) => {
-                    sink.add(dhead)?;
-                    Ok((dhidden, None))
-                }
-                (_, dhead) => Ok((dhidden, dhead)),
-            }
+            gather(&self.sink, gradient.finish(student)?)
         })
     }
 }
 
-/// A head as an argument of an operation.
-enum HeadArgument<'a> {
-    Tensor(&'a CpuStorage, &'a Layout),
-    Encoded(&'a EncodedMatrix),
+/// Leaves the weight's gradient where it is wanted instead of candle's store.
+pub(crate) fn gather(sink: &Option<HeadGradient>, mut gradients: Gradients) -> Result<Gradients> {
+    if let (Some(sink), Some(of_weight)) = (sink, gradients.weight.take_if(|_| sink.is_some())) {
+        sink.add(of_weight)?;
+    }
+    Ok(gradients)
 }
 
-/// A [`LinearOp`] on hidden states alone, for a head that is frozen as its file has it.
-struct WithEncoded<R> {
-    op: LinearOp<R>,
-    head: EncodedMatrix,
-}
-
-impl<R: LinearRows> CustomOp1 for WithEncoded<R> {
-    fn name(&self) -> &'static str {
-        R::OP
-    }
-
-    fn cpu_fwd(
-        &self,
-        hidden: &CpuStorage,
-        layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        Ok(self.op.forward((hidden, layout), HeadArgument::Encoded(&self.head))?)
-    }
-
-    fn bwd(
-        &self,
-        hidden: &Tensor,
-        saved: &Tensor,
-        upstream: &Tensor,
-    ) -> candle_core::Result<Option<Tensor>> {
-        Ok(self.op.backward(hidden, (&self.head).into(), saved, upstream)?.0)
-    }
-}
-
-impl<R: LinearRows> CustomOp2 for LinearOp<R> {
-    fn name(&self) -> &'static str {
-        R::OP
-    }
-
-    fn cpu_fwd(
-        &self,
-        hidden: &CpuStorage,
-        hidden_layout: &Layout,
-        head: &CpuStorage,
-        head_layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        Ok(self.forward((hidden, hidden_layout), HeadArgument::Tensor(head, head_layout))?)
-    }
-
-    fn bwd(
-        &self,
-        hidden: &Tensor,
-        head: &Tensor,
-        saved: &Tensor,
-        upstream: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok(self.backward(hidden, head.into(), saved, upstream)?)
-    }
+/// Puts `value` into the graph of those of the operands that are tensors. `backward` gets the operands, the value
+/// and its gradient.
+pub(crate) fn record<F>(
+    name: &'static str,
+    operands: Operands,
+    value: Tensor,
+    backward: F,
+) -> Result<Tensor>
+where
+    F: Fn(Projection<'_>, &Tensor, &Tensor) -> Result<Gradients> + Send + Sync + 'static,
+{
+    let Operands { hidden, weight, bias, products } = operands;
+    let of = move |hidden: &Tensor,
+                   weight: WeightRef<'_>,
+                   bias: Option<&Tensor>,
+                   saved: &Tensor,
+                   upstream: &Tensor| {
+        let head = Head { bias, ..Head::new(weight, products) };
+        backward(Projection { hidden, head }, saved, upstream)
+    };
+    Ok(match (weight, bias) {
+        (Weight::Tensor(weight), None) => {
+            let backward = move |hidden: &Tensor, weight: &Tensor, saved: &Tensor, g: &Tensor| {
+                let gradients = of(hidden, weight.into(), None, saved, g)?;
+                Ok((gradients.hidden, gradients.weight))
+            };
+            hidden.apply_op2(&weight, Recorded2 { name, value, backward })?
+        }
+        (Weight::Tensor(weight), Some(bias)) => {
+            let backward =
+                move |[hidden, weight, bias]: [&Tensor; 3], saved: &Tensor, g: &Tensor| {
+                    let gradients = of(hidden, weight.into(), Some(bias), saved, g)?;
+                    Ok((gradients.hidden, gradients.weight, gradients.bias))
+                };
+            hidden.apply_op3(&weight, &bias, Recorded3 { name, value, backward })?
+        }
+        (Weight::Encoded(weight), None) => {
+            let backward = move |hidden: &Tensor, saved: &Tensor, g: &Tensor| {
+                let gradients = of(hidden, (&weight).into(), None, saved, g)?;
+                gradients.hidden.map_or_else(|| Ok(hidden.zeros_like()?), Ok)
+            };
+            hidden.apply_op1(Recorded1 { name, value, backward })?
+        }
+        (Weight::Encoded(weight), Some(bias)) => {
+            let backward = move |hidden: &Tensor, bias: &Tensor, saved: &Tensor, g: &Tensor| {
+                let gradients = of(hidden, (&weight).into(), Some(bias), saved, g)?;
+                Ok((gradients.hidden, gradients.bias))
+            };
+            hidden.apply_op2(&bias, Recorded2 { name, value, backward })?
+        }
+    })
 }

@@ -3,17 +3,19 @@ use std::ops::Range;
 use candle_core::Tensor;
 
 use crate::{
-    Head, Projection, Result, TokenLogprobs,
+    Head, Projection, Result, Softmax, TokenLogprobs,
     cpu::{
         self, by_dtype,
         columns::{Columns, ColumnsView},
         gemm::Gemm,
-        projection::{Projected, chunks},
+        projection::chunks,
+        token_gradient::Further,
         token_rows::{STATISTICS, TokenRows},
     },
-    gpu::{self, Gpu, Recorded2},
-    logprob::{check_temperature, token_ids},
-    projection::{HeadValues, ProjectionGradient},
+    gpu::{self, Gpu},
+    linear_op::record,
+    logprob::token_ids,
+    projection::{Gradients, Operands, ProjectionGradient, ProjectionView},
     row_loss::loss_of_columns,
 };
 
@@ -31,13 +33,16 @@ pub struct RowLoss {
     pub hidden_gradient: Option<Tensor>,
     /// `dL/dhead` `[V, H]`, if `head` is part of a graph.
     pub head_gradient: Option<Tensor>,
+    /// `dL/dbias` `[V]`, if `head` has a bias that is part of a graph.
+    pub bias_gradient: Option<Tensor>,
 }
 
-/// The sum of a loss of each row's own log-prob, log-sum-exp and entropy under `hidden head^T`, with
-/// the gradients finished chunk by chunk: three matrix products for each chunk of rows, where
+/// The sum of a loss of each row's own log-prob, log-sum-exp and entropy under `hidden head^T`, with a
+/// bias if the [`Head`] has one, with the gradients finished chunk by chunk: three matrix products for each chunk of rows, where
 /// [`linear_token_logprobs`](crate::linear_token_logprobs) and its backward take four.
 ///
-/// `hidden` is `[T, H]`, `head` is `[V, H]`, `ids` is `[T]` (u32). `loss` is called with each chunk of
+/// `hidden` is `[T, H]`, `head` is `[V, H]`, `ids` is `[T]` (u32), `softmax` is a temperature or a
+/// [`Softmax`] with a cap. `loss` is called with each chunk of
 /// rows, first to last, and what the model says of them (`[n]` each); it returns a scalar that depends
 /// on these alone. It must divide by what the whole batch has, not by what the chunk has:
 ///
@@ -45,7 +50,7 @@ pub struct RowLoss {
 /// L = sum_chunks loss(rows, logprobs[rows], lse[rows], entropy[rows])
 /// ```
 ///
-/// The gradients of `hidden` and `head`, of those that are part of a graph, are ready when this
+/// The gradients of `hidden`, `head` and its bias, of those that are part of a graph, are ready when this
 /// returns; backward multiplies them by the gradient of `L`. `L` and the gradients have the values of
 /// the general form; the gradients have its bits where `loss` gives every row the bits of its gradient.
 /// Rows that are not trained are best left out of `hidden` and `ids`: then no product has them.
@@ -57,25 +62,24 @@ pub fn linear_row_loss<'a>(
     hidden: &Tensor,
     head: impl Into<Head<'a>>,
     ids: &Tensor,
-    temperature: f64,
+    softmax: impl Into<Softmax>,
     loss: impl FnMut(Range<usize>, &TokenLogprobs) -> candle_core::Result<Tensor>,
 ) -> Result<RowLoss> {
-    check_temperature(OP, temperature)?;
-    let Head { weight, products, .. } = head.into();
-    let (hidden, head) = (hidden.contiguous()?, weight.contiguous()?);
-    let projection = Projection { hidden: &hidden, head: Head::new(&head, products) };
-    let (rows, vocab) = projection.check(OP)?;
+    let softmax = softmax.into();
+    softmax.check(OP)?;
+    let student = Projection { hidden, head: head.into() };
+    let (rows, vocab) = student.check(OP)?;
+    let operands = Operands::of(student)?;
     let ids = token_ids(OP, ids, rows, vocab)?;
-    let mut chunks = Chunks { loss, parts: Vec::new(), columns: Vec::new() };
-    let (dhidden, dhead) = match gpu::of(&hidden) {
-        Some(gpu) => chunks.on_gpu(&gpu, projection, &ids, temperature)?,
-        None => by_dtype!(OP, hidden, T => {
-            chunks.on_cpu::<T>(projection, &ids, temperature)
-        })?,
+    let mut chunks = Chunks { loss, softmax, parts: Vec::new(), columns: Vec::new() };
+    let hidden = &operands.hidden;
+    let gradients = match gpu::of(hidden) {
+        Some(gpu) => chunks.on_gpu(&gpu, operands.projection(), &ids)?,
+        None => by_dtype!(OP, hidden, T => chunks.on_cpu::<T>(operands.projection(), &ids))?,
     };
-    let (value, columns) = chunks.finish(&hidden)?;
-    let (hidden_gradient, head_gradient) = (dhidden.clone(), dhead.clone());
-    let backward = move |_: &Tensor, _: &Tensor, _: &Tensor, upstream: &Tensor| {
+    let (value, columns) = chunks.finish(hidden)?;
+    let ready = gradients.clone();
+    let backward = move |_: Projection<'_>, _: &Tensor, upstream: &Tensor| {
         let scaled = |gradient: &Option<Tensor>| match gradient {
             Some(gradient) => {
                 let upstream = upstream.to_dtype(gradient.dtype())?;
@@ -83,17 +87,19 @@ pub fn linear_row_loss<'a>(
             }
             None => Ok(None),
         };
-        Ok((scaled(&dhidden)?, scaled(&dhead)?))
+        let Gradients { hidden, weight, bias } = &ready;
+        Ok(Gradients { hidden: scaled(hidden)?, weight: scaled(weight)?, bias: scaled(bias)? })
     };
-    // A head that is no tensor has no place in the graph.
-    let head = head.as_ref().tensor().cloned().unwrap_or_else(|| hidden.detach());
-    let loss = hidden.apply_op2(&head, Recorded2 { name: OP, value, backward })?;
+    let loss = record(OP, operands, value, backward)?;
     let tokens = TokenLogprobs::from_columns(&columns)?;
-    Ok(RowLoss { loss, tokens, hidden_gradient, head_gradient })
+    let Gradients { hidden, weight, bias } = gradients;
+    let (hidden_gradient, head_gradient, bias_gradient) = (hidden, weight, bias);
+    Ok(RowLoss { loss, tokens, hidden_gradient, head_gradient, bias_gradient })
 }
 
 struct Chunks<F> {
     loss: F,
+    softmax: Softmax,
     parts: Vec<Tensor>,
     columns: Vec<Tensor>,
 }
@@ -107,52 +113,43 @@ impl<F: FnMut(Range<usize>, &TokenLogprobs) -> candle_core::Result<Tensor>> Chun
         Ok(upstream)
     }
 
-    fn on_cpu<T: Gemm>(
-        &mut self,
-        Projection { hidden, head: Head { weight: head, products, .. } }: Projection<'_>,
-        ids: &[u32],
-        temperature: f64,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (vocab, width) = (head.dims()[0], head.dims()[1]);
-        let mut gradient = ProjectionGradient::<T>::wanted(hidden, head);
-        let (states, matrix) = (cpu::view::<T>(OP, hidden)?, HeadValues::<T>::of(OP, head)?);
-        let student = Projected::new(&states, (matrix.rows(), products), width, vocab);
+    fn on_cpu<T: Gemm>(&mut self, student: Projection<'_>, ids: &[u32]) -> Result<Gradients> {
+        let mut gradient = ProjectionGradient::<T>::wanted(student);
+        let view = ProjectionView::<T>::of(OP, student)?;
+        let projected = view.projected();
+        let (vocab, softmax) = (projected.vocab, self.softmax);
         let mut buffer = Vec::new();
         for rows in chunks(ids.len(), vocab) {
-            let logits = student.logits(&mut buffer, rows.clone());
-            let tokens = TokenRows { ids: &ids[rows.clone()], width: vocab, temperature };
+            let logits = projected.logits(&mut buffer, rows.clone());
+            let ids = &ids[rows.clone()];
+            let tokens = TokenRows { ids, width: vocab, softmax, entropy: true };
             let mut columns = Columns::<T, STATISTICS>::new(rows.len());
             tokens.forward(&mut columns, 0, logits);
             let saved = columns.into_tensor()?;
             let upstream = self.upstream(rows.clone(), saved.clone())?;
             let (saved, upstream) = (cpu::view::<T>(OP, &saved)?, cpu::view::<T>(OP, &upstream)?);
-            let (saved, upstream) = (ColumnsView::new(&saved), ColumnsView::new(&upstream));
-            tokens.backward(logits, 0, None, saved, upstream);
-            gradient.add(&student, logits, rows);
+            let statistics = (ColumnsView::new(&saved), ColumnsView::new(&upstream));
+            tokens.backward(logits, 0, None, statistics, Further::NONE);
+            gradient.add(&projected, logits, rows);
         }
-        gradient.finish(hidden, head)
+        gradient.finish(student)
     }
 
-    fn on_gpu(
-        &mut self,
-        gpu: &Gpu,
-        student: Projection<'_>,
-        ids: &[u32],
-        temperature: f64,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (hidden, head) = (student.hidden, student.head.on_gpu(OP)?);
-        let mut gradient = gpu::linear::Gradient::wanted(hidden, head)?;
+    fn on_gpu(&mut self, gpu: &Gpu, student: Projection<'_>, ids: &[u32]) -> Result<Gradients> {
+        let (hidden, softmax) = (student.hidden, self.softmax);
+        let mut gradient = gpu::linear::Gradient::wanted(OP, student)?;
         gpu::linear::for_each(gpu, OP, student, None, |chunk| {
             let ids = &ids[chunk.rows.clone()];
             let ids = Tensor::from_slice(ids, ids.len(), hidden.device())?;
-            let saved = gpu::token_rows::forward(gpu, chunk.logits, &ids, temperature)?;
+            let place = (chunk.logits, &ids);
+            let (saved, _) = gpu::score_rows::forward(gpu, OP, place, (None, 0), softmax, true)?;
             let upstream = self.upstream(chunk.rows.clone(), saved.clone())?;
             let out = gpu::linear::room(chunk.logits, hidden.dtype())?;
-            let rows = (chunk.logits, &ids);
-            gpu::token_rows::backward(gpu, rows, &saved, &upstream, &out, temperature)?;
+            let statistics = (&saved, &upstream);
+            gpu::score_rows::backward(gpu, OP, place, None, statistics, &out, softmax)?;
             gradient.add(gpu, OP, student, &out, &chunk.rows)
         })?;
-        gradient.finish(hidden, head)
+        gradient.finish(hidden)
     }
 
     /// The sum of the losses, and the statistics `[5, T]`.

@@ -3,15 +3,13 @@ use candle_core::{DType, Tensor};
 use crate::{
     Head, Projection, Result,
     cpu::{
-        self, Element, by_dtype, check_ids, dispatch, map_chunks,
-        projection::{Projected, chunks},
-        softmax::RowStats,
-        token_rows::rows_per_task,
+        Element, by_dtype, check_ids, dispatch, likeliest::Likeliest, map_chunks,
+        projection::chunks, soft_cap::Uncapped, softmax::RowStats, token_rows::rows_per_task,
     },
     error::Error,
     gpu::{self, Gpu},
     logprob::check_temperature,
-    projection::HeadValues,
+    projection::{Operands, ProjectionView},
 };
 
 const OP: &str = "linear_row_logprobs";
@@ -57,17 +55,16 @@ pub fn linear_row_logprobs<'a>(
     head: impl Into<Head<'a>>,
     queries: &[RowQuery<'_>],
 ) -> Result<Vec<RowLogprobs>> {
-    let Head { weight, products, .. } = head.into();
-    let (rows, vocab) = Projection { hidden, head: Head::new(weight, products) }.check(OP)?;
+    let projection = Projection { hidden, head: head.into() };
+    let (rows, vocab) = projection.check(OP)?;
     check(queries, rows, vocab)?;
-    let (hidden, head) = (hidden.contiguous()?, weight.contiguous()?);
-    let width = hidden.dims()[1];
-    if let Some(gpu) = gpu::of(&hidden) {
-        return on_gpu(&gpu, Projection::new(&hidden, &head), queries);
+    let operands = Operands::of(projection)?;
+    if let Some(gpu) = gpu::of(hidden) {
+        return on_gpu(&gpu, operands.projection(), queries);
     }
     by_dtype!(OP, hidden, T => {
-        let (hidden, head) = (cpu::view::<T>(OP, &hidden)?, HeadValues::<T>::of(OP, head.as_ref())?);
-        let projected = Projected::new(&hidden, (head.rows(), products), width, vocab);
+        let view = ProjectionView::<T>::of(OP, operands.projection())?;
+        let projected = view.projected();
         let mut answers = Vec::with_capacity(rows);
         let mut buffer = Vec::new();
         for chunk in chunks(rows, vocab) {
@@ -134,10 +131,21 @@ fn chunk_answers<T: Element>(
 
 fn answer<T: Element>(row: &[T], query: &RowQuery<'_>) -> RowLogprobs {
     let temperature = query.temperature;
+    let mut likeliest = Likeliest::new(query.top, row.len());
     let stats = dispatch(
         #[inline(always)]
-        || RowStats::of(row, temperature),
+        || {
+            RowStats::scan::<T, false>(
+                row,
+                temperature,
+                Uncapped,
+                #[inline(always)]
+                |first, block, largest| likeliest.take(first, block, largest),
+            )
+        },
     );
+    let mut top = Vec::with_capacity(query.top);
+    likeliest.finish(&mut top);
     let logprob = |id: u32| {
         let value = stats.log_prob(row[id as usize].as_f64(), temperature);
         T::of(value).as_f64() as f32
@@ -148,67 +156,7 @@ fn answer<T: Element>(row: &[T], query: &RowQuery<'_>) -> RowLogprobs {
     });
     RowLogprobs {
         logprobs: query.ids.iter().map(|&id| logprob(id)).collect(),
-        top: likeliest(row, query.top).into_iter().map(|id| (id, logprob(id))).collect(),
+        top: top.into_iter().map(|id| (id, logprob(id))).collect(),
         rank,
-    }
-}
-
-/// The ids of the `k` largest logits, largest first, ties by the lowest id.
-fn likeliest<T: Element>(row: &[T], k: usize) -> Vec<u32> {
-    if k == 0 {
-        return Vec::new();
-    }
-    // NaN ranks last, and -0 with 0: a total order.
-    let key = |id: u32| {
-        let logit = row[id as usize];
-        if logit.is_nan() { f64::NEG_INFINITY } else { logit.as_f64() + 0.0 }
-    };
-    let order = |a: &u32, b: &u32| key(*b).total_cmp(&key(*a)).then(a.cmp(b));
-    let room = (2 * k).max(64).min(row.len());
-    let mut best: Vec<u32> = Vec::with_capacity(room);
-    let mut least = None;
-    for (id, &logit) in row.iter().enumerate() {
-        if least.is_some_and(|least| logit <= least || logit.is_nan()) {
-            continue;
-        }
-        best.push(id as u32);
-        if best.len() == room && room > k {
-            best.select_nth_unstable_by(k - 1, order);
-            best.truncate(k);
-            least = Some(row[best[k - 1] as usize]);
-        }
-    }
-    best.sort_unstable_by(order);
-    best.truncate(k);
-    best
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::likeliest;
-
-    #[test]
-    fn ties_go_to_the_lowest_id_and_nan_comes_last() {
-        assert_eq!(likeliest(&[1.0f32, 3.0, 3.0, f32::NAN, 2.0], 3), [1, 2, 4]);
-        assert_eq!(likeliest(&[0.0f32, -0.0, 0.0, -0.0], 4), [0, 1, 2, 3]);
-        assert_eq!(likeliest(&[f32::NAN, f32::NEG_INFINITY, 0.0], 3), [2, 0, 1]);
-        assert_eq!(likeliest(&[7.0f64; 300], 2), [0, 1]);
-        assert!(likeliest::<f32>(&[], 0).is_empty());
-    }
-
-    proptest! {
-        #[test]
-        fn they_are_the_head_of_a_stable_sort(
-            row in prop::collection::vec(-3i8..3, 1..700),
-            share in 0.0f64..=1.0,
-        ) {
-            let row: Vec<f32> = row.into_iter().map(f32::from).collect();
-            let k = (share * row.len() as f64) as usize;
-            let mut sorted: Vec<u32> = (0..row.len() as u32).collect();
-            sorted.sort_by(|a, b| row[*b as usize].partial_cmp(&row[*a as usize]).unwrap());
-            prop_assert_eq!(&likeliest(&row, k), &sorted[..k]);
-        }
     }
 }

@@ -1,14 +1,10 @@
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor, backend::BackendStorage};
+use candle_core::{DType, Tensor};
 
 use crate::{
-    Error, Result,
-    cpu::{
-        self, by_dtype,
-        columns::{Columns, ColumnsView, argument},
-        token_rows::{STATISTICS, TokenRows},
-    },
-    gpu::{self, Gpu, Recorded1},
+    Error, Result, Softmax, TokenOptions, cpu,
+    gpu::{self, Gpu},
     shape,
+    token_scores::of_logits,
 };
 
 const OP: &str = "token_logprobs";
@@ -16,9 +12,9 @@ const OP: &str = "token_logprobs";
 /// What a model says of each token that was there; `[T]` each, nats.
 #[derive(Clone, Debug)]
 pub struct TokenLogprobs {
-    /// `log softmax(logits / temperature)` at the token's id.
+    /// `log softmax` at the token's id.
     pub logprobs: Tensor,
-    /// `log sum_v exp(logits_v / temperature)`.
+    /// Log of the sum of the exponentials of capped logits over the temperature.
     pub lse: Tensor,
     /// `-sum_v p_v log p_v`.
     pub entropy: Tensor,
@@ -42,55 +38,27 @@ impl TokenLogprobs {
 
 /// Log-prob, log-sum-exp and entropy of the tokens `ids` under `logits`.
 ///
-/// `logits` is `[T, V]` (f32, bf16 or f16; f64 on the CPU), `ids` is `[T]` (u32), `temperature` is
-/// above 0. One read of the logits forward; backward one read and one write. All three outputs
-/// are in f32, or f64 for f64, and differentiable. A logit of negative infinity is a token that
-/// cannot occur. On the CPU bf16 and f16 are widened to a copy first.
+/// `logits` is `[T, V]` (f32, bf16 or f16; f64 on the CPU), `ids` is `[T]` (u32), `softmax` is a
+/// temperature above 0 or a [`Softmax`] with a cap. One read of the logits forward; backward one
+/// read and one write. All three outputs are in f32, or f64 for f64, and differentiable. A logit of
+/// negative infinity is a token that cannot occur.
 ///
-/// ```text
-/// z = logits / temperature,  lse_t = log sum_v exp(z_tv),  log p_tv = z_tv - lse_t
-/// logprob_t = log p_t[id_t],  entropy_t = -sum_v p_tv log p_tv
-/// dlogits_tv = (g_logprob (1[v = id_t] - p_tv) + g_lse p_tv
-///               - g_entropy p_tv (log p_tv + entropy_t)) / temperature
-/// ```
-///
-/// NaN or positive infinity in a row, or no finite value, makes all outputs of the row NaN. A
-/// row whose three upstream gradients are 0 is not read and gets gradient 0.
+/// [`token_scores`](crate::token_scores) is the form that computes what it is asked for: without the
+/// entropy it is faster. It has the formulas, and says what NaN and infinity do.
 ///
 /// Definition: [`reference::token_logprobs`](crate::reference::token_logprobs).
 ///
 /// # Errors
 ///
 /// [`Error::Shape`], [`Error::DType`], [`Error::Device`], [`Error::TokenId`] naming the
-/// position, [`Error::Setting`] for the temperature.
-pub fn token_logprobs(logits: &Tensor, ids: &Tensor, temperature: f64) -> Result<TokenLogprobs> {
-    check_device(OP, logits)?;
-    check_temperature(OP, temperature)?;
-    let (rows, width) = matrix(OP, "logits", logits)?;
-    if let Some(gpu) = gpu::of(logits) {
-        let ids = device_ids(&gpu, OP, ids, rows, width)?;
-        return on_gpu(gpu, logits.contiguous()?, ids, temperature);
-    }
-    if let Some(wide) = widened(logits)? {
-        return token_logprobs(&wide, ids, temperature);
-    }
-    by_dtype!(OP, logits, _T => Ok(()))?;
-    let ids = token_ids(OP, ids, rows, width)?;
-    let columns = logits.contiguous()?.apply_op1(Op { ids, temperature })?;
-    TokenLogprobs::from_columns(&columns)
-}
-
-fn on_gpu(gpu: Gpu, logits: Tensor, ids: Tensor, temperature: f64) -> Result<TokenLogprobs> {
-    let value = gpu::token_rows::forward(&gpu, &logits, &ids, temperature)?;
-    let backward = move |logits: &Tensor, saved: &Tensor, upstream: &Tensor| {
-        let out = gpu::empty(logits.shape(), logits.dtype(), logits.device())?;
-        let upstream = upstream.contiguous()?;
-        let rows = (logits, &ids);
-        gpu::token_rows::backward(&gpu, rows, saved, &upstream, &out, temperature)?;
-        Ok(out)
-    };
-    let columns = logits.apply_op1(Recorded1 { name: OP, value, backward })?;
-    TokenLogprobs::from_columns(&columns)
+/// position, [`Error::Setting`] for the temperature or the cap.
+pub fn token_logprobs(
+    logits: &Tensor,
+    ids: &Tensor,
+    softmax: impl Into<Softmax>,
+) -> Result<TokenLogprobs> {
+    let options = TokenOptions { softmax: softmax.into(), entropy: true, ..Default::default() };
+    TokenLogprobs::from_columns(&of_logits(OP, logits, ids, &options)?.0)
 }
 
 /// The same values in f32, if the CPU has no kernel for their dtype but can widen it. Gradients
@@ -132,11 +100,7 @@ fn check_ids_tensor(op: &'static str, ids: &Tensor, rows: usize) -> Result<()> {
 }
 
 pub(crate) fn check_temperature(op: &'static str, temperature: f64) -> Result<()> {
-    if temperature.is_finite() && temperature > 0.0 {
-        return Ok(());
-    }
-    let expected = "a finite number above 0";
-    Err(Error::Setting { op, what: "temperature", expected, got: temperature })
+    Softmax::from(temperature).check(op)
 }
 
 /// Rows and width of a matrix.
@@ -164,60 +128,4 @@ pub(crate) fn token_ids(
     let ids = ids.to_vec1::<u32>()?;
     cpu::check_ids(op, &ids, vocab)?;
     Ok(ids)
-}
-
-struct Op {
-    ids: Vec<u32>,
-    temperature: f64,
-}
-
-impl Op {
-    fn rows(&self, width: usize) -> TokenRows<'_> {
-        TokenRows { ids: &self.ids, width, temperature: self.temperature }
-    }
-
-    fn forward(&self, logits: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (rows, width) = layout.shape().dims2()?;
-        by_dtype!(OP, logits, T => {
-            let mut out = Columns::<T, STATISTICS>::new(rows);
-            self.rows(width).forward(&mut out, 0, argument(OP, logits, layout)?);
-            Ok(out.into_storage())
-        })
-    }
-
-    fn backward(&self, logits: &Tensor, saved: &Tensor, upstream: &Tensor) -> Result<Tensor> {
-        let (_, width) = logits.dims2()?;
-        let upstream = upstream.contiguous()?;
-        by_dtype!(OP, logits, T => {
-            let logits_view = cpu::view::<T>(OP, logits)?;
-            let (saved, upstream) = (cpu::view::<T>(OP, saved)?, cpu::view::<T>(OP, &upstream)?);
-            let (saved, upstream) = (ColumnsView::new(&saved), ColumnsView::new(&upstream));
-            let mut out = vec![0.0 as T; logits_view.len()];
-            self.rows(width).backward(&mut out, 0, Some(&logits_view), saved, upstream);
-            cpu::tensor(out, logits.shape())
-        })
-    }
-}
-
-impl CustomOp1 for Op {
-    fn name(&self) -> &'static str {
-        OP
-    }
-
-    fn cpu_fwd(
-        &self,
-        logits: &CpuStorage,
-        layout: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        Ok(self.forward(logits, layout)?)
-    }
-
-    fn bwd(
-        &self,
-        logits: &Tensor,
-        saved: &Tensor,
-        upstream: &Tensor,
-    ) -> candle_core::Result<Option<Tensor>> {
-        Ok(Some(self.backward(logits, saved, upstream)?))
-    }
 }

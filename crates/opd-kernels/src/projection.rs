@@ -1,8 +1,11 @@
 use candle_core::Tensor;
 
 use crate::{
-    EncodedMatrix, Error, Head, Result, WeightRef,
-    cpu::{self, by_dtype, projection::HeadRows},
+    EncodedMatrix, Error, Head, HeadGradient, Products, Result, Weight, WeightRef,
+    cpu::{
+        self, by_dtype,
+        projection::{HeadRows, Projected},
+    },
     gpu,
     logprob::{check_device, matrix},
     matmul::check_encoded,
@@ -57,51 +60,128 @@ impl<'a> Projection<'a> {
             let remedy = "give head and hidden one dtype";
             return Err(Error::DType { op, what: "head", got: head.dtype(), remedy });
         }
+        self.head.check_bias(op, vocab, hidden)?;
         Ok((rows, vocab))
     }
 }
 
-/// The values of a head, borrowed from where they are.
-pub(crate) enum HeadValues<'a, T> {
+/// The tensors of a projection, contiguous.
+#[derive(Clone, Debug)]
+pub(crate) struct Operands {
+    pub(crate) hidden: Tensor,
+    pub(crate) weight: Weight,
+    pub(crate) bias: Option<Tensor>,
+    pub(crate) products: Products,
+}
+
+impl Operands {
+    pub(crate) fn of(projection: Projection<'_>) -> Result<Self> {
+        let Head { weight, products, bias, .. } = projection.head;
+        Ok(Self {
+            hidden: projection.hidden.contiguous()?,
+            weight: weight.contiguous()?,
+            bias: bias.map(Tensor::contiguous).transpose()?,
+            products,
+        })
+    }
+
+    /// The same outside any graph.
+    pub(crate) fn detach(self) -> Self {
+        Self {
+            hidden: self.hidden.detach(),
+            weight: self.weight.as_ref().detach(),
+            bias: self.bias.map(|bias| bias.detach()),
+            products: self.products,
+        }
+    }
+
+    /// The same, with a weight outside the graph if its gradient goes elsewhere.
+    pub(crate) fn gathered_by(self, sink: &Option<HeadGradient>) -> Self {
+        match sink {
+            None => self,
+            Some(_) => Self { weight: self.weight.as_ref().detach(), ..self },
+        }
+    }
+
+    pub(crate) fn projection(&self) -> Projection<'_> {
+        let head = Head::new(&self.weight, self.products);
+        Projection { hidden: &self.hidden, head: Head { bias: self.bias.as_ref(), ..head } }
+    }
+}
+
+/// Gradients of a projection's tensors; `None` for those that are not part of the graph.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gradients {
+    pub(crate) hidden: Option<Tensor>,
+    pub(crate) weight: Option<Tensor>,
+    pub(crate) bias: Option<Tensor>,
+}
+
+/// The values of a projection's contiguous tensors on the CPU, borrowed from where they are.
+pub(crate) struct ProjectionView<'a, T> {
+    hidden: cpu::View<'a, T>,
+    weight: WeightView<'a, T>,
+    bias: Option<cpu::View<'a, T>>,
+    products: Products,
+    /// Width and vocabulary.
+    dims: (usize, usize),
+}
+
+enum WeightView<'a, T> {
     Tensor(cpu::View<'a, T>),
     Encoded(&'a EncodedMatrix),
 }
 
-impl<'a, T: cpu::gemm::Gemm> HeadValues<'a, T> {
-    /// Of a head that is contiguous.
-    pub(crate) fn of(op: &'static str, head: WeightRef<'a>) -> Result<Self> {
-        Ok(match head {
-            WeightRef::Tensor(head) => Self::Tensor(cpu::view(op, head)?),
-            WeightRef::Encoded(head) => Self::Encoded(head),
+impl<'a, T: cpu::gemm::Gemm> ProjectionView<'a, T> {
+    pub(crate) fn of(
+        op: &'static str,
+        Projection { hidden, head }: Projection<'a>,
+    ) -> Result<Self> {
+        let weight = match head.weight {
+            WeightRef::Tensor(weight) => WeightView::Tensor(cpu::view(op, weight)?),
+            WeightRef::Encoded(weight) => WeightView::Encoded(weight),
+        };
+        Ok(Self {
+            hidden: cpu::view(op, hidden)?,
+            weight,
+            bias: head.bias.map(|bias| cpu::view(op, bias)).transpose()?,
+            products: head.products,
+            dims: (head.weight.dims()[1], head.weight.dims()[0]),
         })
     }
 
-    pub(crate) fn rows(&self) -> HeadRows<'_, T> {
-        match self {
-            Self::Tensor(values) => HeadRows::Values(values),
-            Self::Encoded(head) => HeadRows::Encoded(head),
-        }
+    pub(crate) fn projected(&self) -> Projected<'_, T> {
+        let weight = match &self.weight {
+            WeightView::Tensor(values) => HeadRows::Values(values),
+            WeightView::Encoded(weight) => HeadRows::Encoded(weight),
+        };
+        Projected::new(&self.hidden, (weight, self.products), self.bias.as_deref(), self.dims)
     }
 }
 
 /// Which gradients of a projection are wanted, and the buffers they are gathered in.
 pub(crate) struct ProjectionGradient<T> {
-    pub(crate) hidden: Option<Vec<T>>,
+    hidden: Option<Vec<T>>,
     /// Empty until some rows have given a part of it.
-    pub(crate) head: Option<Vec<T>>,
+    pub(crate) weight: Option<Vec<T>>,
+    bias: Option<Vec<f64>>,
 }
 
 impl<T: cpu::gemm::Gemm> ProjectionGradient<T> {
-    /// Buffers for those of the two that are part of the graph.
-    pub(crate) fn wanted(hidden: &Tensor, head: WeightRef<'_>) -> Self {
-        let zeros = |tensor: &Tensor| tensor.track_op().then(|| vec![T::ZERO; tensor.elem_count()]);
-        Self { hidden: zeros(hidden), head: head.track_op().then(Vec::new) }
+    /// Buffers for those that are part of the graph.
+    pub(crate) fn wanted(Projection { hidden, head }: Projection<'_>) -> Self {
+        let tracked = |tensor: &&Tensor| tensor.track_op();
+        Self {
+            hidden: tracked(&hidden).then(|| vec![T::ZERO; hidden.elem_count()]),
+            weight: head.weight.track_op().then(Vec::new),
+            bias: head.bias.filter(tracked).map(|bias| vec![0.0; bias.elem_count()]),
+        }
     }
 
     /// Takes in the gradient of the logits of `rows`.
     pub(crate) fn add(
         &mut self,
-        projected: &cpu::projection::Projected<'_, T>,
+        projected: &Projected<'_, T>,
         dlogits: &[T],
         rows: std::ops::Range<usize>,
     ) {
@@ -109,17 +189,16 @@ impl<T: cpu::gemm::Gemm> ProjectionGradient<T> {
             let at = rows.start * projected.width..rows.end * projected.width;
             projected.hidden_gradient(&mut hidden[at], dlogits);
         }
-        if let Some(head) = &mut self.head {
-            projected.add_head_gradient(head, dlogits, rows);
+        if let Some(weight) = &mut self.weight {
+            projected.add_head_gradient(weight, dlogits, rows);
+        }
+        if let Some(bias) = &mut self.bias {
+            cpu::bias::add_column_sums(bias, dlogits);
         }
     }
 
     /// As tensors of the arguments' shapes.
-    pub(crate) fn finish(
-        self,
-        hidden: &Tensor,
-        head: WeightRef<'_>,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    pub(crate) fn finish(self, Projection { hidden, head }: Projection<'_>) -> Result<Gradients> {
         let tensor = |values: Option<Vec<T>>, dims: &[usize]| {
             let whole = |mut values: Vec<T>| {
                 values.resize(dims.iter().product(), T::ZERO);
@@ -127,6 +206,12 @@ impl<T: cpu::gemm::Gemm> ProjectionGradient<T> {
             };
             values.map(whole).transpose()
         };
-        Ok((tensor(self.hidden, hidden.dims())?, tensor(self.head, head.dims())?))
+        let bias = self.bias.map(|sums| sums.into_iter().map(T::of).collect::<Vec<T>>());
+        let vocab = &head.weight.dims()[..1];
+        Ok(Gradients {
+            hidden: tensor(self.hidden, hidden.dims())?,
+            weight: tensor(self.weight, head.weight.dims())?,
+            bias: tensor(bias, vocab)?,
+        })
     }
 }

@@ -1,14 +1,15 @@
 use candle_core::{Tensor, Var};
 
 use crate::{
-    Result, TokenLogprobs,
+    Result, Softmax, TokenLogprobs,
     cpu::{
         self, by_dtype,
         columns::{Columns, ColumnsView},
+        token_gradient::Further,
         token_rows::{STATISTICS, TokenRows},
     },
     gpu,
-    logprob::{check_device, check_temperature, device_ids, matrix, token_ids, widened},
+    logprob::{check_device, device_ids, matrix, token_ids, widened},
 };
 
 const OP: &str = "row_loss";
@@ -29,7 +30,7 @@ pub struct LogitsLoss {
 ///
 /// `logits` is `[T, V]`, given up: contiguous logits are replaced by their gradient, which every
 /// tensor that shares their memory sees. Others, and bf16 and f16 on the CPU, are copied.
-/// `ids` is `[T]` (u32). `loss` gets what the model says of the rows (`[T]` each) and returns a scalar
+/// `ids` is `[T]` (u32), `softmax` is a temperature or a [`Softmax`] with a cap. `loss` gets what the model says of the rows (`[T]` each) and returns a scalar
 /// that depends on these alone. Numbers are those of [`token_logprobs`](crate::token_logprobs) and
 /// its backward, to the bit.
 ///
@@ -42,36 +43,38 @@ pub struct LogitsLoss {
 pub fn row_loss(
     logits: Tensor,
     ids: &Tensor,
-    temperature: f64,
+    softmax: impl Into<Softmax>,
     loss: impl FnOnce(&TokenLogprobs) -> candle_core::Result<Tensor>,
 ) -> Result<LogitsLoss> {
     check_device(OP, &logits)?;
-    check_temperature(OP, temperature)?;
+    let softmax = softmax.into();
+    softmax.check(OP)?;
     let (rows, width) = matrix(OP, "logits", &logits)?;
     let dtype = logits.dtype();
     let logits = logits.detach();
     if let Some(gpu) = gpu::of(&logits) {
         let (ids, logits) = (device_ids(&gpu, OP, ids, rows, width)?, logits.contiguous()?);
-        let columns = gpu::token_rows::forward(&gpu, &logits, &ids, temperature)?;
-        let (loss, upstream) = loss_of_columns(&columns, loss)?;
         let place = (&logits, &ids);
-        gpu::token_rows::backward(&gpu, place, &columns, &upstream, &logits, temperature)?;
+        let (columns, _) = gpu::score_rows::forward(&gpu, OP, place, (None, 0), softmax, true)?;
+        let (loss, upstream) = loss_of_columns(&columns, loss)?;
+        let statistics = (&columns, &upstream);
+        gpu::score_rows::backward(&gpu, OP, place, None, statistics, &logits, softmax)?;
         let tokens = TokenLogprobs::from_columns(&columns)?;
         return Ok(LogitsLoss { loss, tokens, gradient: logits });
     }
     let logits = widened(&logits)?.unwrap_or(logits).contiguous()?;
     by_dtype!(OP, logits, T => {
         let ids = token_ids(OP, ids, rows, width)?;
-        let rows = TokenRows { ids: &ids, width, temperature };
+        let rows = TokenRows { ids: &ids, width, softmax, entropy: true };
         let mut columns = Columns::<T, STATISTICS>::new(ids.len());
         rows.forward(&mut columns, 0, &cpu::view::<T>(OP, &logits)?);
         let columns = columns.into_tensor()?;
         let (loss, upstream) = loss_of_columns(&columns, loss)?;
         {
             let (saved, upstream) = (cpu::view(OP, &columns)?, cpu::view(OP, &upstream)?);
-            let (saved, upstream) = (ColumnsView::new(&saved), ColumnsView::new(&upstream));
+            let statistics = (ColumnsView::new(&saved), ColumnsView::new(&upstream));
             cpu::update(OP, &logits, |values: &mut [T]| {
-                rows.backward(values, 0, None, saved, upstream);
+                rows.backward(values, 0, None, statistics, Further::NONE);
                 Ok(())
             })?;
         }

@@ -6,6 +6,7 @@
 #include "../rotate_heads.cu"
 #include "../rows.cu"
 #include "../scans.cu"
+#include "../score_rows.cu"
 #include "../support_rows.cu"
 #include "../token_rows.cu"
 #include "../values.cu"

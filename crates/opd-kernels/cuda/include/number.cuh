@@ -90,6 +90,8 @@ INLINE float exp_of(float x) { return expf(x); }
 INLINE double exp_of(double x) { return exp(x); }
 INLINE float log_of(float x) { return logf(x); }
 INLINE double log_of(double x) { return log(x); }
+INLINE float tanh_of(float x) { return tanhf(x); }
+INLINE double tanh_of(double x) { return tanh(x); }
 INLINE float root_of(float x) { return sqrtf(x); }
 INLINE double root_of(double x) { return sqrt(x); }
 // The larger; the other one where one is NaN.

@@ -39,6 +39,8 @@ pub(crate) trait Element:
     fn exp2(self) -> Self;
     /// `self * factor + term`, rounded once.
     fn mul_add(self, factor: Self, term: Self) -> Self;
+    /// Within 3 units in the last place.
+    fn tanh(self) -> Self;
     fn ln(self) -> Self;
     /// [`Element::ln`] for loops: without a call, within 2 units in the last place.
     fn fast_ln(self) -> Self;
@@ -132,6 +134,23 @@ impl Element for f32 {
         f32::mul_add(self, factor, term)
     }
 
+    /// A polynomial near 0, elsewhere from an exponential (Cephes `tanhf`).
+    #[inline(always)]
+    fn tanh(self) -> Self {
+        let size = if self < 0.0 { -self } else { self };
+        let e = Element::exp(-2.0 * size);
+        let far = (1.0 - e) / (1.0 + e);
+        let square = self * self;
+        let series = -5.704_988_7e-3;
+        let series = series * square + 2.063_908_8e-2;
+        let series = series * square - 5.373_971_6e-2;
+        let series = series * square + 0.133_314_42;
+        let series = series * square - 0.333_332_8;
+        let near = series * square * self + self;
+        let far = if self < 0.0 { -far } else { far };
+        if size < 0.625 { near } else { far }
+    }
+
     #[inline(always)]
     fn ln(self) -> Self {
         f32::ln(self)
@@ -213,6 +232,11 @@ impl Element for f64 {
     }
 
     #[inline(always)]
+    fn tanh(self) -> Self {
+        f64::tanh(self)
+    }
+
+    #[inline(always)]
     fn ln(self) -> Self {
         f64::ln(self)
     }
@@ -265,6 +289,20 @@ mod tests {
         assert_eq!(Element::exp2(<f32 as Element>::LEAST_POWER), f32::MIN_POSITIVE);
         assert_eq!(Element::exp2(0.0f32), 1.0);
         assert!(Element::exp2(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn tanh_is_within_three_units_in_the_last_place() {
+        let tiny = (0..2000).map(|i| 1e-30 * 1.07f32.powi(i));
+        let sizes = (1..1_100_000).map(|i| i as f32 * 1e-5).chain(tiny);
+        for x in sizes.filter(|x| x.is_finite()).flat_map(|x| [x, -x]) {
+            let (got, want) = (Element::tanh(x), (x as f64).tanh());
+            let ulp = (want as f32).to_bits().abs_diff(got.to_bits());
+            assert!(ulp <= 3, "tanh({x}) = {got}, expected {want}, {ulp} units off");
+        }
+        assert_eq!(Element::tanh(f32::INFINITY), 1.0);
+        assert_eq!(Element::tanh(f32::NEG_INFINITY), -1.0);
+        assert!(Element::tanh(f32::NAN).is_nan());
     }
 
     #[test]

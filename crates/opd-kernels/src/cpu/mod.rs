@@ -1,19 +1,24 @@
 //! What the CPU kernels share: element types, slices of tensors, SIMD dispatch, threads.
 
 pub(crate) mod attention;
+pub(crate) mod bias;
 pub(crate) mod columns;
 pub(crate) mod divergence_rows;
 mod element;
 pub(crate) mod gemm;
 mod inplace;
+pub(crate) mod likeliest;
 mod measure;
 mod parallel;
 mod powers;
 pub(crate) mod projection;
+pub(crate) mod score_rows;
 mod shared;
 mod simd;
 mod slices;
+pub(crate) mod soft_cap;
 pub(crate) mod softmax;
+pub(crate) mod token_gradient;
 pub(crate) mod token_rows;
 pub(crate) mod vector;
 
@@ -22,7 +27,7 @@ pub(crate) use self::{
     inplace::update,
     parallel::{CHUNK_VALUES, for_rows, for_rows_of_two, map_chunks, map_rows, sum_in_order},
     simd::dispatch,
-    slices::{View, check_ids, strided_view, tensor, view},
+    slices::{View, check_ids, of_storage, strided_view, tensor, view},
 };
 
 /// Evaluates `$body` with the type `$t` standing for the dtype of `$tensor`.

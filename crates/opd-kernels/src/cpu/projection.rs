@@ -2,9 +2,12 @@
 
 use std::{cell::OnceCell, ops::Range, sync::Arc};
 
-use super::gemm::{
-    Gemm, Matrix, MatrixMut, PackedPairs, Update, gemm, gemm_bf16, gemm_bf16_packed, gemm_encoded,
-    gemm_encoded_columns,
+use super::{
+    bias,
+    gemm::{
+        Gemm, Matrix, MatrixMut, PackedPairs, Update, gemm, gemm_bf16, gemm_bf16_packed,
+        gemm_encoded, gemm_encoded_columns,
+    },
 };
 use crate::{EncodedMatrix, Products, encoded::PackedValues};
 
@@ -29,10 +32,11 @@ pub(crate) enum HeadRows<'a, T> {
     Encoded(&'a EncodedMatrix),
 }
 
-/// `hidden` `[T, H]` times the transpose of `head` `[V, H]`.
+/// `hidden` `[T, H]` times the transpose of `head` `[V, H]`, and a bias `[V]`.
 pub(crate) struct Projected<'a, T> {
     hidden: &'a [T],
     head: HeadRows<'a, T>,
+    bias: Option<&'a [T]>,
     pub(crate) width: usize,
     pub(crate) vocab: usize,
     rounded: Option<RoundedHead>,
@@ -63,11 +67,11 @@ impl<'a, T: Gemm> Projected<'a, T> {
     pub(crate) fn new(
         hidden: &'a [T],
         (head, products): (HeadRows<'a, T>, Products),
-        width: usize,
-        vocab: usize,
+        bias: Option<&'a [T]>,
+        (width, vocab): (usize, usize),
     ) -> Self {
         let rounded = (products == Products::Bf16).then(RoundedHead::default);
-        Self { hidden, head, width, vocab, rounded }
+        Self { hidden, head, bias, width, vocab, rounded }
     }
 
     /// Logits of `rows`, in `buffer`; any values there are overwritten.
@@ -94,6 +98,9 @@ impl<'a, T: Gemm> Projected<'a, T> {
                 Matrix::row_major(head, self.vocab, self.width).t(),
                 Update::Set,
             ),
+        }
+        if let Some(bias) = self.bias {
+            bias::add_to_rows(buffer, bias);
         }
         buffer
     }

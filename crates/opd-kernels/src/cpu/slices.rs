@@ -3,7 +3,9 @@ use std::{
     ops::{Deref, Range},
 };
 
-use candle_core::{Device, Shape, Storage, StorageRef, Tensor, WithDType};
+use candle_core::{
+    CpuStorage, Device, Shape, Storage, StorageRef, Tensor, WithDType, op::BackpropOp,
+};
 
 use crate::{Error, Result};
 
@@ -66,4 +68,9 @@ pub(crate) fn check_ids(op: &'static str, ids: &[u32], vocab: usize) -> Result<(
 /// A CPU tensor that takes over `values`.
 pub(crate) fn tensor<T: WithDType>(values: Vec<T>, shape: impl Into<Shape>) -> Result<Tensor> {
     Ok(Tensor::from_vec(values, shape.into(), &Device::Cpu)?)
+}
+
+/// A CPU tensor that takes over a storage.
+pub(crate) fn of_storage(storage: CpuStorage, shape: Shape) -> Tensor {
+    Tensor::from_storage(Storage::Cpu(storage), shape, BackpropOp::none(), false)
 }

@@ -1,8 +1,9 @@
-//! One pass over a row of logits: what softmax(row / temperature) needs and its entropy.
+//! One pass over a row of logits: what softmax(row / temperature) needs, and its entropy on request.
 
 use super::{
     Element,
     powers::{PowerSums, Powers},
+    soft_cap::{Capped, Uncapped},
 };
 
 const LANES: usize = 32;
@@ -40,7 +41,7 @@ pub(crate) fn sum_over<T: Element, const I: usize, const N: usize>(
 
 /// The largest value that is not NaN; negative infinity if there is none.
 #[inline(always)]
-fn largest<T: Element>(values: &[T]) -> T {
+pub(crate) fn largest<T: Element>(values: &[T]) -> T {
     let larger = |a: T, b: T| if b > a { b } else { a };
     let mut lanes = [T::NEG_INFINITY; LANES];
     let (chunks, rest) = values.as_chunks::<LANES>();
@@ -66,7 +67,7 @@ pub(crate) struct RowStats {
     pub(crate) max: f64,
     /// `log sum_v exp((x_v - max) / temperature)`; to full relative precision even near 0.
     pub(crate) log_sum: f64,
-    /// `-sum_v p_v log p_v`, nats.
+    /// `-sum_v p_v log p_v`, nats; 0 where nobody asks for it.
     pub(crate) entropy: f64,
 }
 
@@ -74,22 +75,36 @@ impl RowStats {
     /// One pass over `row`; all NaN where the row holds NaN or infinity, or no finite value.
     #[inline(always)]
     pub(crate) fn of<T: Element>(row: &[T], temperature: f64) -> Self {
+        Self::scan::<T, true>(row, temperature, Uncapped, |_, _, _| {})
+    }
+
+    /// As [`RowStats::of`] under a cap. `visit(first, block, largest)` sees each block of logits
+    /// while it is at hand. Without `ENTROPY` that is 0; the rest keeps its bits.
+    #[inline(always)]
+    pub(crate) fn scan<T: Element, const ENTROPY: bool>(
+        row: &[T],
+        temperature: f64,
+        mut cap: impl Capped<T>,
+        mut visit: impl FnMut(usize, &[T], T),
+    ) -> Self {
         let mut sums = Sums { max: f64::NEG_INFINITY, ties: 0.0, rest: 0.0, weighted: 0.0 };
-        for block in row.chunks(BLOCK) {
+        for (i, block) in row.chunks(BLOCK).enumerate() {
             let max = largest(block);
+            visit(i * BLOCK, block, max);
             if max == T::NEG_INFINITY {
                 if block.iter().any(|x| x.is_nan()) {
                     sums.rest = f64::NAN;
                 }
                 continue;
             }
+            let (block, max) = cap.block(block, max);
             let block = match row.len() > BLOCK {
-                false => Sums::of_short_row(block, max, temperature),
-                true => Sums::of_block(block, max, sums.max, temperature),
+                false => Sums::of_short_row::<T, ENTROPY>(block, max, temperature),
+                true => Sums::of_block::<T, ENTROPY>(block, max, sums.max, temperature),
             };
             sums.merge(block, temperature);
         }
-        sums.finish()
+        sums.finish::<ENTROPY>()
     }
 
     /// Log-prob (nats) of the logit `x`.
@@ -118,7 +133,11 @@ struct Sums {
 impl Sums {
     /// Of a row that is one block.
     #[inline(always)]
-    fn of_short_row<T: Element>(block: &[T], max: T, temperature: f64) -> Self {
+    fn of_short_row<T: Element, const ENTROPY: bool>(
+        block: &[T],
+        max: T,
+        temperature: f64,
+    ) -> Self {
         let inverse = T::of(1.0 / temperature);
         let [ties, rest, weighted] = sum_over(
             [block],
@@ -130,7 +149,7 @@ impl Sums {
                 [
                     if tie { T::ONE } else { T::ZERO },
                     if tie { T::ZERO } else { e },
-                    if e == T::ZERO { T::ZERO } else { e * d },
+                    if !ENTROPY || e == T::ZERO { T::ZERO } else { e * d },
                 ]
             },
         );
@@ -140,11 +159,16 @@ impl Sums {
     /// Of a block after others whose largest value is `so_far`. Below that, what ties with the
     /// block's own maximum is part of the rest.
     #[inline(always)]
-    fn of_block<T: Element>(block: &[T], max: T, so_far: f64, temperature: f64) -> Self {
+    fn of_block<T: Element, const ENTROPY: bool>(
+        block: &[T],
+        max: T,
+        so_far: f64,
+        temperature: f64,
+    ) -> Self {
         let powers = Powers::new(max, temperature);
         let PowerSums { ties, rest, weighted } = match max.as_f64() < so_far {
-            true => powers.sums::<false>(block, max),
-            false => powers.sums::<true>(block, max),
+            true => powers.sums::<false, ENTROPY>(block, max),
+            false => powers.sums::<true, ENTROPY>(block, max),
         };
         Self { max: max.as_f64(), ties, rest, weighted }
     }
@@ -170,13 +194,14 @@ impl Sums {
     }
 
     #[inline(always)]
-    fn finish(self) -> RowStats {
+    fn finish<const ENTROPY: bool>(self) -> RowStats {
         let Self { max, ties, rest, weighted } = self;
-        if ties == 0.0 {
+        let log_sum = (ties - 1.0 + rest).ln_1p();
+        if ties == 0.0 || log_sum.is_nan() {
             return RowStats { max: f64::NAN, log_sum: f64::NAN, entropy: f64::NAN };
         }
-        let log_sum = (ties - 1.0 + rest).ln_1p();
-        RowStats { max, log_sum, entropy: log_sum - weighted / (ties + rest) }
+        let entropy = if ENTROPY { log_sum - weighted / (ties + rest) } else { 0.0 };
+        RowStats { max, log_sum, entropy }
     }
 }
 

@@ -1,14 +1,15 @@
-//! Log-prob, log-sum-exp and entropy of rows of logits, and their gradients.
+//! Log-prob, log-sum-exp and entropy of rows of logits.
 
 use rayon::prelude::*;
 
 use super::{
     CHUNK_VALUES, Element,
-    columns::{Columns, ColumnsView},
+    columns::Columns,
     dispatch, map_chunks,
-    powers::{Powers, replace},
-    softmax::{BLOCK, RowStats},
+    soft_cap::{CappedBlock, SoftCap, Uncapped},
+    softmax::RowStats,
 };
+use crate::Softmax;
 
 /// Log-prob, log-sum-exp, entropy; then what the backward reads: maximum, log-sum.
 pub(crate) const STATISTICS: usize = 5;
@@ -82,7 +83,9 @@ pub(crate) fn for_each_row<T: Element>(
 pub(crate) struct TokenRows<'a> {
     pub(crate) ids: &'a [u32],
     pub(crate) width: usize,
-    pub(crate) temperature: f64,
+    pub(crate) softmax: Softmax,
+    /// Whether the entropy is wanted; it is 0 where not.
+    pub(crate) entropy: bool,
 }
 
 impl TokenRows<'_> {
@@ -99,90 +102,52 @@ impl TokenRows<'_> {
             first,
             (logits.len(), width),
             #[inline(always)]
-            |i| self.statistics(&logits[i * width..][..width], self.ids[first + i]),
-        );
-    }
-
-    #[inline(always)]
-    fn statistics<T: Element>(&self, row: &[T], id: u32) -> [T; STATISTICS] {
-        let stats = RowStats::of(row, self.temperature);
-        let log_prob = stats.log_prob(row[id as usize].as_f64(), self.temperature);
-        let log_sum_exp = stats.log_sum_exp(self.temperature);
-        [log_prob, log_sum_exp, stats.entropy, stats.max, stats.log_sum].map(T::of)
-    }
-
-    /// Gradients of rows `first..` with respect to their logits, into `out`; as many rows as
-    /// `out` holds. `logits` of `None` means that `out` holds them.
-    pub(crate) fn backward<T: Element>(
-        &self,
-        out: &mut [T],
-        first: usize,
-        logits: Option<&[T]>,
-        saved: ColumnsView<'_, T, STATISTICS>,
-        upstream: ColumnsView<'_, T, STATISTICS>,
-    ) {
-        let width = self.width;
-        for_each_row(
-            out,
-            width,
-            #[inline(always)]
-            |local, out| {
-                let row = first + local;
-                let logits = logits.map(|logits| &logits[local * width..][..width]);
-                self.gradient(out, logits, row, saved.row(row), upstream.row(row));
+            |i| {
+                let row = &logits[i * width..][..width];
+                self.statistics(&self.scan(row, |_, _, _| {}), row, self.ids[first + i])
             },
         );
     }
 
-    /// ```text
-    /// dx_v = (g_logp (1[v = id] - p_v) + g_lse p_v - g_entropy p_v (log p_v + entropy)) / temperature
-    /// ```
+    /// One pass over a row; `visit` as in [`RowStats::scan`].
     #[inline(always)]
-    fn gradient<T: Element>(
+    pub(super) fn scan<T: Element>(
         &self,
-        out: &mut [T],
-        logits: Option<&[T]>,
-        row: usize,
-        saved: [T; STATISTICS],
-        upstream: [T; STATISTICS],
-    ) {
-        let [g_log_prob, g_log_sum_exp, g_entropy, ..] = upstream.map(Element::as_f64);
-        if g_log_prob == 0.0 && g_log_sum_exp == 0.0 && g_entropy == 0.0 {
-            return out.fill(T::ZERO);
-        }
-        let [log_prob, _, entropy, _, log_sum] = saved.map(Element::as_f64);
-        let per = 1.0 / self.temperature;
-        let constant = per * (g_log_sum_exp - g_log_prob - g_entropy * entropy);
-        let slope = per * g_entropy;
-        let max = saved[3];
-        if out.len() > BLOCK {
-            let (powers, scale) = (Powers::new(max, self.temperature), (-log_sum).exp());
-            match slope == 0.0 {
-                true => powers.exponentials(out, logits, scale * constant),
-                false => {
-                    let line = [-slope, constant + slope * log_sum];
-                    powers.sloped_exponentials(out, logits, scale, line);
-                }
+        row: &[T],
+        visit: impl FnMut(usize, &[T], T),
+    ) -> RowStats {
+        let temperature = self.softmax.temperature;
+        match (self.cap(), self.entropy) {
+            (None, false) => RowStats::scan::<T, false>(row, temperature, Uncapped, visit),
+            (None, true) => RowStats::scan::<T, true>(row, temperature, Uncapped, visit),
+            // Beside the cap an entropy costs nothing.
+            (Some(cap), _) => {
+                RowStats::scan::<T, true>(row, temperature, CappedBlock::new(cap), visit)
             }
-        } else {
-            let (inverse, shift) = (T::of(per), saved[4]);
-            let [scale, constant, slope] = [(-log_sum).exp(), constant, slope].map(T::of);
-            replace(
-                out,
-                logits,
-                #[inline(always)]
-                |x| {
-                    let d = (x - max) * inverse;
-                    let p = d.exp() * scale;
-                    let gradient = p * (constant - slope * (d - shift));
-                    if p == T::ZERO { T::ZERO } else { gradient }
-                },
-            );
         }
-        // 1 - p from the log-prob: no cancellation where the token is nearly certain.
-        let p = log_prob.exp();
-        let curve = if p == 0.0 { 0.0 } else { g_entropy * p * (log_prob + entropy) };
-        let target = -g_log_prob * log_prob.exp_m1() + g_log_sum_exp * p - curve;
-        out[self.ids[row] as usize] = T::of(per * target);
+    }
+
+    #[inline(always)]
+    pub(super) fn statistics<T: Element>(
+        &self,
+        stats: &RowStats,
+        row: &[T],
+        id: u32,
+    ) -> [T; STATISTICS] {
+        let log_prob = self.log_prob(stats, row[id as usize]);
+        let log_sum_exp = stats.log_sum_exp(self.softmax.temperature);
+        [log_prob, log_sum_exp, stats.entropy, stats.max, stats.log_sum].map(T::of)
+    }
+
+    /// Log-prob (nats) of a logit of a row with these statistics.
+    #[inline(always)]
+    pub(super) fn log_prob<T: Element>(&self, stats: &RowStats, x: T) -> f64 {
+        let x = self.cap().map_or(x, |cap| cap.value(x));
+        stats.log_prob(x.as_f64(), self.softmax.temperature)
+    }
+
+    #[inline(always)]
+    pub(super) fn cap<T: Element>(&self) -> Option<SoftCap<T>> {
+        self.softmax.soft_cap.map(SoftCap::new)
     }
 }

@@ -3,11 +3,15 @@ use std::ops::Range;
 use candle_core::{DType, Tensor};
 
 use super::{
-    Gpu, Gradients2, Product, Recorded2, accumulator,
+    Gpu, Product, accumulator,
     divergence_rows::{self, Kind},
     empty, product,
 };
-use crate::{Projection, Result, linear_op::LinearRows};
+use crate::{
+    Projection, Result,
+    linear_op::{LinearRows, record},
+    projection::{Gradients, Operands},
+};
 
 /// Logits that exist at one time, at most, beyond [`LEAST_ROWS`] rows: 1.25 GiB of f32.
 #[cfg(feature = "cuda")]
@@ -54,18 +58,22 @@ fn chunks(gpu: &Gpu, rows: usize, vocab: usize) -> Vec<Range<usize>> {
     (0..rows).step_by(size).map(|first| first..(first + size).min(rows)).collect()
 }
 
-/// `hidden head^T` of some rows.
+/// `hidden weight^T + bias` of some rows.
 fn logits_of(
     gpu: &Gpu,
     op: &'static str,
     Projection { hidden, head }: Projection<'_>,
     rows: &Range<usize>,
 ) -> Result<Tensor> {
-    let head = head.on_gpu(op)?;
+    let weight = head.on_gpu(op)?;
     let hidden = hidden.narrow(0, rows.start, rows.len())?;
-    let dims = (rows.len(), head.dims()[0]);
-    let logits = empty(dims, accumulator(hidden.dtype()), hidden.device())?;
-    product(gpu, op, Product::RowsByRows, (&hidden, head), &logits, false)?;
+    let (dims, dtype) = ((rows.len(), weight.dims()[0]), accumulator(hidden.dtype()));
+    let logits = match head.bias {
+        None => empty(dims, dtype, hidden.device())?,
+        // The product is added to it.
+        Some(bias) => bias.detach().to_dtype(dtype)?.broadcast_as(dims)?.force_contiguous()?,
+    };
+    product(gpu, op, Product::RowsByRows, (&hidden, weight), &logits, head.bias.is_some())?;
     Ok(logits)
 }
 
@@ -90,16 +98,25 @@ pub(crate) fn for_each(
 pub(crate) struct Gradient {
     hidden: Option<Vec<Tensor>>,
     /// `[V, H]` in f32.
-    head: Option<Tensor>,
+    weight: Option<Tensor>,
+    /// `[V, 1]` in f32.
+    bias: Option<Tensor>,
 }
 
 impl Gradient {
-    /// For those of the two that are part of the graph.
-    pub(crate) fn wanted(hidden: &Tensor, head: &Tensor) -> Result<Self> {
-        let zeros = || Tensor::zeros(head.shape(), accumulator(head.dtype()), head.device());
+    /// For those that are part of the graph.
+    pub(crate) fn wanted(
+        op: &'static str,
+        Projection { hidden, head }: Projection<'_>,
+    ) -> Result<Self> {
+        let weight = head.on_gpu(op)?;
+        let zeros =
+            |dims: &[usize]| Tensor::zeros(dims, accumulator(hidden.dtype()), hidden.device());
+        let bias = head.bias.filter(|bias| bias.track_op());
         Ok(Self {
             hidden: hidden.track_op().then(Vec::new),
-            head: head.track_op().then(zeros).transpose()?,
+            weight: weight.track_op().then(|| zeros(weight.dims())).transpose()?,
+            bias: bias.map(|bias| zeros(&[bias.elem_count(), 1])).transpose()?,
         })
     }
 
@@ -112,28 +129,34 @@ impl Gradient {
         dlogits: &Tensor,
         rows: &Range<usize>,
     ) -> Result<()> {
-        let head = head.on_gpu(op)?;
+        let weight = head.on_gpu(op)?;
         if let Some(parts) = &mut self.hidden {
             let dims = (rows.len(), hidden.dims()[1]);
             let part = empty(dims, hidden.dtype(), hidden.device())?;
-            product(gpu, op, Product::RowsByColumns, (dlogits, head), &part, false)?;
+            product(gpu, op, Product::RowsByColumns, (dlogits, weight), &part, false)?;
             parts.push(part);
         }
-        if let Some(sum) = &self.head {
+        if let Some(sum) = &self.weight {
             let hidden = hidden.narrow(0, rows.start, rows.len())?;
             product(gpu, op, Product::ColumnsByColumns, (dlogits, &hidden), sum, true)?;
+        }
+        if let Some(sum) = &self.bias {
+            let ones = Tensor::ones((rows.len(), 1), hidden.dtype(), hidden.device())?;
+            product(gpu, op, Product::ColumnsByColumns, (dlogits, &ones), sum, true)?;
         }
         Ok(())
     }
 
     /// As tensors of the arguments' shapes and dtypes.
-    pub(crate) fn finish(self, hidden: &Tensor, head: &Tensor) -> Result<Gradients2> {
+    pub(crate) fn finish(self, hidden: &Tensor) -> Result<Gradients> {
         let of_hidden = match self.hidden {
             None => None,
             Some(parts) if parts.is_empty() => Some(hidden.zeros_like()?),
             Some(parts) => Some(Tensor::cat(&parts, 0)?),
         };
-        Ok((of_hidden, self.head.map(|sum| sum.to_dtype(head.dtype())).transpose()?))
+        let bias = self.bias.map(|sum| sum.squeeze(1)?.to_dtype(hidden.dtype()));
+        let weight = self.weight.map(|sum| sum.to_dtype(hidden.dtype()));
+        Ok(Gradients { hidden: of_hidden, weight: weight.transpose()?, bias: bias.transpose()? })
     }
 }
 
@@ -149,26 +172,26 @@ pub(crate) fn room(logits: &Tensor, dtype: DType) -> Result<Tensor> {
 /// The output of `rows` on contiguous hidden states and head; the backward computes the logits again.
 pub(crate) fn apply<R: LinearRows + 'static>(
     gpu: Gpu,
-    hidden: &Tensor,
-    head: &Tensor,
+    operands: Operands,
     rows: R,
 ) -> Result<Tensor> {
     let mut parts = Vec::new();
-    let student = Projection::new(hidden, head);
+    let student = operands.projection();
     for_each(&gpu, R::OP, student, rows.teacher(), |chunk| {
         parts.push(rows.gpu_forward(&gpu, &chunk)?);
         Ok(())
     })?;
     if parts.is_empty() {
-        let dtype = accumulator(hidden.dtype());
-        let none = Tensor::zeros((0, head.dims()[0]), dtype, hidden.device())?;
+        let hidden = student.hidden;
+        let dims = (0, student.head.weight.dims()[0]);
+        let none = Tensor::zeros(dims, accumulator(hidden.dtype()), hidden.device())?;
         let chunk = Chunk { rows: 0..0, logits: &none, theirs: rows.teacher().map(|_| &none) };
         parts.push(rows.gpu_forward(&gpu, &chunk)?);
     }
     let value = Tensor::cat(&parts, R::ROW_DIM)?;
-    let backward = move |hidden: &Tensor, head: &Tensor, saved: &Tensor, upstream: &Tensor| {
-        let student = Projection::new(hidden, head);
-        let mut gradient = Gradient::wanted(hidden, head)?;
+    let backward = move |student: Projection<'_>, saved: &Tensor, upstream: &Tensor| {
+        let hidden = student.hidden;
+        let mut gradient = Gradient::wanted(R::OP, student)?;
         for_each(&gpu, R::OP, student, rows.teacher(), |chunk| {
             let of_rows = |all: &Tensor| {
                 all.narrow(R::ROW_DIM, chunk.rows.start, chunk.rows.len())?.contiguous()
@@ -177,7 +200,7 @@ pub(crate) fn apply<R: LinearRows + 'static>(
             rows.gpu_backward(&gpu, &chunk, &of_rows(saved)?, &of_rows(upstream)?, &out)?;
             gradient.add(&gpu, R::OP, student, &out, &chunk.rows)
         })?;
-        gradient.finish(hidden, head)
+        gradient.finish(hidden)
     };
-    Ok(hidden.apply_op2(head, Recorded2 { name: R::OP, value, backward })?)
+    record(R::OP, operands, value, backward)
 }

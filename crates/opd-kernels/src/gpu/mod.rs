@@ -20,10 +20,11 @@ pub(crate) mod rms_norm;
 pub(crate) mod rotary;
 pub(crate) mod rows;
 pub(crate) mod scans;
+pub(crate) mod score_rows;
 pub(crate) mod support_rows;
 #[cfg(test)]
 mod tests;
-pub(crate) mod token_rows;
+mod token_rows;
 pub(crate) mod values;
 
 use candle_core::{DType, Tensor};
@@ -33,7 +34,7 @@ pub(crate) use self::{
     gemm::{Product, product},
     ids::check_ids,
     launch::{Arg, Grid, Module, launch},
-    recorded::{Gradients2, Recorded1, Recorded2},
+    recorded::{Recorded1, Recorded2, Recorded3},
 };
 use crate::{Error, Result};
 

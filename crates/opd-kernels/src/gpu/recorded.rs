@@ -1,4 +1,4 @@
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Shape, Tensor};
 
 use crate::Result;
 
@@ -17,8 +17,18 @@ pub(crate) struct Recorded2<F> {
     pub(crate) backward: F,
 }
 
+/// As [`Recorded1`], of three arguments.
+pub(crate) struct Recorded3<F> {
+    pub(crate) name: &'static str,
+    pub(crate) value: Tensor,
+    pub(crate) backward: F,
+}
+
 /// Gradients of two arguments; `None` for one that is not part of the graph.
 pub(crate) type Gradients2 = (Option<Tensor>, Option<Tensor>);
+
+/// As [`Gradients2`], of three.
+type Gradients3 = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
 
 /// A copy of the value as an op's result: the statistics of rows, small beside what they are of.
 fn cpu_copy(value: &Tensor) -> candle_core::Result<(CpuStorage, Shape)> {
@@ -114,5 +124,50 @@ where
         gradient: &Tensor,
     ) -> candle_core::Result<Gradients2> {
         Ok((self.backward)(first, second, value, gradient)?)
+    }
+}
+
+impl<F> CustomOp3 for Recorded3<F>
+where
+    F: Fn([&Tensor; 3], &Tensor, &Tensor) -> Result<Gradients3>,
+{
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        cpu_copy(&self.value)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        _: &candle_core::CudaStorage,
+        _: &Layout,
+        _: &candle_core::CudaStorage,
+        _: &Layout,
+        _: &candle_core::CudaStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        cuda_copy(&self.value)
+    }
+
+    fn bwd(
+        &self,
+        first: &Tensor,
+        second: &Tensor,
+        third: &Tensor,
+        value: &Tensor,
+        gradient: &Tensor,
+    ) -> candle_core::Result<Gradients3> {
+        Ok((self.backward)([first, second, third], value, gradient)?)
     }
 }

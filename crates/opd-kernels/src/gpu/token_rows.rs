@@ -8,12 +8,13 @@ pub(super) static MODULE: Module = module!("token_rows");
 const OP: &str = "token_logprobs";
 
 /// Statistics `[5, T]` of contiguous rows `[T, V]`, in f32: log-prob of the id, log-sum-exp,
-/// entropy, maximum, log-sum.
-pub(crate) fn forward(
+/// entropy (0 where it is not wanted), maximum, log-sum.
+pub(super) fn forward(
     gpu: &Gpu,
     logits: &Tensor,
     ids: &Tensor,
     temperature: f64,
+    entropy: bool,
 ) -> Result<Tensor> {
     let (rows, width) = logits.dims2()?;
     let kernel = format!("token_rows_forward_{}", suffix(OP, "logits", logits.dtype())?);
@@ -25,6 +26,7 @@ pub(crate) fn forward(
         Arg::Int(rows),
         Arg::Int(width),
         Arg::Float(temperature),
+        Arg::Int(usize::from(entropy)),
     ];
     launch(gpu, OP, &MODULE, &kernel, Grid::rows(rows, width), &args)?;
     Ok(out)
@@ -32,7 +34,7 @@ pub(crate) fn forward(
 
 /// Gradient of the logits from contiguous statistics and their gradients `[5, T]`, into `out`,
 /// which may share its memory with `logits`.
-pub(crate) fn backward(
+pub(super) fn backward(
     gpu: &Gpu,
     (logits, ids): (&Tensor, &Tensor),
     saved: &Tensor,

@@ -1,6 +1,6 @@
 use candle_core::{D, Tensor};
 
-use super::log_softmax;
+use super::{log_softmax, logits};
 use crate::{CrossVocabulary, DivergenceOutput, Projection, Result};
 
 /// Definition of [`linear_cross_vocabulary`](crate::linear_cross_vocabulary).
@@ -15,9 +15,8 @@ pub fn linear_cross_vocabulary(
     how: &CrossVocabulary,
     temperature: f64,
 ) -> Result<DivergenceOutput> {
-    let logits = |of: Projection<'_>| of.hidden.matmul(&of.head.weight.to_tensor()?.t()?);
-    let (log_p, _) = log_softmax(&logits(student)?, temperature)?;
-    let (log_q, _) = log_softmax(&logits(teacher)?.detach(), temperature)?;
+    let (log_p, _) = log_softmax(&logits(student.hidden, student.head)?, temperature)?;
+    let (log_q, _) = log_softmax(&logits(teacher.hidden, teacher.head)?.detach(), temperature)?;
     let pairs = how.counterparts.iter().zip(0u32..);
     let (theirs, ours): (Vec<u32>, Vec<u32>) =
         pairs.clone().filter_map(|(theirs, ours)| Some(((*theirs)?, ours))).unzip();

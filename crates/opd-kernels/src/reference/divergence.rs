@@ -1,6 +1,6 @@
 use candle_core::{D, Tensor};
 
-use super::log_softmax;
+use super::{log_softmax, logits};
 use crate::{Divergence, DivergenceOutput, Projection, Result};
 
 /// Definition of [`divergence`](crate::divergence).
@@ -51,8 +51,9 @@ pub fn linear_divergence(
     kind: Divergence,
     temperature: f64,
 ) -> Result<DivergenceOutput> {
-    let logits = |of: Projection<'_>| of.hidden.matmul(&of.head.weight.to_tensor()?.t()?);
-    divergence(&logits(student)?, &logits(teacher)?, ids, kind, temperature)
+    let (ours, theirs) =
+        (logits(student.hidden, student.head)?, logits(teacher.hidden, teacher.head)?);
+    divergence(&ours, &theirs, ids, kind, temperature)
 }
 
 /// `KL(a || b)` of each row.

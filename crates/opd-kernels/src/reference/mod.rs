@@ -10,6 +10,9 @@ mod support;
 pub use self::{
     cross_vocabulary::linear_cross_vocabulary,
     divergence::{divergence, linear_divergence},
-    logprob::{linear_token_logprobs, log_softmax, token_logprobs},
+    logprob::{
+        linear_token_logprobs, linear_token_scores, log_softmax, logits, token_logprobs,
+        token_scores,
+    },
     support::{linear_support_logprobs, linear_total_variation},
 };

@@ -1,20 +1,20 @@
 use candle_core::{D, Tensor};
 
-use super::log_softmax;
-use crate::{DivergenceOutput, Projection, Result, SupportLogprobs};
+use super::{log_softmax, logits};
+use crate::{DivergenceOutput, Head, Projection, Result, SupportLogprobs};
 
 /// Definition of [`linear_support_logprobs`](crate::linear_support_logprobs).
 ///
 /// # Errors
 ///
 /// If candle fails.
-pub fn linear_support_logprobs(
+pub fn linear_support_logprobs<'a>(
     hidden: &Tensor,
-    head: &Tensor,
+    head: impl Into<Head<'a>>,
     ids: &Tensor,
     temperature: f64,
 ) -> Result<SupportLogprobs> {
-    let (log_p, _) = log_softmax(&hidden.matmul(&head.t()?)?, temperature)?;
+    let (log_p, _) = log_softmax(&logits(hidden, head)?, temperature)?;
     Ok(SupportLogprobs {
         logprobs: log_p.gather(ids, 1)?,
         entropy: (log_p.exp()? * &log_p)?.sum(D::Minus1)?.neg()?,
@@ -32,9 +32,8 @@ pub fn linear_total_variation(
     ids: &Tensor,
     temperature: f64,
 ) -> Result<DivergenceOutput> {
-    let logits = |of: Projection<'_>| of.hidden.matmul(&of.head.weight.to_tensor()?.t()?);
-    let (log_p, _) = log_softmax(&logits(student)?, temperature)?;
-    let (log_q, _) = log_softmax(&logits(teacher)?.detach(), temperature)?;
+    let (log_p, _) = log_softmax(&logits(student.hidden, student.head)?, temperature)?;
+    let (log_q, _) = log_softmax(&logits(teacher.hidden, teacher.head)?.detach(), temperature)?;
     let of_ids = |log_probs: &Tensor| log_probs.gather(&ids.unsqueeze(1)?, 1)?.squeeze(1);
     let distance = ((log_p.exp()? - log_q.exp()?)?.abs()?.sum(D::Minus1)? / 2.0)?;
     Ok(DivergenceOutput {

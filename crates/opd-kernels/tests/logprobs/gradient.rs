@@ -2,10 +2,15 @@
 
 use candle_core::{DType, Tensor, Var};
 use opd_kernels::{
-    Divergence, Projection, divergence, linear_divergence, linear_token_logprobs, token_logprobs,
+    Divergence, Head, Products, Projection, Softmax, TokenOptions, divergence, linear_divergence,
+    linear_token_logprobs, linear_token_scores, token_logprobs, token_scores,
 };
 
-use super::{gradients, ids, matrix, numbers, weighted};
+use super::{
+    gradients, ids, matrix, numbers,
+    scores::{id_matrix, total},
+    weighted,
+};
 
 const STEP: f64 = 1e-5;
 
@@ -73,6 +78,51 @@ fn of_linear_token_logprobs() {
     assert_gradient("hidden", ROWS, &hidden, |hidden| f(hidden, &fixed_head));
     let fixed_hidden = matrix(&hidden, ROWS, WIDTH, DType::F64);
     assert_gradient("head", VOCAB, &head, |head| f(&fixed_hidden, head));
+}
+
+/// Everything that can be asked, in each of its combinations; an id is named that is also the target.
+fn options(named: &Tensor) -> Vec<TokenOptions<'_>> {
+    let mut all = Vec::new();
+    for (temperature, soft_cap) in [(1.0, None), (0.6, None), (0.6, Some(1.5))] {
+        let softmax = Softmax { temperature, soft_cap };
+        for (entropy, top_k, named) in
+            [(false, 0, None), (true, 0, None), (false, 2, None), (true, 3, Some(named))]
+        {
+            all.push(TokenOptions { softmax, entropy, argmax: true, top_k, named });
+        }
+    }
+    all
+}
+
+#[test]
+fn of_token_scores() {
+    let (ids, named) = (ids(&[0, 5, 2]), id_matrix(&[1, 0, 3, 3, 4, 2], ROWS, 2));
+    for options in options(&named) {
+        let f = |logits: &Var| total(&token_scores(logits, &ids, &options).unwrap(), 1);
+        assert_gradient(&format!("{options:?}"), ROWS, &numbers(ROWS * VOCAB, 4, 2.0), f);
+    }
+}
+
+#[test]
+fn of_linear_token_scores() {
+    let (ids, named) = (ids(&[0, 5, 2]), id_matrix(&[1, 0, 3, 3, 4, 2], ROWS, 2));
+    let (hidden, head) = (numbers(ROWS * WIDTH, 5, 1.0), numbers(VOCAB * WIDTH, 6, 1.0));
+    let bias = numbers(VOCAB, 7, 1.0);
+    for options in options(&named) {
+        let f = |hidden: &Var, head: &Var, bias: &Var| {
+            let bias = bias.squeeze(0).unwrap();
+            let head = Head::new(head, Products::Full).with_bias(&bias);
+            total(&linear_token_scores(hidden, head, &ids, &options).unwrap(), 1)
+        };
+        let fixed_hidden = matrix(&hidden, ROWS, WIDTH, DType::F64);
+        let fixed_head = matrix(&head, VOCAB, WIDTH, DType::F64);
+        let fixed_bias = matrix(&bias, 1, VOCAB, DType::F64);
+        let what = |name: &str| format!("{name}, {options:?}");
+        let of_hidden = |hidden: &Var| f(hidden, &fixed_head, &fixed_bias);
+        assert_gradient(&what("hidden"), ROWS, &hidden, of_hidden);
+        assert_gradient(&what("head"), VOCAB, &head, |head| f(&fixed_hidden, head, &fixed_bias));
+        assert_gradient(&what("bias"), 1, &bias, |bias| f(&fixed_hidden, &fixed_head, bias));
+    }
 }
 
 #[test]

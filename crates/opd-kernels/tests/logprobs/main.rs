@@ -2,6 +2,7 @@
 //! differences, and the bits of other thread counts.
 #![allow(clippy::unwrap_used)]
 
+mod bias;
 mod cross_vocabulary;
 mod definition;
 mod edges;
@@ -11,6 +12,8 @@ mod head;
 mod refusal;
 mod row_loss;
 mod rows;
+mod score_edges;
+mod scores;
 mod support;
 mod threads;
 mod wide;

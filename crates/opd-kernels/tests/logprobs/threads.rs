@@ -2,10 +2,15 @@
 
 use candle_core::DType;
 use opd_kernels::{
-    Divergence, Projection, divergence, linear_divergence, linear_token_logprobs, token_logprobs,
+    Divergence, Head, Products, Projection, Softmax, TokenOptions, divergence, linear_divergence,
+    linear_token_logprobs, linear_token_scores, token_logprobs, token_scores,
 };
 
-use super::{gradients, host, ids, matrix, numbers, weighted};
+use super::{
+    gradients, host, ids, matrix, numbers,
+    scores::{id_matrix, parts, total},
+    weighted,
+};
 
 fn on(threads: usize, work: impl FnOnce() -> Vec<Vec<f64>> + Send) -> Vec<Vec<u64>> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -40,6 +45,33 @@ fn of_token_logprobs() {
         let mut all = vec![host(&dense.logprobs), host(&linear.logprobs)];
         all.extend(gradients(&dense_sum, &[&logits]));
         all.extend(gradients(&linear_sum, &[&hidden, &head]));
+        all
+    });
+}
+
+#[test]
+fn of_token_scores() {
+    let targets: Vec<u32> = (0..ROWS as u32).map(|i| i * 13).collect();
+    let named = id_matrix(&[targets.as_slice(), &targets].concat(), ROWS, 2);
+    let targets = ids(&targets);
+    let softmax = Softmax { temperature: 0.9, soft_cap: Some(6.0) };
+    let options =
+        TokenOptions { softmax, entropy: true, argmax: true, top_k: 8, named: Some(&named) };
+    same_on_any_number(|| {
+        let logits = matrix(&numbers(ROWS * VOCAB, 1, 5.0), ROWS, VOCAB, DType::F32);
+        let hidden = matrix(&numbers(ROWS * WIDTH, 2, 1.0), ROWS, WIDTH, DType::F32);
+        let weight = matrix(&numbers(VOCAB * WIDTH, 3, 1.0), VOCAB, WIDTH, DType::F32);
+        let bias = matrix(&numbers(VOCAB, 4, 1.0), 1, VOCAB, DType::F32);
+        let offset = bias.squeeze(0).unwrap();
+        let head = Head::new(&weight, Products::Full).with_bias(&offset);
+        let dense = token_scores(&logits, &targets, &options).unwrap();
+        let linear = linear_token_scores(&hidden, head, &targets, &options).unwrap();
+        let mut all = gradients(&total(&dense, 7), &[&logits]);
+        all.extend(gradients(&total(&linear, 7), &[&hidden, &weight, &bias]));
+        for scores in [dense, linear] {
+            all.extend(parts(&scores).iter().map(|(_, part)| host(part)));
+            all.push(host(&scores.top.unwrap().ids));
+        }
         all
     });
 }

@@ -67,7 +67,7 @@ fn first(n: usize) -> __mmask16 {
 ///
 /// The machine has AVX-512F.
 #[target_feature(enable = "avx512f")]
-pub(super) unsafe fn sums<const TIES: bool>(
+pub(super) unsafe fn sums<const TIES: bool, const WEIGHTED: bool>(
     powers: Powers<f32>,
     block: &[f32],
     max: f32,
@@ -90,7 +90,9 @@ pub(super) unsafe fn sums<const TIES: bool>(
                 counted &= !ties;
             }
             sums[1][part] = _mm512_mask_add_ps(sums[1][part], counted, sums[1][part], power);
-            sums[2][part] = _mm512_mask3_fmadd_ps(power, e, sums[2][part], counted);
+            if WEIGHTED {
+                sums[2][part] = _mm512_mask3_fmadd_ps(power, e, sums[2][part], counted);
+            }
         };
         let (whole, rest) = block.as_chunks::<LANES>();
         for chunk in whole {

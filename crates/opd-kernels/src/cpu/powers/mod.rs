@@ -38,7 +38,7 @@ pub(crate) struct PowerSums {
     pub(crate) ties: f64,
     /// `sum_v exp((x_v - max) / temperature)` of the others.
     pub(crate) rest: f64,
-    /// `sum_v exp(d_v) d_v`, `d_v = (x_v - max) / temperature`.
+    /// `sum_v exp(d_v) d_v`, `d_v = (x_v - max) / temperature`; 0 where that is not wanted.
     pub(crate) weighted: f64,
 }
 
@@ -53,12 +53,18 @@ impl<T: Element> Powers<T> {
     /// Sums over `block`, and a hint that what follows it in memory will be read.
     ///
     /// `TIES`: whether `max`, which the powers are made of, is counted apart from the rest.
+    /// `WEIGHTED`: whether the weighted sum is wanted.
     #[inline(always)]
-    pub(crate) fn sums<const TIES: bool>(self, block: &[T], max: T) -> PowerSums {
-        let [ties, rest, weighted] = T::power_sums::<TIES>(self, block, max);
+    pub(crate) fn sums<const TIES: bool, const WEIGHTED: bool>(
+        self,
+        block: &[T],
+        max: T,
+    ) -> PowerSums {
+        let [ties, rest, weighted] = T::power_sums::<TIES, WEIGHTED>(self, block, max);
         let residue = self.residue.as_f64();
         let whole = (-residue).exp2();
-        PowerSums { ties, rest: rest * whole, weighted: (weighted - residue * rest) * whole * LN_2 }
+        let weighted = if WEIGHTED { (weighted - residue * rest) * whole * LN_2 } else { 0.0 };
+        PowerSums { ties, rest: rest * whole, weighted }
     }
 
     /// `out_v = exp((x_v - max) / temperature) factor`.
@@ -103,7 +109,11 @@ fn total<T: Element>(lanes: [T; LANES]) -> f64 {
 /// Loops of one dtype over [`Powers`]; the same bits on every machine.
 pub(crate) trait PowerLoops: Sized {
     /// Ties, rest and weighted sum, without the residue and in powers of 2.
-    fn power_sums<const TIES: bool>(powers: Powers<Self>, block: &[Self], max: Self) -> [f64; 3];
+    fn power_sums<const TIES: bool, const WEIGHTED: bool>(
+        powers: Powers<Self>,
+        block: &[Self],
+        max: Self,
+    ) -> [f64; 3];
 
     /// `2^e factor`.
     fn power_gradient(
@@ -124,8 +134,12 @@ pub(crate) trait PowerLoops: Sized {
 
 impl PowerLoops for f64 {
     #[inline(always)]
-    fn power_sums<const TIES: bool>(powers: Powers<f64>, block: &[f64], max: f64) -> [f64; 3] {
-        portable::sums::<f64, TIES>(powers, block, max)
+    fn power_sums<const TIES: bool, const WEIGHTED: bool>(
+        powers: Powers<f64>,
+        block: &[f64],
+        max: f64,
+    ) -> [f64; 3] {
+        portable::sums::<f64, TIES, WEIGHTED>(powers, block, max)
     }
 
     #[inline(always)]
@@ -146,13 +160,17 @@ impl PowerLoops for f64 {
 
 impl PowerLoops for f32 {
     #[inline(always)]
-    fn power_sums<const TIES: bool>(powers: Powers<f32>, block: &[f32], max: f32) -> [f64; 3] {
+    fn power_sums<const TIES: bool, const WEIGHTED: bool>(
+        powers: Powers<f32>,
+        block: &[f32],
+        max: f32,
+    ) -> [f64; 3] {
         #[cfg(target_arch = "x86_64")]
         if avx512::available() {
             // SAFETY: the machine has the instructions.
-            return unsafe { avx512::sums::<TIES>(powers, block, max) };
+            return unsafe { avx512::sums::<TIES, WEIGHTED>(powers, block, max) };
         }
-        portable::sums::<f32, TIES>(powers, block, max)
+        portable::sums::<f32, TIES, WEIGHTED>(powers, block, max)
     }
 
     #[inline(always)]

@@ -17,7 +17,7 @@ fn bounded<T: Element>(x: T) -> T {
 }
 
 #[inline(always)]
-fn add<T: Element, const TIES: bool>(
+fn add<T: Element, const TIES: bool, const WEIGHTED: bool>(
     powers: Powers<T>,
     [ties, rest, weighted]: &mut [[T; LANES]; 3],
     lane: usize,
@@ -27,13 +27,17 @@ fn add<T: Element, const TIES: bool>(
     let e = bounded(powers.exponent(x));
     let power = e.exp2();
     let tie = TIES && x == max;
-    ties[lane] += if tie { T::ONE } else { T::ZERO };
+    if TIES {
+        ties[lane] += if tie { T::ONE } else { T::ZERO };
+    }
     rest[lane] += if tie { T::ZERO } else { power };
-    weighted[lane] = if tie { weighted[lane] } else { power.mul_add(e, weighted[lane]) };
+    if WEIGHTED {
+        weighted[lane] = if tie { weighted[lane] } else { power.mul_add(e, weighted[lane]) };
+    }
 }
 
 #[inline(always)]
-pub(super) fn sums<T: Element, const TIES: bool>(
+pub(super) fn sums<T: Element, const TIES: bool, const WEIGHTED: bool>(
     powers: Powers<T>,
     block: &[T],
     max: T,
@@ -42,11 +46,11 @@ pub(super) fn sums<T: Element, const TIES: bool>(
     let (chunks, rest) = block.as_chunks::<LANES>();
     for chunk in chunks {
         for (lane, x) in chunk.iter().enumerate() {
-            add::<T, TIES>(powers, &mut lanes, lane, *x, max);
+            add::<T, TIES, WEIGHTED>(powers, &mut lanes, lane, *x, max);
         }
     }
     for (lane, x) in rest.iter().enumerate() {
-        add::<T, TIES>(powers, &mut lanes, lane, *x, max);
+        add::<T, TIES, WEIGHTED>(powers, &mut lanes, lane, *x, max);
     }
     lanes.map(total)
 }

@@ -8,6 +8,7 @@ mod divergences;
 mod heads;
 mod logprobs;
 mod rows;
+mod scores;
 mod training;
 
 use candle_core::{DType, Device, Tensor, Var};
