@@ -18,7 +18,7 @@ impl<T: Element> SoftCap<T> {
     #[inline(always)]
     pub(crate) fn value(self, x: T) -> T {
         let capped = self.cap * (x * self.inverse).tanh();
-        if x - x == T::ZERO { capped } else { x }
+        if x * T::ZERO == T::ZERO { capped } else { x }
     }
 
     /// `1 - tanh(x / cap)^2`, from exponentials: no cancellation near the cap.
