@@ -1,5 +1,5 @@
 use candle_core::{Result, Var};
-use opd_kernels::{linear_row_loss, linear_support_logprobs, linear_token_logprobs};
+use opd_kernels::{TokenOptions, linear_row_loss, linear_support_logprobs, linear_token_scores};
 
 use crate::{
     Case, Size, Work,
@@ -34,13 +34,14 @@ pub(crate) fn model(size: &Size, seed: u64) -> Result<(Var, Var)> {
 fn forward(size: &Size) -> Result<Work> {
     let ((hidden, head), ids) = (model(size, 1)?, ids(size, 1)?);
     let (hidden, head) = (hidden.into_inner().detach(), head.into_inner().detach());
-    Ok(Box::new(move || Ok(linear_token_logprobs(&hidden, &head, &ids, 1.0).map(drop)?)))
+    let options = TokenOptions::default();
+    Ok(Box::new(move || Ok(linear_token_scores(&hidden, &head, &ids, &options).map(drop)?)))
 }
 
 fn train(size: &Size) -> Result<Work> {
     let ((hidden, head), ids) = (model(size, 1)?, ids(size, 1)?);
     Ok(Box::new(move || {
-        let scores = linear_token_logprobs(&hidden, &head, &ids, 1.0)?;
+        let scores = linear_token_scores(&hidden, &head, &ids, &TokenOptions::default())?;
         scores.logprobs.sum_all()?.backward().map(drop)
     }))
 }

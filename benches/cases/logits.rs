@@ -1,5 +1,5 @@
 use candle_core::{Result, Tensor, Var};
-use opd_kernels::{TokenLogprobs, reference, row_loss, token_logprobs};
+use opd_kernels::{Softmax, TokenOptions, TokenScores, reference, row_loss, token_scores};
 use rayon::prelude::*;
 
 use crate::{
@@ -7,32 +7,65 @@ use crate::{
     numbers::{ids, tensor, variable},
 };
 
+/// What PyTorch's twin computes: the log-prob alone.
+const PLAIN: TokenOptions<'static> = TokenOptions {
+    softmax: Softmax { temperature: 1.0, soft_cap: None },
+    entropy: false,
+    argmax: false,
+    top_k: 0,
+    named: None,
+};
+const ENTROPY: TokenOptions<'static> = TokenOptions { entropy: true, ..PLAIN };
+const TOP: TokenOptions<'static> = TokenOptions { argmax: true, top_k: 8, ..PLAIN };
+const CAPPED: TokenOptions<'static> =
+    TokenOptions { softmax: Softmax { temperature: 1.0, soft_cap: Some(30.0) }, ..PLAIN };
+
 pub(crate) const CASES: &[Case] = &[
     Case { name: "read_logits", bytes: Size::logits_bytes, prepare: read },
     Case {
         name: "token_logprobs/forward",
         bytes: Size::logits_bytes,
-        prepare: |size| forward(size, token_logprobs),
+        prepare: |size| forward(size, token_scores, PLAIN),
     },
     Case {
         name: "token_logprobs/train",
         bytes: |size| 3 * size.logits_bytes(),
-        prepare: |size| train(size, token_logprobs),
+        prepare: |size| train(size, token_scores, PLAIN),
+    },
+    Case {
+        name: "token_entropy/forward",
+        bytes: Size::logits_bytes,
+        prepare: |size| forward(size, token_scores, ENTROPY),
+    },
+    Case {
+        name: "token_top_8/forward",
+        bytes: Size::logits_bytes,
+        prepare: |size| forward(size, token_scores, TOP),
+    },
+    Case {
+        name: "token_soft_cap/forward",
+        bytes: Size::logits_bytes,
+        prepare: |size| forward(size, token_scores, CAPPED),
+    },
+    Case {
+        name: "token_soft_cap/train",
+        bytes: |size| 3 * size.logits_bytes(),
+        prepare: |size| train(size, token_scores, CAPPED),
     },
     Case { name: "row_loss/train", bytes: |size| 3 * size.logits_bytes(), prepare: in_place },
     Case {
         name: "plain_token_logprobs/forward",
         bytes: Size::logits_bytes,
-        prepare: |size| forward(size, reference::token_logprobs),
+        prepare: |size| forward(size, reference::token_scores, PLAIN),
     },
     Case {
         name: "plain_token_logprobs/train",
         bytes: |size| 3 * size.logits_bytes(),
-        prepare: |size| train(size, reference::token_logprobs),
+        prepare: |size| train(size, reference::token_scores, PLAIN),
     },
 ];
 
-type Score = fn(&Tensor, &Tensor, f64) -> opd_kernels::Result<TokenLogprobs>;
+type Score = fn(&Tensor, &Tensor, &TokenOptions<'_>) -> opd_kernels::Result<TokenScores>;
 
 fn logits(size: &Size) -> Result<Var> {
     variable(&[size.tokens(), size.vocab], 1, 10.0)
@@ -64,14 +97,14 @@ fn read(size: &Size) -> Result<Work> {
     }))
 }
 
-fn forward(size: &Size, score: Score) -> Result<Work> {
+fn forward(size: &Size, score: Score, options: TokenOptions<'static>) -> Result<Work> {
     let (logits, ids) = (logits(size)?.into_inner().detach(), ids(size, 1)?);
-    Ok(Box::new(move || Ok(score(&logits, &ids, 1.0).map(drop)?)))
+    Ok(Box::new(move || Ok(score(&logits, &ids, &options).map(drop)?)))
 }
 
-fn train(size: &Size, score: Score) -> Result<Work> {
+fn train(size: &Size, score: Score, options: TokenOptions<'static>) -> Result<Work> {
     let (logits, ids) = (logits(size)?, ids(size, 1)?);
-    Ok(Box::new(move || score(&logits, &ids, 1.0)?.logprobs.sum_all()?.backward().map(drop)))
+    Ok(Box::new(move || score(&logits, &ids, &options)?.logprobs.sum_all()?.backward().map(drop)))
 }
 
 /// The gradient takes the place of the logits and is, run after run, what the next run takes for

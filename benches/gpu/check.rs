@@ -1,10 +1,11 @@
 use candle_core::{DType, Device, Result, Tensor, Var};
 use opd_kernels::{
-    AdamWStep, Divergence, HeadNorms, Heads, Projection, RotaryTable, Spans, adamw_step,
-    add_rms_norm, attention, attention_backward, divergence, embedding, linear_divergence,
-    linear_row_loss, linear_support_logprobs, linear_token_logprobs, linear_total_variation,
-    rms_norm_backward, rotate_heads, rotate_heads_backward, scatter_add_rows, sum_of_squares,
-    swiglu, swiglu_backward, token_logprobs,
+    AdamWStep, Divergence, Head, HeadNorms, Heads, Products, Projection, RotaryTable, Softmax,
+    Spans, TokenOptions, adamw_step, add_rms_norm, attention, attention_backward, divergence,
+    embedding, linear_divergence, linear_row_loss, linear_support_logprobs, linear_token_logprobs,
+    linear_token_scores, linear_total_variation, rms_norm_backward, rotate_heads,
+    rotate_heads_backward, scatter_add_rows, sum_of_squares, swiglu, swiglu_backward,
+    token_logprobs, token_scores,
 };
 
 use crate::numbers::{ids, tensor};
@@ -42,11 +43,26 @@ fn with_gradients(parts: Vec<Tensor>, of: &[&Var]) -> Result<Vec<Tensor>> {
     Ok(parts.into_iter().chain(gradients).collect())
 }
 
-const KERNELS: [(&str, Work); 9] = [
+const KERNELS: [(&str, Work); 10] = [
     ("token_logprobs", |at| {
         let logits = at.var(&[64, 151_936], 1, 8.0)?;
         let out = token_logprobs(&logits, &at.ids(64, 151_936)?, 0.9)?;
         with_gradients(vec![out.logprobs, out.lse, out.entropy], &[&logits])
+    }),
+    ("token_scores", |at| {
+        let logits = at.var(&[64, 151_936], 1, 8.0)?;
+        let named = at.ids(64 * 8, 151_936)?.reshape((64, 8))?;
+        let softmax = Softmax { temperature: 0.9, soft_cap: Some(30.0) };
+        let options =
+            TokenOptions { softmax, entropy: true, named: Some(&named), ..TokenOptions::default() };
+        let out = token_scores(&logits, &at.ids(64, 151_936)?, &options)?;
+        let parts = [Some(out.logprobs), Some(out.lse), out.entropy, out.named];
+        let mut all = with_gradients(parts.into_iter().flatten().collect(), &[&logits])?;
+        // Ranks are those of the rounded logits on either side.
+        let options = TokenOptions { argmax: true, top_k: 20, ..TokenOptions::default() };
+        let out = token_scores(&logits, &at.ids(64, 151_936)?, &options)?;
+        all.extend(out.top.into_iter().flat_map(|top| [top.ids, top.logprobs]));
+        Ok(all.into_iter().chain(out.argmax).collect())
     }),
     ("divergence", |at| {
         let (student, teacher) =
@@ -69,6 +85,10 @@ const KERNELS: [(&str, Work); 9] = [
         let mut all = with_gradients(vec![out.logprobs, out.entropy], &of)?;
         let loss = linear_row_loss(&hidden, &head, &ids, 1.0, |_, row| row.logprobs.sum_all())?;
         all.extend(with_gradients(vec![loss.loss], &of)?);
+        let bias = at.var(&[32_001], 5, 1.0)?;
+        let biased = Head::new(&head, Products::Full).with_bias(&bias);
+        let out = linear_token_scores(&hidden, biased, &ids, &TokenOptions::default())?;
+        all.extend(with_gradients(vec![out.logprobs], &[&hidden, &head, &bias])?);
         let student = Projection::new(&hidden, &head);
         let teacher = Projection::new(&their_hidden, &their_head);
         let out = linear_divergence(student, teacher, &ids, Divergence::ReverseKl, 1.0)?;

@@ -2,8 +2,8 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use opd_kernels::{
-    AdamWStep, Divergence, Heads, Spans, adamw_step, attention, attention_backward, divergence,
-    linear_row_loss, linear_token_logprobs, token_logprobs,
+    AdamWStep, Divergence, Heads, Softmax, Spans, TokenOptions, adamw_step, attention,
+    attention_backward, divergence, linear_row_loss, linear_token_logprobs, token_scores,
 };
 
 use crate::numbers::{ids, tensor};
@@ -54,12 +54,21 @@ pub(crate) fn all(device: &Device, sizes: Sizes) -> Result<()> {
     let logits_bytes = 2.0 * rows as f64 * vocab as f64;
     {
         let logits = Var::from_tensor(&on(&[rows, vocab], 1, 8.0)?)?;
-        time(device, "token_logprobs forward", (logits_bytes, 0.0), || {
-            token_logprobs(&logits.as_detached_tensor(), &targets, 1.0)?;
-            Ok(())
-        })?;
+        let plain = TokenOptions::default();
+        let softmax = Softmax { temperature: 1.0, soft_cap: Some(30.0) };
+        for (name, options) in [
+            ("token_logprobs forward", plain),
+            ("token_logprobs and entropy forward", TokenOptions { entropy: true, ..plain }),
+            ("token_logprobs and 8 likeliest forward", TokenOptions { top_k: 8, ..plain }),
+            ("token_logprobs under a cap forward", TokenOptions { softmax, ..plain }),
+        ] {
+            time(device, name, (logits_bytes, 0.0), || {
+                token_scores(&logits.as_detached_tensor(), &targets, &options)?;
+                Ok(())
+            })?;
+        }
         time(device, "token_logprobs forward + backward", (3.0 * logits_bytes, 0.0), || {
-            token_logprobs(&logits, &targets, 1.0)?.logprobs.sum_all()?.backward()?;
+            token_scores(&logits, &targets, &plain)?.logprobs.sum_all()?.backward()?;
             Ok(())
         })?;
         let teacher = on(&[rows, vocab], 2, 8.0)?;

@@ -52,9 +52,24 @@ def without_graph(run):
     return detached
 
 
-def logprobs(size, train):
+def with_entropy(logits, ids):
+    log_p = torch.log_softmax(logits, -1)
+    return log_p.gather(1, ids), -(log_p.exp() * log_p).sum(-1)
+
+
+def with_top(logits, ids):
+    """As scorers have it: log-probs of the token, the likeliest id and the 8 likeliest."""
+    log_p = torch.log_softmax(logits, -1)
+    return log_p.gather(1, ids), log_p.argmax(-1), log_p.topk(8, -1)
+
+
+def capped(logits, ids):
+    return gathered(torch.tanh(logits / 30) * 30, ids)
+
+
+def scores(size, of, train=False):
     x, i = logits(size), ids(size, tokens(size), 1)
-    return (lambda: backward(gathered(x, i), x)) if train else without_graph(lambda: gathered(x, i))
+    return (lambda: backward(of(x, i), x)) if train else without_graph(lambda: of(x, i))
 
 
 def linear_logprobs(size, train, per_token=1):
@@ -205,9 +220,13 @@ def scans(size, gae):
 
 
 CASES = {
-    "token_logprobs/forward": lambda size: logprobs(size, False),
-    "token_logprobs/train": lambda size: logprobs(size, True),
-    "row_loss/train": lambda size: logprobs(size, True),
+    "token_logprobs/forward": lambda size: scores(size, gathered),
+    "token_logprobs/train": lambda size: scores(size, gathered, True),
+    "token_entropy/forward": lambda size: scores(size, with_entropy),
+    "token_top_8/forward": lambda size: scores(size, with_top),
+    "token_soft_cap/forward": lambda size: scores(size, capped),
+    "token_soft_cap/train": lambda size: scores(size, capped, True),
+    "row_loss/train": lambda size: scores(size, gathered, True),
     "linear_token_logprobs/forward": lambda size: linear_logprobs(size, False),
     "linear_token_logprobs/train": lambda size: linear_logprobs(size, True),
     "linear_row_loss/train": lambda size: linear_logprobs(size, True),

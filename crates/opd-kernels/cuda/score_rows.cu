@@ -85,27 +85,28 @@ INLINE void score_rows_backward(const T *logits, const unsigned *ids, const unsi
     if (pulls[i]) target[id_of(i)] = narrow<G>(own[i]);
 }
 
-#define FORWARD(dtype, T)                                                                         \
-  KERNEL __launch_bounds__(512, 2) score_rows_forward_##dtype(const T *logits, const unsigned *ids, const unsigned *named,  \
-                                    acc<T> *out, unsigned *found, i64 rows, i64 width,            \
-                                    i64 n_named, i64 n_found, double temperature, double cap) {   \
-    with_cap<acc<T>>(cap, [&](auto soft) {                                                        \
-      score_rows_forward<T>(logits, ids, named, out, found, rows, width, n_named, n_found,        \
-                            temperature, soft);                                                   \
-    });                                                                                           \
-  }                                                                                               \
+#define FORWARD(dtype, T)                                                                            \
+  KERNEL __launch_bounds__(512, 2)                                                                   \
+  score_rows_forward_##dtype(const T *logits, const unsigned *ids, const unsigned *named,            \
+                             acc<T> *out, unsigned *found, i64 rows, i64 width, i64 n_named,         \
+                             i64 n_found, double temperature, double cap) {                          \
+    with_cap<acc<T>>(cap, [&](auto soft) {                                                           \
+      score_rows_forward<T>(logits, ids, named, out, found, rows, width, n_named, n_found,           \
+                            temperature, soft);                                                      \
+    });                                                                                              \
+  }                                                                                                  \
   EXPORT(score_rows_forward_##dtype)
 
-#define BACKWARD(name, T, G)                                                                      \
-  KERNEL __launch_bounds__(512, 2) score_rows_backward_##name(const T *logits, const unsigned *ids,                         \
-                                    const unsigned *further, const acc<T> *saved,                 \
-                                    const acc<T> *upstream, G *out, i64 rows, i64 width, i64 k,   \
-                                    double temperature, double cap) {                             \
-    with_cap<acc<T>>(cap, [&](auto soft) {                                                        \
-      score_rows_backward<T, G>(logits, ids, further, saved, upstream, out, rows, width, k,       \
-                                temperature, soft);                                               \
-    });                                                                                           \
-  }                                                                                               \
+#define BACKWARD(name, T, G)                                                                         \
+  KERNEL __launch_bounds__(512, 2)                                                                   \
+  score_rows_backward_##name(const T *logits, const unsigned *ids, const unsigned *further,          \
+                             const acc<T> *saved, const acc<T> *upstream, G *out, i64 rows,          \
+                             i64 width, i64 k, double temperature, double cap) {                     \
+    with_cap<acc<T>>(cap, [&](auto soft) {                                                           \
+      score_rows_backward<T, G>(logits, ids, further, saved, upstream, out, rows, width, k,          \
+                                temperature, soft);                                                  \
+    });                                                                                              \
+  }                                                                                                  \
   EXPORT(score_rows_backward_##name)
 
 #define BACKWARD_OF(dtype, T) BACKWARD(dtype, T, T)

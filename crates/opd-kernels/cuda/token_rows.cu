@@ -47,19 +47,21 @@ INLINE void token_rows_backward(const T *logits, const unsigned *ids, const acc<
                         [&](A x, i64 at) { return at == id ? own : common.of(x, Uncapped<A>()); });
 }
 
-#define FORWARD(dtype, T)                                                                        \
-  KERNEL __launch_bounds__(512, 2) token_rows_forward_##dtype(const T *logits, const unsigned *ids, acc<T> *out, i64 rows, \
-                                    i64 width, double temperature, i64 entropy) {                \
-    token_rows_forward<T>(logits, ids, out, rows, width, temperature, entropy);                  \
-  }                                                                                              \
+#define FORWARD(dtype, T)                                                                            \
+  KERNEL __launch_bounds__(512, 2)                                                                   \
+  token_rows_forward_##dtype(const T *logits, const unsigned *ids, acc<T> *out, i64 rows,            \
+                             i64 width, double temperature, i64 entropy) {                           \
+    token_rows_forward<T>(logits, ids, out, rows, width, temperature, entropy);                      \
+  }                                                                                                  \
   EXPORT(token_rows_forward_##dtype)
 
-#define BACKWARD(name, T, G)                                                                     \
-  KERNEL __launch_bounds__(512, 3) token_rows_backward_##name(const T *logits, const unsigned *ids, const acc<T> *saved,   \
-                                    const acc<T> *upstream, G *out, i64 rows, i64 width,         \
-                                    double temperature) {                                        \
-    token_rows_backward<T, G>(logits, ids, saved, upstream, out, rows, width, temperature);      \
-  }                                                                                              \
+#define BACKWARD(name, T, G)                                                                         \
+  KERNEL __launch_bounds__(512, 3)                                                                   \
+  token_rows_backward_##name(const T *logits, const unsigned *ids, const acc<T> *saved,              \
+                             const acc<T> *upstream, G *out, i64 rows, i64 width,                    \
+                             double temperature) {                                                   \
+    token_rows_backward<T, G>(logits, ids, saved, upstream, out, rows, width, temperature);          \
+  }                                                                                                  \
   EXPORT(token_rows_backward_##name)
 
 #define BACKWARD_OF(dtype, T) BACKWARD(dtype, T, T)

@@ -183,8 +183,8 @@ pub(crate) fn gather(sink: &Option<HeadGradient>, mut gradients: Gradients) -> R
     Ok(gradients)
 }
 
-/// Puts `value` into the graph of those of the operands that are tensors. `backward` gets the operands, the value
-/// and its gradient.
+/// Puts `value` into the graph of those of the operands that are tensors. `backward` gets the
+/// operands, the value and its gradient.
 pub(crate) fn record<F>(
     name: &'static str,
     operands: Operands,

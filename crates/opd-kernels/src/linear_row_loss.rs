@@ -38,13 +38,14 @@ pub struct RowLoss {
 }
 
 /// The sum of a loss of each row's own log-prob, log-sum-exp and entropy under `hidden head^T`, with a
-/// bias if the [`Head`] has one, with the gradients finished chunk by chunk: three matrix products for each chunk of rows, where
-/// [`linear_token_logprobs`](crate::linear_token_logprobs) and its backward take four.
+/// bias if the [`Head`] has one, with the gradients finished chunk by chunk: three matrix products for
+/// each chunk of rows, where [`linear_token_logprobs`](crate::linear_token_logprobs) and its backward
+/// take four.
 ///
 /// `hidden` is `[T, H]`, `head` is `[V, H]`, `ids` is `[T]` (u32), `softmax` is a temperature or a
-/// [`Softmax`] with a cap. `loss` is called with each chunk of
-/// rows, first to last, and what the model says of them (`[n]` each); it returns a scalar that depends
-/// on these alone. It must divide by what the whole batch has, not by what the chunk has:
+/// [`Softmax`] with a cap. `loss` is called with each chunk of rows, first to last, and what the model
+/// says of them (`[n]` each); it returns a scalar that depends on these alone. It must divide by what
+/// the whole batch has, not by what the chunk has:
 ///
 /// ```text
 /// L = sum_chunks loss(rows, logprobs[rows], lse[rows], entropy[rows])

@@ -30,9 +30,9 @@ pub struct LogitsLoss {
 ///
 /// `logits` is `[T, V]`, given up: contiguous logits are replaced by their gradient, which every
 /// tensor that shares their memory sees. Others, and bf16 and f16 on the CPU, are copied.
-/// `ids` is `[T]` (u32), `softmax` is a temperature or a [`Softmax`] with a cap. `loss` gets what the model says of the rows (`[T]` each) and returns a scalar
-/// that depends on these alone. Numbers are those of [`token_logprobs`](crate::token_logprobs) and
-/// its backward, to the bit.
+/// `ids` is `[T]` (u32), `softmax` is a temperature or a [`Softmax`] with a cap. `loss` gets what the
+/// model says of the rows (`[T]` each) and returns a scalar that depends on these alone. Numbers are
+/// those of [`token_logprobs`](crate::token_logprobs) and its backward, to the bit.
 ///
 /// [`linear_row_loss`](crate::linear_row_loss) is the form without logits.
 ///

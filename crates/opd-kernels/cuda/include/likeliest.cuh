@@ -81,8 +81,8 @@ template <class A> struct Shortlist {
   INLINE bool dry() const { return full && taken == KEPT; }
 };
 
-// Calls `work(j, candidate)` in every thread with the first `k` candidates of a row, in their order, from what each
-// thread has kept of all of them. `k` is at most `width`.
+// Calls `work(j, candidate)` in every thread with the first `k` candidates of a row, in their order,
+// from what each thread has kept of all of them. `k` is at most `width`.
 template <class T, class F>
 INLINE void for_likeliest(const T *row, i64 width, i64 k, Shortlist<acc<T>> list, F work) {
   for (i64 j = 0; j < k; j++) {

@@ -18,7 +18,7 @@ impl<T: Element> SoftCap<T> {
     #[inline(always)]
     pub(crate) fn value(self, x: T) -> T {
         let capped = self.cap * (x * self.inverse).tanh();
-        if x - x == T::ZERO { capped } else { x }
+        if x * T::ZERO == T::ZERO { capped } else { x }
     }
 
     /// `1 - tanh(x / cap)^2`, from exponentials: no cancellation near the cap.
@@ -65,9 +65,11 @@ impl<T: Element> CappedBlock<T> {
 impl<T: Element> Capped<T> for CappedBlock<T> {
     #[inline(always)]
     fn block<'a>(&'a mut self, logits: &'a [T], _: T) -> (&'a [T], T) {
+        // A copy: vector code needs to know that what is written is not the cap.
+        let cap = self.cap;
         let values = &mut self.values[..logits.len()];
         for (value, x) in values.iter_mut().zip(logits) {
-            *value = self.cap.value(*x);
+            *value = cap.value(*x);
         }
         let largest = super::softmax::largest(values);
         (values, largest)

@@ -142,7 +142,7 @@ impl TokenRows<'_> {
                     }
                     line.write(out, Some(&values[..n]));
                     for (out, slope) in out.iter_mut().zip(&slopes) {
-                        *out = *out * *slope;
+                        *out *= *slope;
                     }
                 }
             }

@@ -1,26 +1,26 @@
-//! Heads with a bias: every op that takes a head against its definition, and central differences.
+//! Heads with a bias: every op that takes a head against its definition.
 
-use candle_core::{DType, Tensor, Var, quantized::GgmlDType};
+use candle_core::{DType, Tensor, Var};
 use opd_kernels::{
-    CrossVocabulary, Divergence, EncodedMatrix, Head, HeadGradient, Products, Projection, RowQuery,
-    linear_cross_vocabulary, linear_divergence, linear_row_logprobs, linear_row_loss,
-    linear_support_logprobs, linear_token_logprobs, linear_total_variation, reference,
+    CrossVocabulary, Divergence, Head, Products, Projection, RowQuery, linear_cross_vocabulary,
+    linear_divergence, linear_row_logprobs, linear_row_loss, linear_support_logprobs,
+    linear_token_logprobs, linear_total_variation, reference,
 };
 
 use super::{assert_close, gradients, host, ids, matrix, numbers, scores::id_matrix, weighted};
 
 const ROWS: usize = 5;
 const VOCAB: usize = 7;
-const WIDTH: usize = 3;
+pub(super) const WIDTH: usize = 3;
 
-struct Model {
-    hidden: Var,
-    weight: Var,
-    bias: Var,
+pub(super) struct Model {
+    pub(super) hidden: Var,
+    pub(super) weight: Var,
+    pub(super) bias: Var,
 }
 
 impl Model {
-    fn new(seed: u64, dtype: DType) -> Self {
+    pub(super) fn new(seed: u64, dtype: DType) -> Self {
         Self {
             hidden: matrix(&numbers(ROWS * WIDTH, seed, 1.0), ROWS, WIDTH, dtype),
             weight: matrix(&numbers(VOCAB * WIDTH, seed + 1, 1.0), VOCAB, WIDTH, dtype),
@@ -28,7 +28,7 @@ impl Model {
         }
     }
 
-    fn head(&self) -> Head<'_> {
+    pub(super) fn head(&self) -> Head<'_> {
         Head::new(&self.weight, Products::Full).with_bias(&self.bias)
     }
 
@@ -117,60 +117,6 @@ fn answers_to_rows_have_it() {
         let likeliest = want.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         assert!((answer.top[0].1 - likeliest).abs() < 2e-6);
     }
-}
-
-#[test]
-fn heads_of_files_and_rounded_products_have_it() {
-    let model = Model::new(1, DType::F32);
-    let targets = ids(&[6, 0, 3, 3, 1]);
-    // Values that bf16 holds.
-    let rounded = model.weight.to_dtype(DType::BF16).unwrap();
-    let exact = rounded.to_dtype(DType::F32).unwrap();
-    let encoded = encoded(&rounded);
-    let of = |head: Head<'_>| {
-        linear_token_logprobs(&model.hidden, head, &targets, 1.0).unwrap().logprobs
-    };
-    let plain = of(Head::new(&exact, Products::Full).with_bias(&model.bias));
-    let filed = of(Head::new(&encoded, Products::Full).with_bias(&model.bias));
-    assert_eq!(host(&filed), host(&plain));
-    let both = [&model.hidden, &model.bias];
-    let [plain, filed] = [plain, filed].map(|part| gradients(&part.sum_all().unwrap(), &both));
-    assert_eq!(filed, plain);
-    let states = model.hidden.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap();
-    let of = |products| {
-        let head = Head::new(&exact, products).with_bias(&model.bias);
-        host(&linear_token_logprobs(&states, head, &targets, 1.0).unwrap().logprobs)
-    };
-    assert_close("rounded", &of(Products::Bf16), &of(Products::Full), |_| 2e-6);
-}
-
-fn encoded(weight: &Tensor) -> EncodedMatrix {
-    let values = weight.flatten_all().unwrap().to_vec1::<half::bf16>().unwrap();
-    let bytes = values.into_iter().flat_map(|value| value.to_le_bytes()).collect();
-    EncodedMatrix::new(vec![(GgmlDType::BF16, bytes)], WIDTH).unwrap()
-}
-
-#[test]
-fn a_gathered_weight_leaves_it_to_candle() {
-    let model = Model::new(1, DType::F32);
-    let targets = ids(&[6, 0, 3, 3, 1]);
-    let run = |head: Head<'_>| {
-        let scores = linear_token_logprobs(&model.hidden, head, &targets, 1.0).unwrap();
-        scores.logprobs.sum_all().unwrap().backward().unwrap()
-    };
-    let want = run(model.head());
-    let gathered = HeadGradient::default();
-    let store = run(Head { gradient: Some(&gathered), ..model.head() });
-    let of =
-        |store: &candle_core::backprop::GradStore, var: &Var| store.get(var.as_tensor()).map(host);
-    assert_eq!(of(&store, &model.bias), of(&want, &model.bias));
-    assert_eq!(of(&store, &model.weight), None);
-    assert_eq!(gathered.take().map(|sum| host(&sum)), of(&want, &model.weight));
-    let still = model.bias.as_detached_tensor();
-    let frozen = Head { bias: Some(&still), ..model.head() };
-    let store = run(frozen);
-    assert!(store.get(&still).is_none());
-    assert_eq!(of(&store, &model.weight), of(&want, &model.weight));
 }
 
 #[test]

@@ -1,13 +1,13 @@
-//! Heads with products of their own, and gradients that candle does not gather.
+//! Heads with products of their own or of files, and gradients that candle does not gather.
 
-use candle_core::{DType, Tensor, Var};
+use candle_core::{DType, Tensor, Var, quantized::GgmlDType};
 use opd_kernels::{
-    Divergence, Error, Head, HeadGradient, Products, Projection, RowQuery, linear_divergence,
-    linear_row_logprobs, linear_row_loss, linear_support_logprobs, linear_token_logprobs,
-    token_logprobs,
+    Divergence, EncodedMatrix, Error, Head, HeadGradient, Products, Projection, RowQuery,
+    linear_divergence, linear_row_logprobs, linear_row_loss, linear_support_logprobs,
+    linear_token_logprobs, token_logprobs,
 };
 
-use super::{assert_close, gradients, host, ids, matrix, numbers, weighted};
+use super::{assert_close, bias, gradients, host, ids, matrix, numbers, weighted};
 
 /// Rows of two chunks over this vocabulary.
 const ROWS: usize = 130;
@@ -151,4 +151,58 @@ fn heads_of_f64_have_no_products_of_bf16() {
     let head = Head::new(&weight, Products::Bf16);
     let refused = linear_token_logprobs(&hidden, head, &ids(&[0, 1]), 1.0).unwrap_err();
     assert!(matches!(refused, Error::DType { what: "head", got: DType::F64, .. }), "{refused}");
+}
+
+#[test]
+fn heads_of_files_and_rounded_products_have_a_bias() {
+    let model = bias::Model::new(1, DType::F32);
+    let targets = ids(&[6, 0, 3, 3, 1]);
+    // Values that bf16 holds.
+    let rounded = model.weight.to_dtype(DType::BF16).unwrap();
+    let exact = rounded.to_dtype(DType::F32).unwrap();
+    let encoded = encoded(&rounded);
+    let of = |head: Head<'_>| {
+        linear_token_logprobs(&model.hidden, head, &targets, 1.0).unwrap().logprobs
+    };
+    let plain = of(Head::new(&exact, Products::Full).with_bias(&model.bias));
+    let filed = of(Head::new(&encoded, Products::Full).with_bias(&model.bias));
+    assert_eq!(host(&filed), host(&plain));
+    let both = [&model.hidden, &model.bias];
+    let [plain, filed] = [plain, filed].map(|part| gradients(&part.sum_all().unwrap(), &both));
+    assert_eq!(filed, plain);
+    let states = model.hidden.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap();
+    let of = |products| {
+        let head = Head::new(&exact, products).with_bias(&model.bias);
+        host(&linear_token_logprobs(&states, head, &targets, 1.0).unwrap().logprobs)
+    };
+    assert_close("rounded", &of(Products::Bf16), &of(Products::Full), |_| 2e-6);
+}
+
+fn encoded(weight: &Tensor) -> EncodedMatrix {
+    let values = weight.flatten_all().unwrap().to_vec1::<half::bf16>().unwrap();
+    let bytes = values.into_iter().flat_map(|value| value.to_le_bytes()).collect();
+    EncodedMatrix::new(vec![(GgmlDType::BF16, bytes)], bias::WIDTH).unwrap()
+}
+
+#[test]
+fn a_gathered_weight_leaves_the_bias_to_candle() {
+    let model = bias::Model::new(1, DType::F32);
+    let targets = ids(&[6, 0, 3, 3, 1]);
+    let run = |head: Head<'_>| {
+        let scores = linear_token_logprobs(&model.hidden, head, &targets, 1.0).unwrap();
+        scores.logprobs.sum_all().unwrap().backward().unwrap()
+    };
+    let want = run(model.head());
+    let gathered = HeadGradient::default();
+    let store = run(Head { gradient: Some(&gathered), ..model.head() });
+    let of =
+        |store: &candle_core::backprop::GradStore, var: &Var| store.get(var.as_tensor()).map(host);
+    assert_eq!(of(&store, &model.bias), of(&want, &model.bias));
+    assert_eq!(of(&store, &model.weight), None);
+    assert_eq!(gathered.take().map(|sum| host(&sum)), of(&want, &model.weight));
+    let still = model.bias.as_detached_tensor();
+    let frozen = Head { bias: Some(&still), ..model.head() };
+    let store = run(frozen);
+    assert!(store.get(&still).is_none());
+    assert_eq!(of(&store, &model.weight), of(&want, &model.weight));
 }

@@ -109,7 +109,8 @@ impl TopKObjective {
             Support::Student => self.ids(rows.student(), inputs, rows)?,
         };
         let (hidden, weight) = (teacher.hidden.detach(), teacher.head.weight.detach());
-        let head = Head { weight: (&weight).into(), ..teacher.head };
+        let bias = teacher.head.bias.map(Tensor::detach);
+        let head = Head { weight: (&weight).into(), bias: bias.as_ref(), ..teacher.head };
         let scores = linear_support_logprobs(&hidden, head, &ids, inputs.temperature)?;
         Ok((ids, scores.logprobs))
     }
