@@ -22,6 +22,7 @@ mod remote_teacher;
 mod resumption;
 mod scoring;
 mod serving;
+mod several_files;
 mod several_teachers;
 mod sglang_stub;
 mod slime;
