@@ -7,6 +7,7 @@ mod configuration;
 mod cross_tokenizer;
 mod distillation;
 mod evaluation;
+mod evaluation_data;
 mod generation;
 mod hub;
 mod input_faults;
