@@ -105,6 +105,6 @@ mod tests {
             config("student", "data/train.jsonl", "/t").stored_in(Path::new("run")).unwrap();
         let here = std::env::current_dir().unwrap();
         assert_eq!(stored.student.path, here.join("student"));
-        assert_eq!(stored.data.train, here.join("data/train.jsonl").into());
+        assert_eq!(stored.data.train.paths(), [here.join("data/train.jsonl")]);
     }
 }
