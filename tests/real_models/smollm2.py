@@ -20,10 +20,14 @@ def main(file, directory):
         subprocess.run([sys.executable, "-m", "pip", *install], check=True)
         sys.path.append(libraries)
         import torch
+        from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        # transformers does not read tokenizer.ggml.pre: SmolLM2 takes every digit by itself.
+        cut = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+        tokenizer.backend_tokenizer.pre_tokenizer = Sequence(cut)
     config = model.config
     del config.quantization_config
     # The model that was read counts as quantized, which cannot be saved.

@@ -1,4 +1,7 @@
-use std::{cell::OnceCell, path::PathBuf};
+use std::{
+    cell::OnceCell,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use candle_core::Device;
@@ -68,6 +71,11 @@ impl Model {
         let loaded = Tokenizer::load(&self.dir)
             .context("text needs the model's tokenizer (token ids do not)")?;
         Ok(self.tokenizer.get_or_init(|| loaded))
+    }
+
+    /// Where the model lies.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Passes if the model has an embedding for every token and a context that holds them.

@@ -103,7 +103,7 @@ fn longest_prompt(config: &TrainConfig) -> anyhow::Result<usize> {
     let response = config.rollout.max_response_tokens;
     let template = data.chat_template.then(|| ChatTemplate::load(path)).transpose()?;
     let reader = PromptReader::of(data, &tokenizer, template.as_ref(), &model, response)?;
-    let prompts = reader.read(&[&data.train])?;
+    let prompts = reader.read(data.train.paths())?;
     Ok(prompts.longest())
 }
 

@@ -44,6 +44,17 @@ impl DataPath {
         start..self.slice[1].map_or(n, place).max(start)
     }
 
+    /// At most the first `n` of these rows; all of them where they are counted from the end.
+    #[must_use]
+    pub fn first(mut self, n: u64) -> Self {
+        let n = i64::try_from(n).unwrap_or(i64::MAX);
+        if !self.counts_from_the_end() {
+            let end = self.slice[0].unwrap_or(0).saturating_add(n);
+            self.slice[1] = Some(self.slice[1].map_or(end, |held| held.min(end)));
+        }
+        self
+    }
+
     /// Whether the number of rows must be known to know which are taken.
     pub(crate) fn counts_from_the_end(&self) -> bool {
         self.slice.iter().flatten().any(|at| *at < 0)
@@ -101,6 +112,20 @@ mod tests {
             let path = DataPath::of(Path::new(text));
             assert_eq!(path.rows(10), expected, "{text}");
             assert_eq!(path.file, Path::new("f"));
+        }
+    }
+
+    #[test]
+    fn the_first_rows_are_a_slice() {
+        for (text, expected) in [
+            ("f", "f@[:3]"),
+            ("f@[2:]", "f@[2:5]"),
+            ("f@[2:4]", "f@[2:4]"),
+            ("f@[:9]", "f@[:3]"),
+            ("f@[-5:]", "f@[-5:]"),
+            ("f@[1:-1]", "f@[1:-1]"),
+        ] {
+            assert_eq!(DataPath::of(Path::new(text)).first(3).to_string(), expected);
         }
     }
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod bad_rows;
+mod data_files;
 mod data_path;
 mod error;
 mod example;
@@ -17,9 +18,11 @@ mod row;
 mod spool;
 mod token_spool;
 mod turn;
+mod used_rows;
 
 pub use self::{
     bad_rows::{BadRow, BadRows},
+    data_files::DataFiles,
     data_path::DataPath,
     error::{Error, Result},
     example::Example,
@@ -27,4 +30,5 @@ pub use self::{
     prompt_set::{PromptSet, count_rows},
     token_spool::TokenSpool,
     turn::Turn,
+    used_rows::UsedRows,
 };

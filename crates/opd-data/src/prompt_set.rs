@@ -6,14 +6,14 @@ use rand_chacha::{
 };
 
 use crate::{
-    BadRow, BadRows, DataPath, Error, Example, Fields, Result, jsonl, parquet, row,
+    BadRow, BadRows, DataPath, Error, Example, Fields, Result, UsedRows, jsonl, parquet, row,
     spool::{Place, Spool},
 };
 
 /// Bad rows whose fault is kept; further ones are only counted.
 const REPORTED: usize = 100;
 
-/// The rows of prompt files, handed out by step.
+/// The rows of prompt files, one file after another, handed out by step.
 ///
 /// Rows stay on the disk: 24 bytes of each are in memory. A file is taken for Parquet by its first
 /// bytes, and for JSONL otherwise: one object a line. The rows of a Parquet file are decoded row
@@ -22,6 +22,7 @@ const REPORTED: usize = 100;
 pub struct PromptSet {
     spools: Vec<Spool>,
     places: Vec<Place>,
+    files: Vec<UsedRows>,
     fields: Fields,
     bad: Vec<BadRow>,
     n_bad: u64,
@@ -52,8 +53,15 @@ impl PromptSet {
         policy: BadRows,
         mut check: impl FnMut(&Example) -> std::result::Result<bool, String>,
     ) -> Result<Self> {
-        let (spools, places, bad) = (Vec::new(), Vec::new(), Vec::new());
-        let mut set = Self { spools, places, fields: fields.clone(), bad, n_bad: 0, n_dropped: 0 };
+        let mut set = Self {
+            spools: Vec::new(),
+            places: Vec::new(),
+            files: Vec::new(),
+            fields: fields.clone(),
+            bad: Vec::new(),
+            n_bad: 0,
+            n_dropped: 0,
+        };
         for path in paths {
             set.add(&DataPath::of(path.as_ref()), policy, &mut check)?;
         }
@@ -74,15 +82,21 @@ impl PromptSet {
             true => path.rows(n_rows(&path.file, is_parquet)?),
             false => path.rows(u64::MAX),
         };
-        let (mut good, before) = (Vec::new(), self.n_bad);
+        let (mut good, mut used, before) = (Vec::new(), UsedRows::of(path), self.n_bad);
         let mut row = |index: u64, place: Place, text: std::result::Result<&str, String>| {
             if index < wanted.start || index >= wanted.end {
                 return Ok(index < wanted.end);
             }
-            let example = text.and_then(|text| row::read(text, &self.fields));
-            match example.and_then(|example| check(&example)) {
-                Ok(true) => good.push(place),
-                Ok(false) => self.n_dropped += 1,
+            let checked = text.and_then(|text| {
+                let example = row::read(text, &self.fields)?;
+                Ok(check(&example)?.then_some(text))
+            });
+            match checked {
+                Ok(Some(text)) => {
+                    used.add(text);
+                    good.push(place);
+                }
+                Ok(None) => self.n_dropped += 1,
                 Err(what) => {
                     let bad = BadRow { path: path.file.clone(), row: place.row, what };
                     if policy == BadRows::Fail {
@@ -106,6 +120,7 @@ impl PromptSet {
         }
         self.spools.push(Spool::new(&path.file, opened));
         self.places.extend(good);
+        self.files.push(used);
         Ok(())
     }
 
@@ -117,6 +132,17 @@ impl PromptSet {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
+    }
+
+    /// Which rows of each file are used, in the order of the files.
+    pub fn files(&self) -> &[UsedRows] {
+        &self.files
+    }
+
+    /// Where a row stands: its file, and its line or row from 1; `None` beyond the last.
+    pub fn place(&self, index: usize) -> Option<(&Path, u64)> {
+        let place = self.places.get(index)?;
+        Some((&self.spools.get(place.file as usize)?.path, place.row))
     }
 
     /// How many bad rows were left out.
@@ -166,7 +192,7 @@ impl PromptSet {
         batch
     }
 
-    /// The same in the order of the files, over and over.
+    /// The same in the order of the rows, file after file, over and over.
     pub fn in_order(&self, step: u64, n: usize) -> Vec<usize> {
         let (first, len) = (step * n as u64, self.places.len() as u64);
         (first..first + n as u64).map(|position| (position % len) as usize).collect()

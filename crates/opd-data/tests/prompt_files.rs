@@ -196,6 +196,49 @@ fn several_files_and_slices_follow_each_other() {
 }
 
 #[test]
+fn several_files_are_one_set_in_every_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let row = |i: usize| {
+        let source = if i % 2 == 0 { "even" } else { "odd" };
+        format!("{{\"prompt\": \"{i}\", \"label\": {i}, \"source\": \"{source}\"}}\n")
+    };
+    let file = |name: &str, rows: std::ops::Range<usize>| {
+        let path = dir.path().join(name);
+        fs::write(&path, rows.map(row).collect::<String>()).unwrap();
+        path
+    };
+    let (whole, a, b) = (file("whole", 0..11), file("a", 0..4), file("b", 4..11));
+    let open =
+        |paths: &[&PathBuf]| PromptSet::open(paths, &Fields::default(), BadRows::Fail).unwrap();
+    let (one, two) = (open(&[&whole]), open(&[&a, &b]));
+    assert_eq!(examples(&two), examples(&one));
+    assert_eq!(two.get(5).unwrap().unwrap().source, Source::new("odd"));
+    // Batches of 3 lie across the end of the first file, and across that of an epoch.
+    for step in 0..8 {
+        assert_eq!(two.batch(5, step, 3), one.batch(5, step, 3));
+        assert_eq!(two.in_order(step, 3), one.in_order(step, 3));
+    }
+    assert_eq!(two.in_order(1, 3), [3, 4, 5]);
+    assert_eq!([two.place(3), two.place(4)], [Some((&*a, 4)), Some((&*b, 1))]);
+    assert_eq!(two.place(11), None);
+
+    let used: Vec<_> = two.files().iter().map(|file| (&file.path.file, file.rows)).collect();
+    assert_eq!(used, [(&a, 4), (&b, 7)]);
+    // By the definition, bit by bit (polynomial 0x82f63b78), in Python.
+    assert_eq!(two.files()[0].crc32c, 0xc7f2_263d);
+    let swapped = open(&[&b, &a]);
+    assert_eq!([&swapped.files()[1], &swapped.files()[0]], [&two.files()[0], &two.files()[1]]);
+    assert_eq!(open(&[&a, &a]).len(), 8, "a file that is named twice counts twice");
+
+    fs::write(&b, row(4) + "{\"label\": 1}\n").unwrap();
+    let bad = PromptSet::open(&[&a, &b], &Fields::default(), BadRows::Fail).unwrap_err();
+    assert!(matches!(&bad, Error::Row { path, row: 2, .. } if *path == b), "{bad}");
+    fs::write(&b, "\n").unwrap();
+    let none = PromptSet::open(&[&a, &b], &Fields::default(), BadRows::Fail).unwrap_err();
+    assert!(matches!(&none, Error::NoPrompts { path, .. } if path.file == b), "{none}");
+}
+
+#[test]
 fn a_file_that_changes_is_noticed() {
     let (set, dir) =
         read("{\"prompt\": \"a\"}\n{\"prompt\": \"b\"}\n", &Fields::default()).unwrap();

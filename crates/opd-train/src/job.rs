@@ -1,13 +1,16 @@
 use std::{fs, num::NonZeroUsize, path::Path, time::Instant};
 
 use candle_core::Device;
+use opd_data::DataFiles;
 use opd_models::{ChatTemplate, Tokenizer};
 
 use crate::{
     AdamW, Critic, Error, Event, Observer, PromptReader, Result, RolloutDump, Supervised,
     TokenizedPrompts, Trainer, assemble,
     config::{StopAction, TrainConfig},
-    finish, reference,
+    finish,
+    prompt_files::{self, PromptFile},
+    reference,
     report::Who,
     run::{
         CheckpointStore, MetricSink, RunDir, Sinks, StepMetrics, Summary, key, write_atomically,
@@ -67,7 +70,8 @@ impl Job {
     ///
     /// # Errors
     ///
-    /// As [`Job::create`]; [`Error::State`] for a checkpoint that is not of this run.
+    /// As [`Job::create`]; [`Error::State`] for a checkpoint that is not of this run, or of other
+    /// prompt files.
     pub fn resume(dir: RunDir, device: &Device) -> Result<Self> {
         let path = dir.config();
         let bad = |what: String| Error::State { path: path.clone(), what };
@@ -79,7 +83,9 @@ impl Job {
         let store = job.store()?;
         let Some(checkpoint) = store.latest()? else { return Ok(job) };
         let path = checkpoint.path();
-        job.state = TrainerState::read(path)?;
+        let state = TrainerState::read(path)?;
+        prompt_files::check(&state.prompt_files, &job.state.prompt_files, &job.dir)?;
+        job.state = TrainerState { prompt_files: job.state.prompt_files, ..state };
         job.seconds_before = job.state.seconds_total;
         student::reload(&job.trainer.student, path)?;
         if let Some(average) = &job.trainer.parts.average {
@@ -110,17 +116,19 @@ impl Job {
         let mut reader =
             PromptReader::of(data, &tokenizer, template.as_ref(), student.config(), response)?;
         reader.fields.teacher_prompt = told.and_then(|d| d.prompt_key.clone());
-        let read = |reader: &PromptReader<'_>, path: &Path| -> Result<TokenizedPrompts> {
-            let prompts = reader.read(&[path])?;
-            report_left_out(path, &prompts);
+        let read_all = |reader: &PromptReader<'_>, files: DataFiles| -> Result<TokenizedPrompts> {
+            let prompts = reader.read(files.paths())?;
+            report_left_out(&files, &prompts);
             Ok(prompts)
         };
+        let read =
+            |reader: &PromptReader<'_>, path: &Path| read_all(reader, path.to_owned().into());
         let sft = &config.sft;
         let supervised = sft.data.as_deref().filter(|_| sft.coef > 0.0);
         let supervised = supervised.map(|path| read(&reader, path)).transpose()?;
         reader.teacher = told.map(|d| d.prompt_template.as_deref());
         reader.teacher_required = true;
-        let prompts = read(&reader, &data.train)?;
+        let prompts = read_all(&reader, data.train.clone())?;
         reader.teacher_required = false;
         let test = data.test.as_deref().map(|path| read(&reader, path)).transpose()?;
         let validation = data.validation.as_deref().map(|path| read(&reader, path)).transpose()?;
@@ -132,6 +140,8 @@ impl Job {
         let longest = all.iter().map(|prompts| prompts.longest()).max();
         let longest = longest.unwrap_or(0) + response;
         let sources = all.into_iter().flat_map(TokenizedPrompts::sources).collect();
+        let state =
+            TrainerState { prompt_files: PromptFile::of(&prompts), ..TrainerState::default() };
         let demands = Demands { student: &student, longest, sources: &sources };
         let (mut parts, teachers) = assemble::parts(&config, demands, device)?;
         if sft.coef > 0.0 {
@@ -149,7 +159,7 @@ impl Job {
             test,
             validation,
             eval_sets,
-            state: TrainerState::default(),
+            state,
             sinks: Sinks::default(),
             started,
             seconds_before: 0.0,
@@ -323,17 +333,17 @@ fn with_all(line: StepMetrics, metrics: &[(String, f64)]) -> StepMetrics {
     metrics.iter().fold(line, |line, (name, value)| line.with(name, *value))
 }
 
-/// Says which rows of a file are not used.
-fn report_left_out(path: &Path, prompts: &TokenizedPrompts) {
+/// Says which rows of files are not used.
+fn report_left_out(files: &DataFiles, prompts: &TokenizedPrompts) {
     let (bad, long) = prompts.left_out();
     for row in prompts.bad() {
         tracing::warn!("{}:{}: {}", row.path.display(), row.row, row.what);
     }
     if bad > 0 {
         let n = prompts.len();
-        tracing::warn!("{}: {bad} bad rows are left out, {n} are used", path.display());
+        tracing::warn!("{files}: {bad} bad rows are left out, {n} are used");
     }
     if long > 0 {
-        tracing::warn!("{}: {long} prompts are too long and left out", path.display());
+        tracing::warn!("{files}: {long} prompts are too long and left out");
     }
 }

@@ -23,6 +23,7 @@ mod observer;
 mod parts;
 mod pass_at_k;
 pub mod plan;
+mod prompt_files;
 mod prompt_reader;
 mod prompts;
 mod reference;

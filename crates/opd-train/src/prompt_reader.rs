@@ -75,7 +75,7 @@ impl<'a> PromptReader<'a> {
         })
     }
 
-    /// Reads and tokenises every row of the files, or of slices `FILE@[a:b]` of them.
+    /// Reads and tokenises every row of the files, or of slices `FILE@[a:b]` of them, as one set.
     ///
     /// # Errors
     ///

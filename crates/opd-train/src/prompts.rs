@@ -1,7 +1,7 @@
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use opd_batch::Source;
-use opd_data::{BadRow, Example, Fields, PromptSet, TokenSpool};
+use opd_data::{BadRow, Example, Fields, PromptSet, TokenSpool, UsedRows};
 use opd_models::{ModelConfig, Tokenizer};
 
 use crate::{PromptReader, Result, written::Written};
@@ -99,9 +99,19 @@ impl TokenizedPrompts {
         self.0.set.batch(seed, step, n)
     }
 
-    /// The same in the order of the file.
+    /// The same in the order of the rows, file after file.
     pub fn in_order(&self, step: u64, n: usize) -> Vec<usize> {
         self.0.set.in_order(step, n)
+    }
+
+    /// Which rows of each file are used, in the order of the files.
+    pub fn files(&self) -> &[UsedRows] {
+        self.0.set.files()
+    }
+
+    /// Where a prompt stands: its file, and its line or row from 1; `None` beyond the last.
+    pub fn place(&self, index: usize) -> Option<(&Path, u64)> {
+        self.0.set.place(index)
     }
 
     /// Tokens of the longest prompt, the teacher's included.

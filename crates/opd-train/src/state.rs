@@ -2,7 +2,10 @@ use std::{fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, report::Evaluation, run::StepMetrics, showcase::Showcase};
+use crate::{
+    Error, Result, prompt_files::PromptFile, report::Evaluation, run::StepMetrics,
+    showcase::Showcase,
+};
 
 /// File of a checkpoint that holds what is neither weights nor moments.
 pub(crate) const STATE: &str = "trainer_state.json";
@@ -27,6 +30,9 @@ pub(crate) struct TrainerState {
     /// What the table says of the student before training, and of the teacher.
     pub(crate) evaluations: Vec<Evaluation>,
     pub(crate) showcase_before: Showcase,
+    /// What is learned from; empty in checkpoints of versions that did not write it.
+    #[serde(default)]
+    pub(crate) prompt_files: Vec<PromptFile>,
     /// Metrics of the last step, if the run was left before the evaluation that belongs to them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) unevaluated: Option<StepMetrics>,

@@ -25,7 +25,7 @@ fn inputs(work: &Path) -> Layout {
 fn config(inputs: &Layout, kind: CriticKind) -> TrainConfig {
     let mut config = TrainConfig { name: "ppo".into(), steps: 4, ..TrainConfig::default() };
     config.student.path = inputs.student.clone();
-    config.data.train = inputs.train.clone();
+    config.data.train = inputs.train.clone().into();
     let teacher = Some(inputs.teacher.clone());
     config.distillation = Some(DistillationConfig { teacher, ..DistillationConfig::default() });
     (config.rollout.prompts, config.rollout.samples_per_prompt) = (4, 3);

@@ -24,7 +24,7 @@ use opd_train::{
 fn config(inputs: &Layout) -> TrainConfig {
     let mut config = TrainConfig { name: "left".into(), steps: 4, ..TrainConfig::default() };
     config.student.path = inputs.student.clone();
-    config.data.train = inputs.train.clone();
+    config.data.train = inputs.train.clone().into();
     config.data.test = Some(inputs.test.clone());
     config.data.validation = Some(inputs.validation.clone());
     let teacher = Some(inputs.teacher.clone());

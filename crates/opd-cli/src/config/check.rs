@@ -53,7 +53,13 @@ impl Checker {
             | (Shape::Number, DeValue::Integer(_) | DeValue::Float(_))
             | (Shape::Text, DeValue::String(_))
             | (Shape::List, DeValue::Array(_))
+            | (Shape::TextOrList, DeValue::String(_))
             | (Shape::Any, _) => return Ok(()),
+            (Shape::TextOrList, DeValue::Array(items))
+                if items.iter().all(|item| item.get_ref().is_str()) =>
+            {
+                return Ok(());
+            }
             (Shape::Table(_), _) => format!("a table: write [{path}] and its keys below"),
             (Shape::OneOf(names), _) => format!("one of {}", quoted(names)),
             (Shape::Integer, _) => "a whole number of at least 0".to_owned(),
@@ -61,6 +67,7 @@ impl Checker {
             (Shape::Number, _) => "a number".to_owned(),
             (Shape::Text, _) => "text in quotes".to_owned(),
             (Shape::List, _) => "a list: [.., ..]".to_owned(),
+            (Shape::TextOrList, _) => "text in quotes, or a list of such texts".to_owned(),
         };
         let what = format!("`{path}` must be {expected}; got {}", describe(value));
         Err(Fault { what, span })

@@ -66,6 +66,18 @@ mod tests {
     }
 
     #[test]
+    fn files_of_training_are_a_text_or_a_list() {
+        let one = parse("job.toml", "[data]\ntrain = \"a.jsonl\"\n").unwrap();
+        let list = parse("job.toml", "[data]\ntrain = [\"a.jsonl\"]\n").unwrap();
+        assert_eq!(one, list);
+        let two = parse("job.toml", "[data]\ntrain = [\"a.jsonl\", \"b.jsonl@[:3]\"]\n").unwrap();
+        assert_eq!(two.data.train.to_string(), "a.jsonl, b.jsonl@[:3]");
+        for config in [one, two] {
+            assert_eq!(parse("job.toml", &toml::to_string(&config).unwrap()).unwrap(), config);
+        }
+    }
+
+    #[test]
     fn a_wrong_key_is_refused_at_every_level() {
         let shape = Shape::of::<TrainConfig>();
         let tables = shape.paths().into_iter().filter(|path| is_table(&shape, path));
@@ -102,6 +114,14 @@ mod tests {
             (
                 "[objective]\naggregation = \"mean\"",
                 "`objective.aggregation` must be one of \"sequence-mean-token-mean\", \"sequence-mean-token-sum\", \"token-mean\", \"token-sum\"; got the text \"mean\"",
+            ),
+            (
+                "[data]\ntrain = 3",
+                "`data.train` must be text in quotes, or a list of such texts; got the whole number 3",
+            ),
+            (
+                "[data]\ntrain = [\"a\", 3]",
+                "`data.train` must be text in quotes, or a list of such texts; got a list",
             ),
             (
                 "[distillation]\nurls = \"x\"",

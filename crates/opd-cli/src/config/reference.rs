@@ -148,6 +148,7 @@ impl Pages<'_> {
                 "String" if list => "list of texts",
                 "String" => "text",
                 "PathBuf" => "path",
+                "DataFiles" => "path, or list of paths",
                 other => {
                     names.push((key, other));
                     "one of the names below"

@@ -1,3 +1,4 @@
+use opd_data::DataFiles;
 use serde::{
     Deserializer,
     de::{
@@ -22,6 +23,8 @@ pub(crate) enum Shape {
     Text,
     /// A list.
     List,
+    /// Text, or a list of texts.
+    TextOrList,
     /// One of these names.
     OneOf(&'static [&'static str]),
     /// Something else, which only the type itself can judge.
@@ -80,6 +83,18 @@ impl<'de> Deserializer<'de> for Recorder<'_> {
         visitor.visit_some(self)
     }
 
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        if name == DataFiles::NAME {
+            *self.0 = Shape::TextOrList;
+            return visitor.visit_newtype_struct("".into_deserializer());
+        }
+        visitor.visit_newtype_struct(self)
+    }
+
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         *self.0 = Shape::List;
         visitor.visit_seq(SeqDeserializer::new(std::iter::empty::<u8>()))
@@ -113,8 +128,8 @@ impl<'de> Deserializer<'de> for Recorder<'_> {
     }
 
     forward_to_deserialize_any! {
-        i8 i16 i32 i64 char bytes byte_buf unit unit_struct newtype_struct tuple tuple_struct map
-        identifier ignored_any
+        i8 i16 i32 i64 char bytes byte_buf unit unit_struct tuple tuple_struct map identifier
+        ignored_any
     }
 }
 
@@ -161,6 +176,7 @@ mod tests {
             "optimizer.clip_grad",
             "evaluation.test_prompts",
             "stop.action",
+            "data.train",
         ];
         for path in known {
             assert!(paths.iter().any(|held| held == path), "{path} is not in {paths:?}");

@@ -1,34 +1,35 @@
 //! `opd eval`: how often a model's answers are right.
 
+mod data;
+mod ids;
 mod judge;
 mod question;
-
-use std::{collections::BTreeMap, path::PathBuf};
+mod score;
 
 use clap::{Args, value_parser};
 use opd_rollout::Request;
-use opd_train::{pass_at_k_interval, wilson_interval};
-use serde::Serialize;
 
 use self::{
+    data::DataFlags,
     judge::JudgeFlags,
-    question::{Fields, Question},
+    question::Question,
+    score::{FileScore, Score, Scores},
 };
 use crate::{
     compute::Compute,
     failure::Failure,
     interrupt,
     model::{Model, ModelFlag},
-    number::{count, percent},
     records,
     sampling::SamplingFlags,
 };
 
 /// How often a model answers held-out prompts rightly
 ///
-/// Each line of the data is {"prompt": "..", "label": ".."}, right if the answer's text is the
-/// label (white space around it aside), or {"tokens": [ids], "label_tokens": [ids]}, right if
-/// the new ids are those (an end-of-sequence token aside).
+/// Each row of the data is {"prompt": "..", "label": ".."}, right if the answer's text is the
+/// label (white space around it aside). A JSONL file whose first row has `tokens` holds token ids:
+/// each row is {"tokens": [ids], "label_tokens": [ids]}, right if the new ids are those (an
+/// end-of-sequence token aside).
 ///
 /// --rm-type judges texts by another rule.
 ///
@@ -39,9 +40,8 @@ use crate::{
 pub(crate) struct EvalArgs {
     #[command(flatten)]
     model: ModelFlag,
-    /// JSONL file of prompts with their right answers
-    #[arg(long, value_name = "FILE")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: DataFlags,
     /// Answers per prompt
     #[arg(
         long,
@@ -58,21 +58,13 @@ pub(crate) struct EvalArgs {
         value_parser = value_parser!(u32).range(1..)
     )]
     max_new_tokens: u32,
-    /// Take this many prompts from the start of the data [default: all]
-    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
-    max_prompts: Option<u32>,
-    /// Field of the prompt's text
-    #[arg(long, value_name = "KEY", default_value = "prompt")]
-    input_key: String,
-    /// Field of the right answer's text
-    #[arg(long, value_name = "KEY", default_value = "label")]
-    label_key: String,
     /// Also estimate the chance that one of K answers is right, from --n-samples of them; may be
     /// given several times
     #[arg(long, value_name = "K", value_parser = value_parser!(u32).range(1..))]
     pass_k: Vec<u32>,
     /// Print {"n": prompts, "samples": per prompt, "pass_at_1": .., "interval": [low, high]}, and
-    /// "pass_at_k": {"K": ..} with "pass_at_k_interval": {"K": [low, high]} where it is asked for
+    /// "pass_at_k": {"K": ..} with "pass_at_k_interval": {"K": [low, high]} where it is asked for;
+    /// of several files also "files": [{"data": FILE, and the same of its prompts}]
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -83,42 +75,34 @@ pub(crate) struct EvalArgs {
     compute: Compute,
 }
 
-#[derive(Serialize)]
-struct Score {
-    n: usize,
-    samples: usize,
-    pass_at_1: f64,
-    interval: [f64; 2],
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pass_at_k: BTreeMap<u32, f64>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pass_at_k_interval: BTreeMap<u32, [f64; 2]>,
-}
-
 /// Runs the command.
 pub(crate) fn eval(args: &EvalArgs) -> anyhow::Result<()> {
     let device = args.compute.start()?;
     interrupt::watch()?;
     let model = Model::load(&args.model, Some(args.max_new_tokens as usize), &device)?;
-    let fields = Fields { input: &args.input_key, label: &args.label_key };
-    let limit = args.max_prompts.map_or(usize::MAX, |n| n as usize);
     if let Some(k) = args.pass_k.iter().find(|&&k| k > args.n_samples) {
         return Err(Failure::usage(format!(
             "--pass-k {k}: it is estimated from at least {k} answers; add --n-samples {k}"
         )));
     }
-    let questions = question::read(&args.data, &fields, &model, limit)?;
-    let score = ask(&model, &questions, args)?;
+    let questions = args.data.read(&model)?;
+    let right = ask(&model, &questions, args)?;
+    let scores = scores(&questions, &right, args);
     match args.json {
-        true => records::print(&serde_json::to_string(&score)?),
-        false => records::print(&table(&score, args)),
+        true => records::print(&serde_json::to_string(&scores)?),
+        false => {
+            let model = args.model.model.display().to_string();
+            let head = [("model", model), ("data", args.data.names().join(", "))];
+            records::print(&scores.table(&head, args.sampling.describe()))
+        }
     }
 }
 
-fn ask(model: &Model, questions: &[Question], args: &EvalArgs) -> anyhow::Result<Score> {
+/// How many answers to each question are right.
+fn ask(model: &Model, questions: &[Question], args: &EvalArgs) -> anyhow::Result<Vec<usize>> {
     let samples = args.n_samples as usize;
     let requests = questions.iter().flat_map(|question| {
-        let stream = question.index as u64 * samples as u64;
+        let stream = question.index * samples as u64;
         let request = move |i| Request { prompt: question.prompt.clone(), stream: stream + i };
         (0..samples as u64).map(request)
     });
@@ -137,32 +121,22 @@ fn ask(model: &Model, questions: &[Question], args: &EvalArgs) -> anyhow::Result
         )?);
         Ok(())
     })?;
-    let rates: Vec<f64> = right.iter().map(|&n| n as f64 / samples as f64).collect();
-    let (pass_at_1, interval) = wilson_interval(&rates, samples);
-    let of = |&k: &u32| Some((k, pass_at_k_interval(&right, samples, k as usize)?));
-    let (pass_at_k, pass_at_k_interval) = (args.pass_k.iter().filter_map(of))
-        .map(|(k, (rate, interval))| ((k, rate), (k, interval)))
-        .unzip();
-    let n = questions.len();
-    Ok(Score { n, samples, pass_at_1, interval, pass_at_k, pass_at_k_interval })
+    Ok(right)
 }
 
-fn table(score: &Score, args: &EvalArgs) -> String {
-    let [low, high] = score.interval.map(percent);
-    let rows = [
-        ("model", args.model.model.display().to_string()),
-        ("data", args.data.display().to_string()),
-        ("prompts", count(score.n as u64)),
-        ("answers each", count(score.samples as u64)),
-        ("sampling", args.sampling.describe()),
-        ("pass@1", percent(score.pass_at_1)),
-        ("95% interval", format!("{low} to {high}")),
-    ];
-    let several = score.pass_at_k.iter().zip(score.pass_at_k_interval.values());
-    let several = several.map(|((k, rate), interval)| {
-        let [low, high] = interval.map(percent);
-        (format!("pass@{k}"), format!("{} ({low} to {high})", percent(*rate)))
-    });
-    let rows = rows.map(|(name, value)| (name.to_owned(), value)).into_iter().chain(several);
-    rows.map(|(name, value)| format!("{name:14}{value}\n")).collect()
+/// The score of all prompts, and of several files that of each one that was asked.
+fn scores(questions: &[Question], right: &[usize], args: &EvalArgs) -> Scores {
+    let score = |right: &[usize]| Score::of(right, args.n_samples as usize, &args.pass_k);
+    let mut files = Vec::new();
+    for (file, data) in args.data.names().into_iter().enumerate() {
+        let of_it = questions.iter().zip(right).filter(|(question, _)| question.file == file);
+        let right: Vec<usize> = of_it.map(|(_, &right)| right).collect();
+        if !right.is_empty() {
+            files.push(FileScore { data, score: score(&right) });
+        }
+    }
+    if args.data.names().len() == 1 {
+        files.clear();
+    }
+    Scores { all: score(right), files }
 }

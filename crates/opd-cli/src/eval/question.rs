@@ -1,31 +1,35 @@
-use std::path::Path;
-
-use anyhow::anyhow;
 use opd_reward::{Answer, Reward};
 use opd_rollout::Sampling;
-use serde_json::{Map, Value};
 
-use crate::{
-    model::Model,
-    records::{self, Line, bad_line},
-};
-
-/// Names of the fields of text.
-pub(super) struct Fields<'a> {
-    pub(super) input: &'a str,
-    pub(super) label: &'a str,
-}
+use crate::model::Model;
 
 /// A prompt and its right answer.
 pub(super) struct Question {
-    /// Line in the file, from 0.
-    pub(super) index: usize,
+    /// Which of the files it is from.
+    pub(super) file: usize,
+    /// Line or row in its file, from 0, behind those of the files before: what its draws depend on.
+    pub(super) index: u64,
     pub(super) prompt: Vec<u32>,
-    answer: Right,
+    pub(super) answer: Right,
 }
 
-enum Right {
-    Text { prompt: String, label: String },
+/// Which file a question is from, and how many lines or rows there are before it.
+#[derive(Clone, Copy)]
+pub(super) struct Origin {
+    pub(super) file: usize,
+    pub(super) before: u64,
+}
+
+impl Origin {
+    /// The question of a line or row, counted from 1.
+    pub(super) fn question(self, row: u64, prompt: Vec<u32>, answer: Right) -> Question {
+        Question { file: self.file, index: self.before + row - 1, prompt, answer }
+    }
+}
+
+/// What is right.
+pub(super) enum Right {
+    Text { prompt: String, label: String, source: String },
     Ids(Vec<u32>),
 }
 
@@ -38,82 +42,30 @@ impl Question {
         judge: &dyn Reward,
     ) -> anyhow::Result<bool> {
         Ok(match &self.answer {
-            Right::Text { prompt, label } => {
+            Right::Text { prompt, label, source } => {
                 let whole = model.tokenizer()?.decode(response)?;
                 let response = sampling.read(&whole);
                 let label = Some(label.as_str());
-                judge.reward(&Answer { prompt, response, label, source: "" })? > 0.5
+                judge.reward(&Answer { prompt, response, label, source })? > 0.5
             }
             Right::Ids(ids) => without_end(response, model) == without_end(ids, model),
         })
     }
 }
 
-/// The first `limit` questions of a file.
-pub(super) fn read(
-    path: &Path,
-    fields: &Fields<'_>,
-    model: &Model,
-    limit: usize,
-) -> anyhow::Result<Vec<Question>> {
-    let lines: Vec<Line<Map<String, Value>>> = records::read(path)?;
-    if lines.is_empty() {
-        return Err(anyhow!("{}: no prompts; expected one JSON object a line", path.display()));
-    }
-    let questions = lines.into_iter().take(limit).map(|Line { number, record }| {
-        question(number - 1, &record, fields, model)
-            .map_err(|error| bad_line(path, number, format!("{error:#}")))
-    });
-    questions.collect()
-}
-
-fn question(
-    index: usize,
-    record: &Map<String, Value>,
-    fields: &Fields<'_>,
-    model: &Model,
-) -> anyhow::Result<Question> {
-    let (prompt, answer) = if record.contains_key("tokens") {
-        (ids(record, "tokens")?, Right::Ids(ids(record, "label_tokens")?))
-    } else {
-        let (prompt, label) = (text(record, fields.input)?, text(record, fields.label)?);
-        let tokens = model.tokenizer()?.encode(&prompt)?;
-        (tokens, Right::Text { prompt, label })
-    };
+/// Passes if the model has an embedding for every token and room for an answer.
+pub(super) fn check(prompt: &[u32], model: &Model) -> Result<(), String> {
     if prompt.is_empty() {
-        return Err(anyhow!("the prompt has no tokens; a model needs at least one"));
+        return Err("the prompt has no tokens; a model needs at least one".to_owned());
     }
-    model.check(&prompt).map_err(anyhow::Error::msg)?;
+    model.check(prompt)?;
     let context = model.lm.config().context;
     if prompt.len() == context {
-        return Err(anyhow!(
+        return Err(format!(
             "the prompt fills the model's context of {context} and leaves no room for an answer"
         ));
     }
-    Ok(Question { index, prompt, answer })
-}
-
-fn text(record: &Map<String, Value>, field: &str) -> anyhow::Result<String> {
-    match record.get(field) {
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(Value::Number(number)) => Ok(number.to_string()),
-        Some(other) => Err(anyhow!("field `{field}` must be text, got {other}")),
-        None => {
-            let known = record.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-            Err(anyhow!(
-                "field `{field}` is missing (there are: {known}); name the fields with \
-                 --input-key and --label-key"
-            ))
-        }
-    }
-}
-
-fn ids(record: &Map<String, Value>, field: &str) -> anyhow::Result<Vec<u32>> {
-    let value = record.get(field).ok_or_else(|| {
-        anyhow!("field `{field}` is missing; beside `tokens` it holds the right answer's ids")
-    })?;
-    serde_json::from_value(value.clone())
-        .map_err(|error| anyhow!("field `{field}` must be a list of token ids: {error}"))
+    Ok(())
 }
 
 fn without_end<'a>(ids: &'a [u32], model: &Model) -> &'a [u32] {

@@ -19,9 +19,10 @@ pub(super) struct DataFlags {
     #[arg(long, value_name = "DIR")]
     ref_load: Option<PathBuf>,
     /// Prompts to train on: JSONL, one object a line, or Parquet; FILE@[a:b] takes rows a (from 0)
-    /// up to b
+    /// up to b. May be given several times: the files are read one after another as one data set
     #[arg(long, value_name = "FILE")]
-    prompt_data: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    prompt_data: Vec<PathBuf>,
     /// Held-out prompts that are answered on the way, to choose settings by
     #[arg(long, value_name = "FILE")]
     validation_prompt_data: Option<PathBuf>,

@@ -29,11 +29,19 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> anyhow::Result<Vec<Line<
         if line.trim().is_empty() {
             continue;
         }
-        let record = serde_json::from_str(&line)
-            .map_err(|error| bad_line(path, number, format!("not a record: {}", said(&error))))?;
-        records.push(Line { number, record });
+        records.push(Line { number, record: record(path, number, &line)? });
     }
     Ok(records)
+}
+
+/// The record of a line.
+pub(crate) fn record<T: DeserializeOwned>(
+    path: &Path,
+    number: usize,
+    line: &str,
+) -> anyhow::Result<T> {
+    serde_json::from_str(line)
+        .map_err(|error| bad_line(path, number, format!("not a record: {}", said(&error))))
 }
 
 /// The parser sees one line and calls it line 1: only the column is left.

@@ -7,7 +7,7 @@ mod row;
 use std::io::{self, ErrorKind, Write};
 
 pub(crate) use self::{
-    lines::{Line, bad_line, read},
+    lines::{Line, bad_line, read, record},
     output::OutputFile,
     row::{Row, Text},
 };

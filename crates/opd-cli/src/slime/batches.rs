@@ -66,12 +66,14 @@ fn steps(line: &mut Line, out: &mut Translation) -> anyhow::Result<()> {
             }
         }
         (None, Some(epochs)) => {
-            let path = line.value("prompt-data").unwrap_or_default().to_owned();
-            let size = prompts(&path).ok_or_else(|| {
+            let files = line.values("prompt-data");
+            let counted = files.iter().map(|path| prompts(path)).sum::<Option<u64>>();
+            let size = counted.filter(|_| !files.is_empty()).ok_or_else(|| {
                 Failure::usage(format!(
-                    "{}: the steps of an epoch are counted in --prompt-data {path}, which cannot \
-                     be read; name a JSONL file, or give --num-rollout",
-                    epochs.shown()
+                    "{}: the steps of an epoch are counted in --prompt-data {}, which cannot be \
+                     read; name a JSONL file, or give --num-rollout",
+                    epochs.shown(),
+                    files.join(" ")
                 ))
             })?;
             let batch = line.value("rollout-batch-size").and_then(|n| n.parse::<u64>().ok());

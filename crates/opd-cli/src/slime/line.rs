@@ -65,6 +65,12 @@ impl Line {
         given.values.last().map(String::as_str)
     }
 
+    /// All values of a flag that stays, however often it is there.
+    pub(super) fn values(&self, name: &str) -> Vec<String> {
+        let given = self.flags.iter().filter(|given| given.name == name);
+        given.flat_map(|given| given.values.iter().cloned()).collect()
+    }
+
     /// Takes a flag away, however often it is there.
     pub(super) fn take(&mut self, name: &str) -> Option<Given> {
         let at = self.flags.iter().rposition(|given| given.name == name)?;

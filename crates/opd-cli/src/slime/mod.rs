@@ -49,6 +49,12 @@ pub(crate) fn translate(words: Vec<OsString>, cli: &Command) -> anyhow::Result<T
     }
     let mut out = Translation::new(&line);
     if out.is_slimes {
+        if line.values("prompt-data").len() > 1 {
+            out.note(
+                "--prompt-data is given several times: the last counts, as in slime; with --steps in \
+                 place of --num-rollout and --num-epoch the files are read one after another",
+            );
+        }
         line.keep_last();
     }
     models::translate(&mut line, &mut out)?;

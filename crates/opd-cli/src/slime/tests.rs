@@ -147,6 +147,10 @@ fn epochs_are_counted_in_the_prompt_file() {
     std::fs::write(&path, "{}\n{}\n\n{}\n{}\n{}").unwrap();
     let line = format!("--num-epoch 3 --rollout-batch-size 2 --prompt-data {}", path.display());
     assert!(words(&line).contains("--steps 7 "), "{}", words(&line));
+    // On a line of our own, those of all files.
+    let own = line.replace("--num-epoch", "--config f --num-epoch");
+    let own = words(&format!("{own} --prompt-data {}@[:3]", path.display()));
+    assert!(own.contains("--steps 12 ") && own.matches("--prompt-data").count() == 2, "{own}");
     let refused = refusal("--num-epoch 3 --rollout-batch-size 2 --prompt-data nowhere");
     assert!(refused.contains("cannot be read") && refused.contains("--num-rollout"), "{refused}");
 }

@@ -28,7 +28,9 @@ pub(super) fn check(config: &TrainConfig) -> anyhow::Result<()> {
     let adapter = config.student.lora.as_ref().and_then(|lora| lora.adapter.as_deref());
     adapter.map_or(Ok(()), self::adapter)?;
     critic(&config.objective.critic)?;
-    file("data.train", &data.train)?;
+    for path in data.train.paths() {
+        file("data.train", path)?;
+    }
     for path in &data.eval_sets {
         file("data.eval_sets", path)?;
     }

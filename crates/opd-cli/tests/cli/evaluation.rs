@@ -104,6 +104,10 @@ fn faults_of_the_data_name_file_and_line() {
         (r#"{"tokens": [1]}"#, "data.jsonl:1: field `label_tokens` is missing"),
         (r#"{"tokens": [], "label_tokens": [1]}"#, "data.jsonl:1: the prompt has no tokens"),
         (r#"{"tokens": [999], "label_tokens": [1]}"#, "data.jsonl:1: token id 999"),
+        (
+            "{\"tokens\": [1], \"label_tokens\": [1]}\n{\"label_tokens\": [1]}",
+            "data.jsonl:2: field `tokens` is missing",
+        ),
         (r#"{"tokens": [1.5], "label_tokens": [1]}"#, "data.jsonl:1: field `tokens` must be"),
         ("[1]", "data.jsonl:1: not a record"),
         ("", "data.jsonl: no prompts"),

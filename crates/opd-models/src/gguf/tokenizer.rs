@@ -40,7 +40,14 @@ fn split(regex: &str) -> Value {
     })
 }
 
-/// The cut that `tokenizer.ggml.pre` names.
+/// Names of `tokenizer.ggml.pre` that [`cut`] knows.
+///
+/// Source: llama.cpp, `src/llama-vocab.cpp`, which also cuts a file without a name by a default, with a
+/// warning; here that is refused as an unknown name is, for a wrong cut goes unseen.
+const NAMES: [&str; 7] =
+    ["gpt-2", "smollm", "starcoder", "qwen2", "deepseek-r1-qwen", "llama-bpe", "llama3"];
+
+/// The cut that `tokenizer.ggml.pre` names: what the `tokenizer.json` of such a model has.
 fn cut(name: &str) -> Option<Cut> {
     let plain = |pre_tokenizer| Cut {
         normalizer: Value::Null,
@@ -78,8 +85,9 @@ impl Gguf {
         let pre = self.string("tokenizer.ggml.pre").unwrap_or("none");
         let Some(cut) = cut(pre).filter(|_| model == "gpt2") else {
             return self.bad(format!(
-                "its tokenizer (tokenizer.ggml.model `{model}`, pre `{pre}`) is not converted; \
-                 {remedy}"
+                "its tokenizer (tokenizer.ggml.model `{model}`, pre `{pre}`) is not converted; read \
+                 are `gpt2` with pre {}; {remedy}",
+                NAMES.join(", ")
             ));
         };
         let Some(tokens) = self.strings("tokenizer.ggml.tokens")? else {

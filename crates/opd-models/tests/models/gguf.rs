@@ -309,8 +309,9 @@ fn what_the_metadata_lack_is_named() {
     assert_eq!(
         Tokenizer::load(&path).unwrap_err().to_string(),
         format!(
-            "{}: its tokenizer (tokenizer.ggml.model `gpt2`, pre `smullm`) is not converted; put \
-             the tokenizer.json of the original model beside the file",
+            "{}: its tokenizer (tokenizer.ggml.model `gpt2`, pre `smullm`) is not converted; read \
+             are `gpt2` with pre gpt-2, smollm, starcoder, qwen2, deepseek-r1-qwen, llama-bpe, \
+             llama3; put the tokenizer.json of the original model beside the file",
             path.display()
         )
     );

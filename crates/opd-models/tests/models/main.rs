@@ -4,6 +4,7 @@
 
 mod cache;
 mod config;
+mod cuts;
 mod damage;
 mod encoded;
 mod fuzz;

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use opd_data::{BadRows, DataPath, Fields};
+use opd_data::{BadRows, DataFiles, DataPath, Fields};
 use opd_models::TemplateOptions;
 use serde::{Deserialize, Serialize};
 
@@ -10,8 +10,9 @@ use super::{ConfigError, error::at_least_one};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// Prompts that the student is trained on.
-    pub train: PathBuf,
+    /// Prompts that the student is trained on; several files are read one after another as one data
+    /// set.
+    pub train: DataFiles,
     /// Held-out prompts of the before / after / teacher table; none is evaluated without.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<PathBuf>,
@@ -43,7 +44,7 @@ pub struct DataConfig {
 impl Default for DataConfig {
     fn default() -> Self {
         Self {
-            train: PathBuf::new(),
+            train: DataFiles::default(),
             test: None,
             validation: None,
             eval_sets: Vec::new(),
@@ -60,7 +61,8 @@ impl Default for DataConfig {
 
 impl DataConfig {
     pub(crate) fn validate(&self) -> Result<(), ConfigError> {
-        if self.train.as_os_str().is_empty() {
+        let nameless = |path: &PathBuf| path.as_os_str().is_empty();
+        if self.train.is_empty() || self.train.paths().iter().any(nameless) {
             let remedy = "name a JSONL or Parquet file of prompts with --prompt-data FILE";
             return Err(ConfigError::Missing { key: "data.train", remedy });
         }

@@ -18,8 +18,8 @@ impl TrainConfig {
                 .into_iter()
                 .flatten()
         });
-        [&mut self.student.path, &mut data.train]
-            .into_iter()
+        // The files of training stand last: how many there are does not move the others.
+        std::iter::once(&mut self.student.path)
             .chain(data.validation.as_mut())
             .chain(data.test.as_mut())
             .chain(&mut data.eval_sets)
@@ -30,6 +30,7 @@ impl TrainConfig {
             .chain(self.objective.critic.path.as_mut())
             .chain(teacher)
             .chain(teachers)
+            .chain(&mut data.train)
     }
 
     /// Every path of a model, a critic's or a tokenizer's that a run reads from.
@@ -104,6 +105,6 @@ mod tests {
             config("student", "data/train.jsonl", "/t").stored_in(Path::new("run")).unwrap();
         let here = std::env::current_dir().unwrap();
         assert_eq!(stored.student.path, here.join("student"));
-        assert_eq!(stored.data.train, here.join("data/train.jsonl"));
+        assert_eq!(stored.data.train.paths(), [here.join("data/train.jsonl")]);
     }
 }

@@ -58,7 +58,7 @@ pub(crate) fn distilled(set: impl Fn(&mut DistillationConfig)) -> Vec<u8> {
     let inputs = inputs(&work);
     let mut config = small(|_| {});
     config.student.path = inputs.student.clone();
-    config.data.train = inputs.train.clone();
+    config.data.train = inputs.train.clone().into();
     let mut distillation = DistillationConfig {
         teacher: Some(inputs.teacher.clone()),
         prompt_template: Some("{label}{prompt}".into()),

@@ -1,8 +1,14 @@
 #!/usr/bin/env python3
 """Writes what transformers renders and tokenises: conversations.jsonl, golden.jsonl and templates/.
 
-python3 make_golden.py NAME=DIR ..   with transformers 5.19; DIR holds tokenizer.json and
-                                     tokenizer_config.json (and chat_template.jinja)
+python3 make_golden.py NAME=PLACE .. with transformers 5.19; PLACE is a directory of tokenizer.json and
+                                     tokenizer_config.json (and chat_template.jinja), or SmolLM2's GGUF
+                                     file (as ./fetch puts them into its folder)
+
+transformers reads vocabulary, merges and special tokens of a GGUF file, but not how the file says that
+texts are cut (tokenizer.ggml.pre): it cuts SmolLM2's as GPT-2's. SmolLM2's own tokenizer.json takes every
+digit by itself before that, which is what `smollm` stands for, and is put back here. `check_llama_cpp.py`
+holds the ids against llama.cpp's.
 
 Of each rendering the file holds the SHA-256 of the text and of the ids (as decimal numbers with
 spaces), both cut to 16 digits; of a few the text itself.
@@ -15,6 +21,7 @@ import sys
 from pathlib import Path
 
 import transformers
+from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
 from transformers import AutoTokenizer
 
 HERE = Path(__file__).parent
@@ -83,6 +90,16 @@ def conversation(i):
     return row
 
 
+def load(place):
+    place = Path(place)
+    if place.suffix != ".gguf":
+        return AutoTokenizer.from_pretrained(place)
+    tokenizer = AutoTokenizer.from_pretrained(place.parent, gguf_file=place.name)
+    cut = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
+    tokenizer.backend_tokenizer.pre_tokenizer = Sequence(cut)
+    return tokenizer
+
+
 rows = [conversation(i) for i in range(240)]
 with open(HERE / "conversations.jsonl", "w") as file:
     for row in rows:
@@ -91,8 +108,8 @@ with open(HERE / "conversations.jsonl", "w") as file:
 (HERE / "templates").mkdir(exist_ok=True)
 with open(HERE / "golden.jsonl", "w") as file:
     file.write(json.dumps({"by": f"transformers {transformers.__version__}"}) + "\n")
-    for name, directory in (argument.split("=", 1) for argument in sys.argv[1:]):
-        tokenizer = AutoTokenizer.from_pretrained(directory)
+    for name, place in (argument.split("=", 1) for argument in sys.argv[1:]):
+        tokenizer = load(place)
         config = {key: str(getattr(tokenizer, key)) for key in ("bos_token", "eos_token", "pad_token", "unk_token") if getattr(tokenizer, key)}
         config["chat_template"] = tokenizer.chat_template
         (HERE / "templates" / name).mkdir(exist_ok=True)
