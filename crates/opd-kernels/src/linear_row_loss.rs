@@ -141,18 +141,19 @@ impl<F: FnMut(Range<usize>, &TokenLogprobs) -> candle_core::Result<Tensor>> Chun
         temperature: f64,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (hidden, head) = (student.hidden, student.head.on_gpu(OP)?);
-        let mut gradient = gpu::linear::Gradient::wanted(hidden, head)?;
+        let mut gradient = gpu::Gradient::wanted(gpu, hidden, head)?;
+        // At once: a copy to the device may wait for what was launched before it.
+        let all_ids = Tensor::from_slice(ids, ids.len(), hidden.device())?;
         gpu::linear::for_each(gpu, OP, student, None, |chunk| {
-            let ids = &ids[chunk.rows.clone()];
-            let ids = Tensor::from_slice(ids, ids.len(), hidden.device())?;
+            let ids = all_ids.narrow(0, chunk.rows.start, chunk.rows.len())?;
             let saved = gpu::token_rows::forward(gpu, chunk.logits, &ids, temperature)?;
             let upstream = self.upstream(chunk.rows.clone(), saved.clone())?;
-            let out = gpu::linear::room(chunk.logits, hidden.dtype())?;
+            let out = gradient.room(chunk.logits, hidden, &chunk.rows)?;
             let rows = (chunk.logits, &ids);
             gpu::token_rows::backward(gpu, rows, &saved, &upstream, &out, temperature)?;
             gradient.add(gpu, OP, student, &out, &chunk.rows)
         })?;
-        gradient.finish(hidden, head)
+        gradient.finish(head)
     }
 
     /// The sum of the losses, and the statistics `[5, T]`.

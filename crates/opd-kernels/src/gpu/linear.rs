@@ -1,11 +1,13 @@
 use std::ops::Range;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 use super::{
-    Gpu, Gradients2, Product, Recorded2, accumulator,
+    Gpu, Product, Recorded2, accumulator,
     divergence_rows::{self, Kind},
-    empty, product,
+    empty,
+    gradient::Gradient,
+    product,
 };
 use crate::{Projection, Result, linear_op::LinearRows};
 
@@ -40,7 +42,8 @@ impl Chunk<'_> {
     }
 }
 
-fn chunks(gpu: &Gpu, rows: usize, vocab: usize) -> Vec<Range<usize>> {
+/// Rows of a chunk of logits.
+pub(super) fn chunk_rows(gpu: &Gpu, vocab: usize) -> usize {
     let at_once: usize = match gpu {
         #[cfg(feature = "cuda")]
         Gpu::Cuda(_) => LOGITS_AT_ONCE,
@@ -50,7 +53,11 @@ fn chunks(gpu: &Gpu, rows: usize, vocab: usize) -> Vec<Range<usize>> {
         #[cfg(not(any(test, feature = "cuda", feature = "cuda-host")))]
         _ => match *gpu {},
     };
-    let size = (at_once / vocab.max(1) / LEAST_ROWS).clamp(1, 64) * LEAST_ROWS;
+    (at_once / vocab.max(1) / LEAST_ROWS).clamp(1, 64) * LEAST_ROWS
+}
+
+fn chunks(gpu: &Gpu, rows: usize, vocab: usize) -> Vec<Range<usize>> {
+    let size = chunk_rows(gpu, vocab);
     (0..rows).step_by(size).map(|first| first..(first + size).min(rows)).collect()
 }
 
@@ -86,66 +93,6 @@ pub(crate) fn for_each(
     Ok(())
 }
 
-/// The gradients of a projection, as sums over chunks of rows.
-pub(crate) struct Gradient {
-    hidden: Option<Vec<Tensor>>,
-    /// `[V, H]` in f32.
-    head: Option<Tensor>,
-}
-
-impl Gradient {
-    /// For those of the two that are part of the graph.
-    pub(crate) fn wanted(hidden: &Tensor, head: &Tensor) -> Result<Self> {
-        let zeros = || Tensor::zeros(head.shape(), accumulator(head.dtype()), head.device());
-        Ok(Self {
-            hidden: hidden.track_op().then(Vec::new),
-            head: head.track_op().then(zeros).transpose()?,
-        })
-    }
-
-    /// Takes in the gradient of the logits of `rows`, of the hidden states' dtype.
-    pub(crate) fn add(
-        &mut self,
-        gpu: &Gpu,
-        op: &'static str,
-        Projection { hidden, head }: Projection<'_>,
-        dlogits: &Tensor,
-        rows: &Range<usize>,
-    ) -> Result<()> {
-        let head = head.on_gpu(op)?;
-        if let Some(parts) = &mut self.hidden {
-            let dims = (rows.len(), hidden.dims()[1]);
-            let part = empty(dims, hidden.dtype(), hidden.device())?;
-            product(gpu, op, Product::RowsByColumns, (dlogits, head), &part, false)?;
-            parts.push(part);
-        }
-        if let Some(sum) = &self.head {
-            let hidden = hidden.narrow(0, rows.start, rows.len())?;
-            product(gpu, op, Product::ColumnsByColumns, (dlogits, &hidden), sum, true)?;
-        }
-        Ok(())
-    }
-
-    /// As tensors of the arguments' shapes and dtypes.
-    pub(crate) fn finish(self, hidden: &Tensor, head: &Tensor) -> Result<Gradients2> {
-        let of_hidden = match self.hidden {
-            None => None,
-            Some(parts) if parts.is_empty() => Some(hidden.zeros_like()?),
-            Some(parts) => Some(Tensor::cat(&parts, 0)?),
-        };
-        Ok((of_hidden, self.head.map(|sum| sum.to_dtype(head.dtype())).transpose()?))
-    }
-}
-
-/// The gradient of a chunk's logits, in the dtype of the products that follow: over the logits where
-/// that is theirs.
-pub(crate) fn room(logits: &Tensor, dtype: DType) -> Result<Tensor> {
-    if logits.dtype() == dtype {
-        return Ok(logits.clone());
-    }
-    empty(logits.shape(), dtype, logits.device())
-}
-
 /// The output of `rows` on contiguous hidden states and head; the backward computes the logits again.
 pub(crate) fn apply<R: LinearRows + 'static>(
     gpu: Gpu,
@@ -168,16 +115,16 @@ pub(crate) fn apply<R: LinearRows + 'static>(
     let value = Tensor::cat(&parts, R::ROW_DIM)?;
     let backward = move |hidden: &Tensor, head: &Tensor, saved: &Tensor, upstream: &Tensor| {
         let student = Projection::new(hidden, head);
-        let mut gradient = Gradient::wanted(hidden, head)?;
+        let mut gradient = Gradient::wanted(&gpu, hidden, head)?;
         for_each(&gpu, R::OP, student, rows.teacher(), |chunk| {
             let of_rows = |all: &Tensor| {
                 all.narrow(R::ROW_DIM, chunk.rows.start, chunk.rows.len())?.contiguous()
             };
-            let out = room(chunk.logits, hidden.dtype())?;
+            let out = gradient.room(chunk.logits, hidden, &chunk.rows)?;
             rows.gpu_backward(&gpu, &chunk, &of_rows(saved)?, &of_rows(upstream)?, &out)?;
             gradient.add(&gpu, R::OP, student, &out, &chunk.rows)
         })?;
-        gradient.finish(hidden, head)
+        gradient.finish(head)
     };
     Ok(hidden.apply_op2(head, Recorded2 { name: R::OP, value, backward })?)
 }

@@ -4,6 +4,7 @@
 
 mod cross_vocabulary;
 mod definition;
+mod divergence_loss;
 mod edges;
 mod golden;
 mod gradient;
