@@ -2,13 +2,12 @@
 //
 // A span's queries see its prefix and then its keys, as one list. Rows of scores are one vector of
 // queries each; the vectors of a span at one key head are its queries times the query heads of the
-// group. Sums run in the order of the keys, so a row does not depend on the rows beside it.
+// group. Sums run in the order of the keys, so a row does not depend on the rows beside it. A lane holds
+// DEPTH values of a head.
 #include "include/block.cuh"
 
 // Vectors of one block: one for each warp.
 #define VECTORS 8
-// Most values of a head: each lane holds DEPTH of them.
-#define DEPTH 6
 
 // Span `s` in a table of [n, 6]: first query, queries, first row of the prefix, its rows, first key, keys.
 struct SpanOf {
@@ -44,6 +43,15 @@ template <class T, class F> INLINE void load_tile(acc<T> *tile, i64 n, i64 dim, 
   }
 }
 
+// Calls `work` with the depth, 4 or 8, that heads of `dim` values need.
+template <int N> struct Depth {
+  static const int VALUE = N;
+};
+template <class F> INLINE void with_depth(i64 dim, F work) {
+  if (dim <= 4 * WARP) return work(Depth<4>());
+  work(Depth<8>());
+}
+
 template <class A> INLINE A product(const A *a, const A *b, i64 dim) {
   A sum = 0;
   for (i64 d = 0; d < dim; d++) sum += a[d] * b[d];
@@ -52,7 +60,7 @@ template <class A> INLINE A product(const A *a, const A *b, i64 dim) {
 
 // One block for each entry of `tiles` (span and first vector) and key head. Rows that no span queries
 // must be 0 before.
-template <class T>
+template <class T, int DEPTH>
 INLINE void attention(Rows<T> q, Rows<T> k, Rows<T> v, const unsigned *spans, const unsigned *tiles,
                       T *out, acc<T> *lse, i64 heads, i64 kv_heads, i64 dim) {
   typedef acc<T> A;
@@ -118,7 +126,7 @@ INLINE void attention_delta(const T *out, const T *dout, acc<T> *delta, i64 n, i
 // Gradient of the queries; blocks as in `attention`.
 //
 // p = exp(scale q k - lse),  ds = p (dout v - delta) scale,  dq = sum_keys ds k
-template <class T>
+template <class T, int DEPTH>
 INLINE void attention_queries(Rows<T> q, Rows<T> k, Rows<T> v, Rows<T> dout, const acc<T> *lse,
                               const acc<T> *delta, const unsigned *spans, const unsigned *tiles,
                               T *dqkv, i64 heads, i64 kv_heads, i64 dim) {
@@ -168,7 +176,7 @@ INLINE void attention_queries(Rows<T> q, Rows<T> k, Rows<T> v, Rows<T> dout, con
 // Gradients of keys and values: a block has VECTORS key rows, one for each warp, at a key head, and
 // takes all queries that may see one of them: entries `starts[block]..starts[block + 1]` of `readers`,
 // [n, 2]: span, and 0 for its prefix or 1 for its keys.
-template <class T>
+template <class T, int DEPTH>
 INLINE void attention_keys(Rows<T> q, Rows<T> k, Rows<T> v, Rows<T> dout, const acc<T> *lse,
                            const acc<T> *delta, const unsigned *spans, const unsigned *starts,
                            const unsigned *readers, T *dqkv, i64 n_keys, i64 heads, i64 kv_heads,
@@ -239,8 +247,10 @@ INLINE void attention_keys(Rows<T> q, Rows<T> k, Rows<T> v, Rows<T> dout, const 
   KERNEL attention_##dtype(const T *q, i64 q_stride, const T *k, i64 k_stride, const T *v,        \
                            i64 v_stride, const unsigned *spans, const unsigned *tiles, T *out,    \
                            acc<T> *lse, i64 heads, i64 kv_heads, i64 dim) {                       \
-    attention<T>({q, q_stride}, {k, k_stride}, {v, v_stride}, spans, tiles, out, lse, heads,      \
-                 kv_heads, dim);                                                                  \
+    with_depth(dim, [&](auto depth) {                                                             \
+      attention<T, decltype(depth)::VALUE>({q, q_stride}, {k, k_stride}, {v, v_stride}, spans,    \
+                                           tiles, out, lse, heads, kv_heads, dim);                \
+    });                                                                                           \
   }                                                                                               \
   EXPORT(attention_##dtype)                                                                       \
   KERNEL attention_delta_##dtype(const T *out, const T *dout, acc<T> *delta, i64 n, i64 dim) {    \
@@ -252,9 +262,11 @@ INLINE void attention_keys(Rows<T> q, Rows<T> k, Rows<T> v, Rows<T> dout, const 
                                    const unsigned *tiles, T *dqkv, i64 heads, i64 kv_heads,       \
                                    i64 dim) {                                                     \
     i64 stride = (heads + 2 * kv_heads) * dim;                                                    \
-    attention_queries<T>({qkv, stride}, {qkv + heads * dim, stride},                              \
-                         {qkv + (heads + kv_heads) * dim, stride}, {dout, heads * dim}, lse,      \
-                         delta, spans, tiles, dqkv, heads, kv_heads, dim);                        \
+    with_depth(dim, [&](auto depth) {                                                             \
+      attention_queries<T, decltype(depth)::VALUE>(                                               \
+          {qkv, stride}, {qkv + heads * dim, stride}, {qkv + (heads + kv_heads) * dim, stride},   \
+          {dout, heads * dim}, lse, delta, spans, tiles, dqkv, heads, kv_heads, dim);             \
+    });                                                                                           \
   }                                                                                               \
   EXPORT(attention_queries_##dtype)                                                               \
   KERNEL attention_keys_##dtype(const T *qkv, const T *dout, const acc<T> *lse,                   \
@@ -262,9 +274,12 @@ INLINE void attention_keys(Rows<T> q, Rows<T> k, Rows<T> v, Rows<T> dout, const 
                                 const unsigned *starts, const unsigned *readers, T *dqkv,         \
                                 i64 n_keys, i64 heads, i64 kv_heads, i64 dim) {                   \
     i64 stride = (heads + 2 * kv_heads) * dim;                                                    \
-    attention_keys<T>({qkv, stride}, {qkv + heads * dim, stride},                                 \
-                      {qkv + (heads + kv_heads) * dim, stride}, {dout, heads * dim}, lse, delta,  \
-                      spans, starts, readers, dqkv, n_keys, heads, kv_heads, dim);                \
+    with_depth(dim, [&](auto depth) {                                                             \
+      attention_keys<T, decltype(depth)::VALUE>(                                                  \
+          {qkv, stride}, {qkv + heads * dim, stride}, {qkv + (heads + kv_heads) * dim, stride},   \
+          {dout, heads * dim}, lse, delta, spans, starts, readers, dqkv, n_keys, heads, kv_heads, \
+          dim);                                                                                   \
+    });                                                                                           \
   }                                                                                               \
   EXPORT(attention_keys_##dtype)
 

@@ -1,36 +1,49 @@
 // Divergences between rows of student and teacher logits, and their gradients: one block for each row.
 //
 // Statistics are [10, T] in f32: divergence, student entropy, log-probs of the id under both; then what
-// the backward reads: maximum and log-sum of both, anchor, sum_v p_v (u_v - u_anchor).
+// the backward reads: maximum and log-sum of both, anchor, sum_v p_v (u_v - u_anchor). The anchor of the
+// reverse KL is the centre of `PairStats`; that of the others log q - log p of the likeliest entry.
 #include "include/measure.cuh"
-#include "include/row_stats.cuh"
+#include "include/pair_stats.cuh"
+
+// Threads of a block at most; as on the host's side of the launch.
+#define THREADS 256
 
 // Numbers of the measures; as on the host's side of the launch.
 enum Kind { FORWARD_KL, REVERSE_KL, JSD, SKEW_FORWARD_KL, SKEW_REVERSE_KL, TOTAL_VARIATION };
 
-// Calls `work` with the measure of a kind, seen from an anchor.
+// Calls `work` with the measure of a kind that needs both log-sums before its sum, seen from an anchor.
+template <class A, class F> INLINE void with_mixture(i64 kind, double beta, A anchor, F work) {
+  switch (kind) {
+    case JSD: return work(Jsd<A>{Mixture<A>(beta, anchor)});
+    case SKEW_FORWARD_KL: return work(SkewForwardKl<A>{Mixture<A>(beta, anchor)});
+    case SKEW_REVERSE_KL: return work(SkewReverseKl<A>{Mixture<A>(beta, anchor)});
+    case TOTAL_VARIATION: return work(TotalVariation<A>{});
+    default: return;
+  }
+}
+
 template <class A, class F> INLINE void with_measure(i64 kind, double beta, A anchor, F work) {
   switch (kind) {
     case FORWARD_KL: return work(ForwardKl<A>{});
     case REVERSE_KL: return work(ReverseKl<A>{anchor});
-    case JSD: return work(Jsd<A>{Mixture<A>(beta, anchor)});
-    case SKEW_FORWARD_KL: return work(SkewForwardKl<A>{Mixture<A>(beta, anchor)});
-    case SKEW_REVERSE_KL: return work(SkewReverseKl<A>{Mixture<A>(beta, anchor)});
-    default: return work(TotalVariation<A>{});
+    default: return with_mixture(kind, beta, anchor, work);
   }
 }
 
 // What turns two logits into probabilities and log-probs.
 template <class A> struct Pair {
-  A inverse, max_p, sum_p, max_q, sum_q, scale_p, scale_q;
+  A inverse, binary, max_p, sum_p, max_q, sum_q, scale_p, scale_q;
 
   INLINE Pair(A max_p_, A sum_p_, A max_q_, A sum_q_, double temperature)
-      : inverse((A)(1 / temperature)), max_p(max_p_), sum_p(sum_p_), max_q(max_q_), sum_q(sum_q_),
-        scale_p((A)exp(-(double)sum_p_)), scale_q((A)exp(-(double)sum_q_)) {}
+      : inverse((A)(1 / temperature)), binary((A)(1.4426950408889634 / temperature)), max_p(max_p_),
+        sum_p(sum_p_), max_q(max_q_), sum_q(sum_q_), scale_p((A)exp(-(double)sum_p_)),
+        scale_q((A)exp(-(double)sum_q_)) {}
 
   INLINE Entry<A> entry(A x, A y) const {
-    A dp = (x - max_p) * inverse, dq = (y - max_q) * inverse;
-    return {exp_of(dp) * scale_p, dp - sum_p, exp_of(dq) * scale_q, dq - sum_q};
+    A dp = x - max_p, dq = y - max_q;
+    return {exp2_of(dp * binary) * scale_p, dp * inverse - sum_p, exp2_of(dq * binary) * scale_q,
+            dq * inverse - sum_q, apart(dp, dq, inverse)};
   }
 };
 
@@ -40,37 +53,24 @@ INLINE void divergence_forward(const T *student, const T *teacher, const unsigne
   typedef acc<T> A;
   i64 row = blockIdx.x;
   const T *x = student + row * width, *y = teacher + row * width;
-  RowStats p = row_stats(x, width, temperature), q = row_stats(y, width, temperature);
-  Pair<A> pair((A)p.max, (A)p.log_sum, (A)q.max, (A)q.log_sum, temperature);
-  unsigned first = ~0u;
-  for (i64 i = threadIdx.x; i < width && first == ~0u; i += blockDim.x)
-    if (widen(x[i]) == pair.max_p) first = (unsigned)i;
-  first = block_least(first);
-  i64 likeliest = first == ~0u ? 0 : first;
-  Entry<A> top = pair.entry(widen(x[likeliest]), widen(y[likeliest]));
-  A anchor = top.log_q - top.log_p;
-  if (!(fabs((double)anchor) < infinity())) anchor = 0;
-  double value = 0, pull = 0;
-  with_measure(kind, beta, anchor, [&](auto measure) {
-    for (i64 start = threadIdx.x; start < width; start += 16 * (i64)blockDim.x) {
-      A values = 0, pulls = 0;
-#pragma unroll 4
-      for (int k = 0; k < 16; k++) {
-        i64 i = start + k * (i64)blockDim.x;
-        if (i >= width) break;
-        Terms<A> terms = measure.terms(pair.entry(widen(x[i]), widen(y[i])));
-        values += terms.value;
-        pulls += terms.pull;
-      }
-      value += values;
-      pull += pulls;
-    }
-  });
-  value = block_sum(value);
-  pull = block_sum(pull);
-  // NaN in either model's logits gives no order, and so no distance: it must not read 0.
-  double poison = p.log_sum + q.log_sum;
-  if (kind == TOTAL_VARIATION && poison != poison) value = not_a_number();
+  bool turned = kind == FORWARD_KL;
+  PairStats both = pair_stats(turned ? y : x, turned ? x : y, width, temperature);
+  RowStats p = turned ? both.b : both.a, q = turned ? both.a : both.b;
+  double value = both.kl, pull = turned ? -1 : both.mean, anchor = both.centre;
+  if (kind != FORWARD_KL && kind != REVERSE_KL) {
+    anchor = (p.log_sum - q.log_sum) - both.centre;
+    if (!(fabs(anchor) < infinity())) anchor = 0;
+    value = pull = 0;
+    Pair<A> pair((A)p.max, (A)p.log_sum, (A)q.max, (A)q.log_sum, temperature);
+    with_mixture(kind, beta, (A)anchor, [&](auto measure) {
+      sum_pairs(x, y, width, value, pull, [&](A x, A y) { return measure.terms(pair.entry(x, y)); });
+    });
+    value = block_sum(value);
+    pull = block_sum(pull);
+    // NaN in either model's logits gives no order, and so no distance: it must not read 0.
+    double poison = p.log_sum + q.log_sum;
+    if (poison != poison) value = not_a_number();
+  }
   if (threadIdx.x == 0) {
     unsigned id = ids[row];
     double nan = not_a_number();
@@ -108,29 +108,29 @@ INLINE void divergence_backward(const T *student, const T *teacher, const unsign
   A own = g_logp == 0 ? 0 : (A)(-per * g_logp * expm1(log_prob));
   i64 id = g_logp == 0 ? -1 : (i64)ids[row];
   with_measure(kind, beta, of(8), [&](auto measure) {
-    for (i64 i = threadIdx.x; i < width; i += blockDim.x) {
-      Entry<A> e = pair.entry(widen(x[i]), widen(y[i]));
-      A rest = e.p * ((i == id ? own_constant : constant) - slope * e.log_p);
+    map_pairs<decltype(measure)::PACKS>(x, y, target, width, id, [&](A x, A y, bool of_id) {
+      Entry<A> e = pair.entry(x, y);
+      A rest = e.p * ((of_id ? own_constant : constant) - slope * e.log_p);
       if (e.p == 0) rest = 0;
-      A g = value * (measure.terms(e).pull - e.p * mean) + rest;
-      target[i] = narrow<G>(i == id ? g + own : g);
-    }
+      A g = value * (measure.pull(e) - e.p * mean) + rest;
+      return of_id ? g + own : g;
+    });
   });
 }
 
 #define FORWARD(dtype, T)                                                                         \
-  KERNEL divergence_forward_##dtype(const T *student, const T *teacher, const unsigned *ids,      \
-                                    acc<T> *out, i64 rows, i64 width, double temperature,         \
-                                    i64 kind, double beta) {                                      \
+  KERNEL __launch_bounds__(THREADS, 2) divergence_forward_##dtype(                                   \
+      const T *student, const T *teacher, const unsigned *ids, acc<T> *out, i64 rows, i64 width,  \
+      double temperature, i64 kind, double beta) {                                                \
     divergence_forward<T>(student, teacher, ids, out, rows, width, temperature, kind, beta);      \
   }                                                                                               \
   EXPORT(divergence_forward_##dtype)
 
 #define BACKWARD(name, T, G)                                                                      \
-  KERNEL divergence_backward_##name(const T *student, const T *teacher, const unsigned *ids,      \
-                                    const acc<T> *saved, const acc<T> *upstream, G *out,          \
-                                    i64 rows, i64 width, double temperature, i64 kind,            \
-                                    double beta) {                                                \
+  KERNEL __launch_bounds__(THREADS, 2) divergence_backward_##name(                                   \
+      const T *student, const T *teacher, const unsigned *ids, const acc<T> *saved,               \
+      const acc<T> *upstream, G *out, i64 rows, i64 width, double temperature, i64 kind,          \
+      double beta) {                                                                              \
     divergence_backward<T, G>(student, teacher, ids, saved, upstream, out, rows, width,           \
                               temperature, kind, beta);                                           \
   }                                                                                               \

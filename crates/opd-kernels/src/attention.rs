@@ -27,11 +27,12 @@ pub struct AttentionOutput {
 /// `h / (heads / kv_heads)`. Scores are divided by `sqrt(head_dim)`.
 ///
 /// Rows that no span queries are 0. On a GPU `lse` is in f32 whatever the dtype, and `head_dim` is
-/// at most 192.
+/// at most 256.
 ///
 /// # Errors
 ///
-/// [`Error::Shape`], [`Error::DType`] or [`Error::Device`].
+/// [`Error::Shape`], [`Error::DType`] or [`Error::Device`]; [`Error::Setting`] for heads that do not fit each
+/// other, or wider ones on a GPU.
 pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, spans: &Spans) -> Result<AttentionOutput> {
     let (rows, n_heads, head_dim) = q.dims3()?;
     let (n_keys, kv_heads, _) = k.dims3()?;

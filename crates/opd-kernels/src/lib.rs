@@ -15,6 +15,7 @@ mod gpu;
 mod head;
 mod linear_cross_vocabulary;
 mod linear_divergence;
+mod linear_divergence_loss;
 mod linear_logprob;
 mod linear_op;
 mod linear_row_loss;
@@ -30,6 +31,7 @@ mod projection;
 pub mod reference;
 mod rms_norm;
 mod rotary;
+mod row_divergence_loss;
 mod row_loss;
 mod scans;
 mod shape;
@@ -43,6 +45,8 @@ mod weight;
 
 #[cfg(feature = "mimalloc")]
 pub use self::allocator::keep_freed_memory;
+#[cfg(feature = "cuda")]
+pub use self::gpu::DeviceMemory;
 pub use self::{
     adamw::{AdamWStep, adamw_step, add_assign, sum_of_squares},
     attention::{AttentionOutput, attention, attention_backward},
@@ -56,6 +60,7 @@ pub use self::{
     head::{Head, HeadGradient},
     linear_cross_vocabulary::{CrossVocabulary, linear_cross_vocabulary},
     linear_divergence::linear_divergence,
+    linear_divergence_loss::{LinearDivergenceLoss, linear_divergence_loss},
     linear_logprob::linear_token_logprobs,
     linear_row_loss::{RowLoss, linear_row_loss},
     linear_rows::{RowLogprobs, RowQuery, linear_row_logprobs},
@@ -74,6 +79,7 @@ pub use self::{
     rotary::{
         HeadNorms, Heads, RotaryTable, RotateHeadsGradients, rotate_heads, rotate_heads_backward,
     },
+    row_divergence_loss::{DivergenceLoss, row_divergence_loss},
     row_loss::{LogitsLoss, row_loss},
     scans::{advantages_and_returns, discounted_sums},
     softmax::Softmax,

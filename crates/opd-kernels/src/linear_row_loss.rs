@@ -80,17 +80,7 @@ pub fn linear_row_loss<'a>(
     };
     let (value, columns) = chunks.finish(hidden)?;
     let ready = gradients.clone();
-    let backward = move |_: Projection<'_>, _: &Tensor, upstream: &Tensor| {
-        let scaled = |gradient: &Option<Tensor>| match gradient {
-            Some(gradient) => {
-                let upstream = upstream.to_dtype(gradient.dtype())?;
-                Ok::<_, crate::Error>(Some(gradient.broadcast_mul(&upstream)?))
-            }
-            None => Ok(None),
-        };
-        let Gradients { hidden, weight, bias } = &ready;
-        Ok(Gradients { hidden: scaled(hidden)?, weight: scaled(weight)?, bias: scaled(bias)? })
-    };
+    let backward = move |_: Projection<'_>, _: &Tensor, upstream: &Tensor| ready.scaled(upstream);
     let loss = record(OP, operands, value, backward)?;
     let tokens = TokenLogprobs::from_columns(&columns)?;
     let Gradients { hidden, weight, bias } = gradients;
@@ -138,14 +128,15 @@ impl<F: FnMut(Range<usize>, &TokenLogprobs) -> candle_core::Result<Tensor>> Chun
 
     fn on_gpu(&mut self, gpu: &Gpu, student: Projection<'_>, ids: &[u32]) -> Result<Gradients> {
         let (hidden, softmax) = (student.hidden, self.softmax);
-        let mut gradient = gpu::linear::Gradient::wanted(OP, student)?;
+        let mut gradient = gpu::Gradient::wanted(gpu, OP, student)?;
+        // At once: a copy to the device may wait for what was launched before it.
+        let all_ids = Tensor::from_slice(ids, ids.len(), hidden.device())?;
         gpu::linear::for_each(gpu, OP, student, None, |chunk| {
-            let ids = &ids[chunk.rows.clone()];
-            let ids = Tensor::from_slice(ids, ids.len(), hidden.device())?;
+            let ids = all_ids.narrow(0, chunk.rows.start, chunk.rows.len())?;
             let place = (chunk.logits, &ids);
             let (saved, _) = gpu::score_rows::forward(gpu, OP, place, (None, 0), softmax, true)?;
             let upstream = self.upstream(chunk.rows.clone(), saved.clone())?;
-            let out = gpu::linear::room(chunk.logits, hidden.dtype())?;
+            let out = gradient.room(chunk.logits, hidden, &chunk.rows)?;
             let statistics = (&saved, &upstream);
             gpu::score_rows::backward(gpu, OP, place, None, statistics, &out, softmax)?;
             gradient.add(gpu, OP, student, &out, &chunk.rows)

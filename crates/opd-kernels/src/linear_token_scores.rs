@@ -132,9 +132,9 @@ fn on_gpu(
     let asked = asked.with_found(found.as_ref())?;
     let backward = move |student: Projection<'_>, saved: &Tensor, upstream: &Tensor| {
         let (hidden, upstream) = (student.hidden, upstream.contiguous()?);
-        let mut gradient = gpu::linear::Gradient::wanted(op, student)?;
+        let mut gradient = gpu::Gradient::wanted(&gpu, op, student)?;
         gpu::linear::for_each(&gpu, op, student, None, |chunk| {
-            let out = gpu::linear::room(chunk.logits, hidden.dtype())?;
+            let out = gradient.room(chunk.logits, hidden, &chunk.rows)?;
             let first = chunk.rows.start;
             asked.backward(&gpu, chunk.logits, first, (saved, &upstream), &out)?;
             gradient.add(&gpu, op, student, &out, &chunk.rows)

@@ -117,6 +117,20 @@ pub(crate) struct Gradients {
     pub(crate) bias: Option<Tensor>,
 }
 
+impl Gradients {
+    /// Multiplied by a scalar.
+    pub(crate) fn scaled(&self, by: &Tensor) -> Result<Self> {
+        let scaled = |gradient: &Option<Tensor>| match gradient {
+            Some(gradient) => {
+                Ok::<_, Error>(Some(gradient.broadcast_mul(&by.to_dtype(gradient.dtype())?)?))
+            }
+            None => Ok(None),
+        };
+        let Self { hidden, weight, bias } = self;
+        Ok(Self { hidden: scaled(hidden)?, weight: scaled(weight)?, bias: scaled(bias)? })
+    }
+}
+
 /// The values of a projection's contiguous tensors on the CPU, borrowed from where they are.
 pub(crate) struct ProjectionView<'a, T> {
     hidden: cpu::View<'a, T>,

@@ -22,6 +22,7 @@
 #define __launch_bounds__(...)
 #define BLOCK_MEMORY(type, name) type *name = reinterpret_cast<type *>(host::block_memory())
 #define KERNEL static void
+#define OUTLINE static
 
 struct dim3_host {
   unsigned x, y, z;

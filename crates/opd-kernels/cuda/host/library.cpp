@@ -146,7 +146,7 @@ extern "C" __attribute__((visibility("default"))) int opd_launch(const char *nam
   std::lock_guard<std::mutex> guard(one);
   host::Kernel *kernel = host::kernels;
   while (kernel && strcmp(kernel->name, name) != 0) kernel = kernel->next;
-  bool fits = threads > 0 && threads <= 1024 && threads % WARP_SIZE == 0 && memory <= 96 << 10;
+  bool fits = threads > 0 && threads <= 1024 && threads % WARP_SIZE == 0 && memory <= 99 << 10;
   if (!kernel || !fits) return 0;
   block.name = kernel->name;
   block.run = kernel->run;

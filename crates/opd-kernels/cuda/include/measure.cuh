@@ -11,6 +11,8 @@
 
 template <class A> struct Entry {
   A p, log_p, q, log_q;
+  // log p - log q, but for a constant of the row.
+  A apart;
 };
 
 // f(p_v, q_v), and p_v (u_v - u_anchor).
@@ -33,17 +35,17 @@ template <class A> INLINE A exp_less_one(A x, A exp) {
 
 // KL(q || p); p u = -q without a division, and no anchor, for the gradient's difference is p - q.
 template <class A> struct ForwardKl {
-  INLINE Terms<A> terms(Entry<A> e) const { return {weighted_by(e.q, e.log_q - e.log_p), -e.q}; }
+  static const int PACKS = 2;
+
+  INLINE A pull(Entry<A> e) const { return -e.q; }
 };
 
-// KL(p || q).
+// KL(p || q); the anchor is the centre of `PairStats`.
 template <class A> struct ReverseKl {
-  A anchor;
+  static const int PACKS = 2;
+  A centre;
 
-  INLINE Terms<A> terms(Entry<A> e) const {
-    A distance = e.log_p - e.log_q;
-    return {weighted_by(e.p, distance), weighted_by(e.p, distance + anchor)};
-  }
+  INLINE A pull(Entry<A> e) const { return weighted_by(e.p, e.apart - centre); }
 };
 
 // m = beta q + (1 - beta) p, seen from the anchor.
@@ -85,7 +87,10 @@ template <class A> struct Mixture {
 
 // beta KL(q || m) + (1 - beta) KL(p || m).
 template <class A> struct Jsd {
+  static const int PACKS = 1;
   Mixture<A> m;
+
+  INLINE A pull(Entry<A> e) const { return terms(e).pull; }
 
   INLINE Terms<A> terms(Entry<A> e) const {
     A log_p, log_q, rest = 1 - m.beta;
@@ -98,7 +103,10 @@ template <class A> struct Jsd {
 
 // KL(q || m), m = alpha q + (1 - alpha) p; u = -(1 - alpha) q / m.
 template <class A> struct SkewForwardKl {
+  static const int PACKS = 1;
   Mixture<A> m;
+
+  INLINE A pull(Entry<A> e) const { return terms(e).pull; }
 
   INLINE Terms<A> terms(Entry<A> e) const {
     A log_p, log_q;
@@ -110,7 +118,10 @@ template <class A> struct SkewForwardKl {
 
 // KL(p || m), m = alpha p + (1 - alpha) q; u = log(p / m) - alpha p / m.
 template <class A> struct SkewReverseKl {
+  static const int PACKS = 1;
   Mixture<A> m;
+
+  INLINE A pull(Entry<A> e) const { return terms(e).pull; }
 
   INLINE Terms<A> terms(Entry<A> e) const {
     A log_p, log_q;
@@ -122,6 +133,10 @@ template <class A> struct SkewReverseKl {
 
 // sum_v |p_v - q_v| / 2; u = sign(p - q) / 2, 0 where they are equal.
 template <class A> struct TotalVariation {
+  static const int PACKS = 2;
+
+  INLINE A pull(Entry<A> e) const { return terms(e).pull; }
+
   INLINE Terms<A> terms(Entry<A> e) const {
     A u = e.p > e.q ? (A)0.5 : e.p < e.q ? (A)-0.5 : (A)0;
     return {(e.p - e.q) * u, e.p * u};

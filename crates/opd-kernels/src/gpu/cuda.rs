@@ -5,13 +5,19 @@ use candle_core::{
         CudaStorageSlice, WrapErr,
         cudarc::{
             cublas::{result::gemm_ex, sys},
-            driver::{CudaSlice, DevicePtr, LaunchConfig, PushKernelArg},
+            driver::{
+                CudaSlice, DevicePtr, LaunchConfig, PushKernelArg,
+                sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+            },
         },
     },
 };
 
 use super::{Grid, Module, address::unknown, gemm::Call};
 use crate::{Error, Result};
+
+/// Bytes of shared memory that a block gets without asking.
+const SHARED: usize = 48 << 10;
 
 /// Address of a storage's first value.
 ///
@@ -52,6 +58,10 @@ pub(super) fn launch(
         block_dim: (size(grid.threads)?, 1, 1),
         shared_mem_bytes: size(grid.shared)?,
     };
+    if grid.shared > SHARED {
+        let bytes = grid.shared as i32;
+        function.set_attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, bytes).w()?;
+    }
     let mut builder = function.builder();
     for word in words {
         builder.arg(word);

@@ -7,6 +7,10 @@ static MODULE: Module = module!("divergence_rows");
 
 const OP: &str = "divergence";
 
+/// Most threads of a block; as in the kernels. Blocks this small leave room for another on the same processor, whose
+/// reads go on while the first adds up.
+const THREADS: usize = 256;
+
 /// A divergence as the kernels know it: the number of its measure, and the parameter.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kind(usize, f64);
@@ -51,7 +55,8 @@ impl Rows<'_> {
 
     fn grid(&self) -> Result<Grid> {
         let (rows, width) = self.student.dims2()?;
-        Ok(Grid::rows(rows, width))
+        let grid = Grid::rows(rows, width);
+        Ok(Grid { threads: grid.threads.min(THREADS), ..grid })
     }
 
     /// Statistics `[10, T]` in f32: divergence, entropy, log-probs of the id under both, then what the

@@ -29,7 +29,7 @@ pub(crate) struct Grid {
     pub(crate) blocks: (usize, usize),
     /// Threads of a block; a multiple of 32, at most 1,024.
     pub(crate) threads: usize,
-    /// Bytes of dynamic shared memory of a block, at most 48 KiB.
+    /// Bytes of dynamic shared memory of a block, at most 99 KiB.
     pub(crate) shared: usize,
 }
 

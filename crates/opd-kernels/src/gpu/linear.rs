@@ -1,16 +1,18 @@
 use std::ops::Range;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 use super::{
     Gpu, Product, accumulator,
     divergence_rows::{self, Kind},
-    empty, product,
+    empty,
+    gradient::Gradient,
+    product,
 };
 use crate::{
     Projection, Result,
     linear_op::{LinearRows, record},
-    projection::{Gradients, Operands},
+    projection::Operands,
 };
 
 /// Logits that exist at one time, at most, beyond [`LEAST_ROWS`] rows: 1.25 GiB of f32.
@@ -44,7 +46,8 @@ impl Chunk<'_> {
     }
 }
 
-fn chunks(gpu: &Gpu, rows: usize, vocab: usize) -> Vec<Range<usize>> {
+/// Rows of a chunk of logits.
+pub(super) fn chunk_rows(gpu: &Gpu, vocab: usize) -> usize {
     let at_once: usize = match gpu {
         #[cfg(feature = "cuda")]
         Gpu::Cuda(_) => LOGITS_AT_ONCE,
@@ -54,7 +57,11 @@ fn chunks(gpu: &Gpu, rows: usize, vocab: usize) -> Vec<Range<usize>> {
         #[cfg(not(any(test, feature = "cuda", feature = "cuda-host")))]
         _ => match *gpu {},
     };
-    let size = (at_once / vocab.max(1) / LEAST_ROWS).clamp(1, 64) * LEAST_ROWS;
+    (at_once / vocab.max(1) / LEAST_ROWS).clamp(1, 64) * LEAST_ROWS
+}
+
+fn chunks(gpu: &Gpu, rows: usize, vocab: usize) -> Vec<Range<usize>> {
+    let size = chunk_rows(gpu, vocab);
     (0..rows).step_by(size).map(|first| first..(first + size).min(rows)).collect()
 }
 
@@ -94,81 +101,6 @@ pub(crate) fn for_each(
     Ok(())
 }
 
-/// The gradients of a projection, as sums over chunks of rows.
-pub(crate) struct Gradient {
-    hidden: Option<Vec<Tensor>>,
-    /// `[V, H]` in f32.
-    weight: Option<Tensor>,
-    /// `[V, 1]` in f32.
-    bias: Option<Tensor>,
-}
-
-impl Gradient {
-    /// For those that are part of the graph.
-    pub(crate) fn wanted(
-        op: &'static str,
-        Projection { hidden, head }: Projection<'_>,
-    ) -> Result<Self> {
-        let weight = head.on_gpu(op)?;
-        let zeros =
-            |dims: &[usize]| Tensor::zeros(dims, accumulator(hidden.dtype()), hidden.device());
-        let bias = head.bias.filter(|bias| bias.track_op());
-        Ok(Self {
-            hidden: hidden.track_op().then(Vec::new),
-            weight: weight.track_op().then(|| zeros(weight.dims())).transpose()?,
-            bias: bias.map(|bias| zeros(&[bias.elem_count(), 1])).transpose()?,
-        })
-    }
-
-    /// Takes in the gradient of the logits of `rows`, of the hidden states' dtype.
-    pub(crate) fn add(
-        &mut self,
-        gpu: &Gpu,
-        op: &'static str,
-        Projection { hidden, head }: Projection<'_>,
-        dlogits: &Tensor,
-        rows: &Range<usize>,
-    ) -> Result<()> {
-        let weight = head.on_gpu(op)?;
-        if let Some(parts) = &mut self.hidden {
-            let dims = (rows.len(), hidden.dims()[1]);
-            let part = empty(dims, hidden.dtype(), hidden.device())?;
-            product(gpu, op, Product::RowsByColumns, (dlogits, weight), &part, false)?;
-            parts.push(part);
-        }
-        if let Some(sum) = &self.weight {
-            let hidden = hidden.narrow(0, rows.start, rows.len())?;
-            product(gpu, op, Product::ColumnsByColumns, (dlogits, &hidden), sum, true)?;
-        }
-        if let Some(sum) = &self.bias {
-            let ones = Tensor::ones((rows.len(), 1), hidden.dtype(), hidden.device())?;
-            product(gpu, op, Product::ColumnsByColumns, (dlogits, &ones), sum, true)?;
-        }
-        Ok(())
-    }
-
-    /// As tensors of the arguments' shapes and dtypes.
-    pub(crate) fn finish(self, hidden: &Tensor) -> Result<Gradients> {
-        let of_hidden = match self.hidden {
-            None => None,
-            Some(parts) if parts.is_empty() => Some(hidden.zeros_like()?),
-            Some(parts) => Some(Tensor::cat(&parts, 0)?),
-        };
-        let bias = self.bias.map(|sum| sum.squeeze(1)?.to_dtype(hidden.dtype()));
-        let weight = self.weight.map(|sum| sum.to_dtype(hidden.dtype()));
-        Ok(Gradients { hidden: of_hidden, weight: weight.transpose()?, bias: bias.transpose()? })
-    }
-}
-
-/// The gradient of a chunk's logits, in the dtype of the products that follow: over the logits where
-/// that is theirs.
-pub(crate) fn room(logits: &Tensor, dtype: DType) -> Result<Tensor> {
-    if logits.dtype() == dtype {
-        return Ok(logits.clone());
-    }
-    empty(logits.shape(), dtype, logits.device())
-}
-
 /// The output of `rows` on contiguous hidden states and head; the backward computes the logits again.
 pub(crate) fn apply<R: LinearRows + 'static>(
     gpu: Gpu,
@@ -191,12 +123,12 @@ pub(crate) fn apply<R: LinearRows + 'static>(
     let value = Tensor::cat(&parts, R::ROW_DIM)?;
     let backward = move |student: Projection<'_>, saved: &Tensor, upstream: &Tensor| {
         let hidden = student.hidden;
-        let mut gradient = Gradient::wanted(R::OP, student)?;
+        let mut gradient = Gradient::wanted(&gpu, R::OP, student)?;
         for_each(&gpu, R::OP, student, rows.teacher(), |chunk| {
             let of_rows = |all: &Tensor| {
                 all.narrow(R::ROW_DIM, chunk.rows.start, chunk.rows.len())?.contiguous()
             };
-            let out = room(chunk.logits, hidden.dtype())?;
+            let out = gradient.room(chunk.logits, hidden, &chunk.rows)?;
             rows.gpu_backward(&gpu, &chunk, &of_rows(saved)?, &of_rows(upstream)?, &out)?;
             gradient.add(&gpu, R::OP, student, &out, &chunk.rows)
         })?;

@@ -10,11 +10,14 @@ pub(crate) mod attention;
 mod cuda;
 pub(crate) mod divergence_rows;
 mod gemm;
+mod gradient;
 #[cfg(any(test, feature = "cuda-host"))]
 pub(crate) mod host;
 mod ids;
 mod launch;
 pub(crate) mod linear;
+#[cfg(feature = "cuda")]
+mod memory;
 mod recorded;
 pub(crate) mod rms_norm;
 pub(crate) mod rotary;
@@ -29,9 +32,12 @@ pub(crate) mod values;
 
 use candle_core::{DType, Tensor};
 
+#[cfg(feature = "cuda")]
+pub use self::memory::DeviceMemory;
 pub(crate) use self::{
     address::empty,
     gemm::{Product, product},
+    gradient::Gradient,
     ids::check_ids,
     launch::{Arg, Grid, Module, launch},
     recorded::{Recorded1, Recorded2, Recorded3},

@@ -5,6 +5,7 @@
 mod bias;
 mod cross_vocabulary;
 mod definition;
+mod divergence_loss;
 mod edges;
 mod golden;
 mod gradient;

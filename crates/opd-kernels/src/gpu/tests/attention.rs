@@ -58,6 +58,26 @@ fn shared_prompts_ragged_rows_and_gaps() {
 }
 
 #[test]
+fn wide_heads_up_to_the_limit() {
+    let spans = Spans::causal([3, 37]);
+    for head_dim in [128, 129, 192, 256] {
+        let heads = Heads { heads: 2, kv_heads: 1, head_dim };
+        for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-5)] {
+            let qkv = fused(40, heads, 1, 2.0, dtype);
+            agree(tolerance, || all(&qkv, heads, &spans, &dout(40, heads, dtype)));
+        }
+    }
+    if super::host::library().is_err() {
+        return;
+    }
+    let wide = fused(40, Heads { heads: 1, kv_heads: 1, head_dim: 257 }, 1, 1.0, DType::F32);
+    let part = |head| wide.narrow(1, head, 1).unwrap();
+    let refused = super::host::run(false, || attention(&part(0), &part(1), &part(2), &spans));
+    let said = refused.unwrap_err().to_string();
+    assert!(said.contains("head_dim must be at most 256 on a GPU, got 257"), "{said}");
+}
+
+#[test]
 fn halves_are_rounded_from_sums_in_f32() {
     let heads = Heads { heads: 4, kv_heads: 2, head_dim: 64 };
     let spans = Spans::causal([3, 0, 40, 1]);

@@ -56,6 +56,64 @@ fn excluded_tokens_and_nan() {
     }
 }
 
+/// Rows long enough that threads keep sums of many packs, at every place relative to 16 bytes, with tokens
+/// that are excluded on either side or on both, and a maximum that comes last.
+#[test]
+fn long_rows_with_excluded_tokens() {
+    const WIDTH: usize = 9_001;
+    const INFINITY: f64 = f64::INFINITY;
+    let mut student = opd_testkit::numbers(5 * WIDTH, 1, 8.0);
+    let mut teacher = opd_testkit::numbers(5 * WIDTH, 2, 8.0);
+    student[WIDTH + 4_000..WIDTH + 6_000].fill(-INFINITY);
+    teacher[WIDTH + 4_000..WIDTH + 6_000].fill(-INFINITY);
+    student[2 * WIDTH + 100..2 * WIDTH + 7_000].fill(-INFINITY);
+    teacher[3 * WIDTH + 8_000] = -INFINITY;
+    // So unlikely that f32 has no number for it: the KL stays finite.
+    student[3 * WIDTH + 8_000] = -500.0;
+    student[4 * WIDTH + 8_999] = 60.0;
+    teacher[4 * WIDTH + 8_990] = 55.0;
+    for dtype in [DType::F32, DType::BF16] {
+        let of = |values| Var::from_tensor(&tensor(values, (5, WIDTH), dtype)).unwrap();
+        let (student, teacher) = (of(&student), of(&teacher));
+        let targets = ids(5, WIDTH, 3);
+        for kind in [Divergence::ReverseKl, Divergence::ForwardKl, Divergence::Jsd { beta: 0.5 }] {
+            agree(4.0 * unit(dtype), || all(&student, &teacher, &targets, kind, 0.7));
+        }
+    }
+}
+
+/// The KL of rows that nearly agree, which a difference of log-sums in f32 would lose, against f64 on the CPU.
+#[test]
+fn small_divergences_keep_their_digits() {
+    for (width, shift) in [(37, 0.0), (6_000, 0.0), (6_000, 2048.0)] {
+        let student = opd_testkit::numbers(3 * width, 1, 5.0);
+        let noise = opd_testkit::numbers(3 * width, 2, 1.0);
+        let sizes = [1e-1, 1e-2, 2e-4];
+        let teacher = student.iter().zip(&noise).enumerate();
+        let teacher: Vec<f64> =
+            teacher.map(|(i, (x, e))| x + shift + sizes[i / width] * e).collect();
+        let [student, teacher] =
+            [&student, &teacher].map(|values| tensor(values, (3, width), DType::F32));
+        for kind in [Divergence::ReverseKl, Divergence::ForwardKl] {
+            let targets = ids(3, width, 3);
+            let run = |dtype| {
+                let to = |of: &Tensor| of.to_dtype(dtype).unwrap();
+                let out = divergence(&to(&student), &to(&teacher), &targets, kind, 0.9).unwrap();
+                super::values(&out.divergence)
+            };
+            let want = run(DType::F64);
+            assert!(want[2] < 3e-8 && want[2] > 1e-10, "{want:?}");
+            if super::host::library().is_err() {
+                return;
+            }
+            let got = super::host::run(false, || run(DType::F32));
+            for (got, want) in got.iter().zip(&want) {
+                assert!((got / want - 1.0).abs() < 1e-3, "{width} {shift}: {got}, not {want}");
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 

@@ -2,9 +2,10 @@ use candle_core::{DType, Device, Tensor, Var};
 
 use super::{agree, ids, matrix, weighted};
 use crate::{
-    Divergence, DivergenceOutput, Projection, RowQuery, linear_divergence, linear_grad_weight_acc,
-    linear_row_logprobs, linear_row_loss, linear_support_logprobs, linear_token_logprobs,
-    linear_total_variation, row_loss as row_loss_of_logits,
+    Divergence, DivergenceOutput, Projection, RowQuery, linear_divergence, linear_divergence_loss,
+    linear_grad_weight_acc, linear_row_logprobs, linear_row_loss, linear_support_logprobs,
+    linear_token_logprobs, linear_total_variation, row_divergence_loss,
+    row_loss as row_loss_of_logits,
 };
 
 /// Hidden states and head.
@@ -88,29 +89,32 @@ fn heads_agree() {
 #[test]
 fn halves_have_logits_in_f32() {
     for (dtype, tolerance) in [(DType::BF16, 2e-2), (DType::F16, 3e-3)] {
-        let (rows, width, vocab) = (70, 8, 50);
-        let targets = ids(rows, vocab, 2);
-        let wide = Model::new(rows, width, vocab, 1, dtype);
-        let both = |student: &Model, teacher: &Model| {
-            let (hidden, head) = (&student.hidden, &student.head);
-            let out = linear_token_logprobs(hidden, head, &targets, 0.8).unwrap();
-            let mut all = student.with_gradients(vec![out.logprobs, out.lse, out.entropy]);
-            let (ours, theirs) = (student.projection(), teacher.projection());
-            let out =
-                linear_divergence(ours, theirs, &targets, Divergence::ReverseKl, 1.2).unwrap();
-            all.extend(student.with_gradients(parts(out)));
-            all
-        };
-        // The CPU's kernels get the same values in f32; the GPU's products add up in f32.
-        agree(tolerance, || {
-            let on_host = super::host::current().is_some();
-            let to = |var: &Var| {
-                let dtype = if on_host { dtype } else { DType::F32 };
-                Var::from_tensor(&var.to_dtype(dtype).unwrap()).unwrap()
+        // One product of several chunks for the head's gradient, and several products.
+        for rows in [70, 300] {
+            let (width, vocab) = (8, 50);
+            let targets = ids(rows, vocab, 2);
+            let wide = Model::new(rows, width, vocab, 1, dtype);
+            let both = |student: &Model, teacher: &Model| {
+                let (hidden, head) = (&student.hidden, &student.head);
+                let out = linear_token_logprobs(hidden, head, &targets, 0.8).unwrap();
+                let mut all = student.with_gradients(vec![out.logprobs, out.lse, out.entropy]);
+                let (ours, theirs) = (student.projection(), teacher.projection());
+                let out =
+                    linear_divergence(ours, theirs, &targets, Divergence::ReverseKl, 1.2).unwrap();
+                all.extend(student.with_gradients(parts(out)));
+                all
             };
-            let model = || Model { hidden: to(&wide.hidden), head: to(&wide.head) };
-            both(&model(), &model())
-        });
+            // The CPU's kernels get the same values in f32; the GPU's products add up in f32.
+            agree(tolerance, || {
+                let on_host = super::host::current().is_some();
+                let to = |var: &Var| {
+                    let dtype = if on_host { dtype } else { DType::F32 };
+                    Var::from_tensor(&var.to_dtype(dtype).unwrap()).unwrap()
+                };
+                let model = || Model { hidden: to(&wide.hidden), head: to(&wide.head) };
+                both(&model(), &model())
+            });
+        }
     }
 }
 
@@ -169,6 +173,48 @@ fn logits_given_up_agree() {
             let out = out.unwrap();
             vec![out.loss, out.tokens.logprobs, out.gradient]
         });
+    }
+}
+
+/// A loss of divergences, entropies and log-probs, divided by what the whole batch has.
+fn divergence_loss(
+    rows: std::ops::Range<usize>,
+    tokens: &DivergenceOutput,
+) -> candle_core::Result<Tensor> {
+    let weights: Vec<f64> = rows.map(|row| (row as f64 * 0.37).sin() / 150.0).collect();
+    let weights = Tensor::from_slice(&weights, weights.len(), &Device::Cpu)?;
+    let weights = weights.to_dtype(tokens.divergence.dtype())?;
+    let sum = (tokens.divergence.sqr()? + &tokens.student_entropy)?;
+    ((sum + (&tokens.student_logprobs * 0.3)?)? * weights)?.sum_all()
+}
+
+#[test]
+fn divergences_with_gradients_known_by_row_agree() {
+    for (dtype, tolerance) in [(DType::F64, 1e-10), (DType::F32, 3e-5)] {
+        let student = Model::new(ROWS, 5, 37, 1, dtype);
+        let teacher = Model::new(ROWS, 3, 37, 5, dtype);
+        let targets = ids(ROWS, 37, 2);
+        for kind in [Divergence::ReverseKl, Divergence::ForwardKl, Divergence::Jsd { beta: 0.5 }] {
+            agree(tolerance, || {
+                let (ours, theirs) = (student.projection(), teacher.projection());
+                let out =
+                    linear_divergence_loss(ours, theirs, &targets, kind, 1.2, divergence_loss);
+                let out = out.unwrap();
+                let store = (out.loss.clone() * 2.5).unwrap().backward().unwrap();
+                let of = |var: &Var| store.get(var.as_tensor()).unwrap().clone();
+                let all = [out.loss, out.tokens.divergence, out.tokens.teacher_logprobs];
+                all.into_iter().chain([of(&student.hidden), of(&student.head)]).collect()
+            });
+            agree(tolerance, || {
+                let given = matrix(ROWS, 37, 4, 3.0, dtype).copy().unwrap();
+                let theirs = matrix(ROWS, 37, 5, 3.0, dtype);
+                let out = row_divergence_loss(given, &theirs, &targets, kind, 0.8, |tokens| {
+                    divergence_loss(0..ROWS, tokens)
+                });
+                let out = out.unwrap();
+                vec![out.loss, out.tokens.divergence, out.gradient]
+            });
+        }
     }
 }
 
