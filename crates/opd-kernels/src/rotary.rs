@@ -71,6 +71,25 @@ impl RotaryTable {
         Ok(Self { cos: (&self.cos * factor)?, sin: (&self.sin * factor)? })
     }
 
+    /// The same values in another dtype.
+    ///
+    /// # Errors
+    ///
+    /// If candle fails.
+    pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
+        Ok(Self { cos: self.cos.to_dtype(dtype)?, sin: self.sin.to_dtype(dtype)? })
+    }
+
+    /// Cosines, `[P, head_dim / 2]`.
+    pub(crate) fn cos(&self) -> &Tensor {
+        &self.cos
+    }
+
+    /// Sines, `[P, head_dim / 2]`.
+    pub(crate) fn sin(&self) -> &Tensor {
+        &self.sin
+    }
+
     /// Number of positions.
     pub fn n_positions(&self) -> usize {
         self.cos.dims()[0]
