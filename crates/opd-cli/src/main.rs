@@ -66,7 +66,7 @@ enum Command {
         opd lint --config job.toml --loss jsd      that of a file, with a change")]
     Lint(Box<TrainArgs>),
     Plan(Box<PlanArgs>),
-    Eval(EvalArgs),
+    Eval(Box<EvalArgs>),
     Generate(GenerateArgs),
     Score(ScoreArgs),
     Serve(ServeArgs),

@@ -199,7 +199,7 @@ fn several_files_and_slices_follow_each_other() {
 fn several_files_are_one_set_in_every_order() {
     let dir = tempfile::tempdir().unwrap();
     let row = |i: usize| {
-        let source = if i % 2 == 0 { "even" } else { "odd" };
+        let source = if i.is_multiple_of(2) { "even" } else { "odd" };
         format!("{{\"prompt\": \"{i}\", \"label\": {i}, \"source\": \"{source}\"}}\n")
     };
     let file = |name: &str, rows: std::ops::Range<usize>| {
