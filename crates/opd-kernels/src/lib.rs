@@ -40,7 +40,7 @@ mod weight;
 #[cfg(feature = "mimalloc")]
 pub use self::allocator::keep_freed_memory;
 pub use self::{
-    adamw::{AdamWStep, adamw_step, add_assign, sum_of_squares},
+    adamw::{AdamWStep, adamw_step, adamw_step_with_copy, add_assign, sum_of_squares},
     attention::{AttentionOutput, attention, attention_backward},
     cache::write_rows,
     cpu::projection::head_chunk_rows,
@@ -72,6 +72,6 @@ pub use self::{
     row_loss::{LogitsLoss, row_loss},
     scans::{advantages_and_returns, discounted_sums},
     spans::{Span, Spans},
-    swiglu::{swiglu, swiglu_backward},
+    swiglu::{swiglu, swiglu_as, swiglu_backward},
     weight::{Weight, WeightRef},
 };

@@ -1,17 +1,18 @@
 use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, Layout, Shape, Tensor, backend::BackendStorage,
+    CpuStorage, CustomOp1, CustomOp2, DType, Layout, Shape, Tensor, backend::BackendStorage,
 };
+use half::{bf16, f16};
 
 use crate::{
     EncodedMatrix, Error, Head, HeadGradient, Products, Projection, Result, Weight, WeightRef,
     cpu::{
-        self, by_dtype,
+        self, by_computed,
         columns::argument,
-        gemm::Gemm,
-        projection::{HeadRows, Projected, chunks},
+        gemm::{Gemm, Matrix, Tiles},
+        projection::{HeadRows, HiddenRows, Projected, chunks},
     },
     gpu::{self, Gpu},
-    projection::{HeadValues, ProjectionGradient},
+    projection::{HeadValues, HiddenValues, ProjectionGradient},
 };
 
 /// What is done with rows of logits that exist for a chunk of rows at a time.
@@ -144,7 +145,7 @@ impl<R: LinearRows> LinearOp<R> {
     /// Calls `work` with the logits of `hidden` and of the teacher.
     fn with_logits<T: Gemm, A>(
         &self,
-        (hidden, head): (&[T], HeadRows<'_, T>),
+        (hidden, head): (HiddenRows<'_, T>, HeadRows<'_, T>),
         (rows, width): (usize, usize),
         vocab: usize,
         work: impl FnOnce(&ChunkedLogits<'_, T>) -> A,
@@ -155,8 +156,8 @@ impl<R: LinearRows> LinearOp<R> {
         };
         let (vocab, width) = (head.weight.dims()[0], head.weight.dims()[1]);
         let (hidden, values) =
-            (cpu::view::<T>(R::OP, hidden)?, HeadValues::<T>::of(R::OP, head.weight)?);
-        let teacher = Projected::new(&hidden, (values.rows(), head.products), width, vocab);
+            (HiddenValues::<T>::of(R::OP, hidden)?, HeadValues::<T>::of(R::OP, head.weight)?);
+        let teacher = Projected::new(hidden.rows(), (values.rows(), head.products), width, vocab);
         Ok(work(&ChunkedLogits { rows, student, teacher: Some(teacher) }))
     }
 
@@ -167,14 +168,25 @@ impl<R: LinearRows> LinearOp<R> {
     ) -> Result<(CpuStorage, Shape)> {
         let shape = hidden.1.shape().dims2()?;
         let storage = hidden.0;
-        by_dtype!(R::OP, storage, T => {
-            let hidden = argument::<T>(R::OP, hidden.0, hidden.1)?;
-            let (head, vocab) = match head {
-                HeadArgument::Tensor(storage, layout) => {
+        let stored = tiles(R::OP, hidden.0, hidden.1)?;
+        let stored_head = match head {
+            HeadArgument::Tensor(storage, layout) => tiles(R::OP, storage, layout)?,
+            HeadArgument::Encoded(_) => None,
+        };
+        by_computed!(R::OP, storage, T => {
+            let hidden = match &stored {
+                Some(hidden) => HiddenRows::Tiles(&**hidden),
+                None => HiddenRows::Values(argument::<T>(R::OP, hidden.0, hidden.1)?),
+            };
+            let (head, vocab) = match (head, &stored_head) {
+                (HeadArgument::Tensor(_, layout), Some(head)) => {
+                    (HeadRows::Tiles(&**head), layout.shape().dims2()?.0)
+                }
+                (HeadArgument::Tensor(storage, layout), None) => {
                     let (vocab, _) = layout.shape().dims2()?;
                     (HeadRows::Values(argument::<T>(R::OP, storage, layout)?), vocab)
                 }
-                HeadArgument::Encoded(head) => (HeadRows::Encoded(head), head.dims()[0]),
+                (HeadArgument::Encoded(head), _) => (HeadRows::Tiles(head), head.dims()[0]),
             };
             self.with_logits((hidden, head), shape, vocab, |logits| self.rows.forward(logits))
         })
@@ -189,16 +201,16 @@ impl<R: LinearRows> LinearOp<R> {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (shape, vocab) = (hidden.dims2()?, head.dims()[0]);
         let upstream = upstream.contiguous()?;
-        by_dtype!(R::OP, hidden, T => {
+        by_computed!(R::OP, hidden, T => {
             let mut gradient = ProjectionGradient::<T>::wanted(hidden, head);
             if self.sink.is_some() {
                 gradient.head = Some(Vec::new());
             }
             let (values, head_values) =
-                (cpu::view::<T>(R::OP, hidden)?, HeadValues::<T>::of(R::OP, head)?);
+                (HiddenValues::<T>::of(R::OP, hidden)?, HeadValues::<T>::of(R::OP, head)?);
             let (saved, upstream) =
                 (cpu::view::<T>(R::OP, saved)?, cpu::view::<T>(R::OP, &upstream)?);
-            self.with_logits((&values, head_values.rows()), shape, vocab, |all| {
+            self.with_logits((values.rows(), head_values.rows()), shape, vocab, |all| {
                 all.for_each(|Chunk { first, vocab, logits, theirs }| {
                     let chunk = Chunk { first, vocab, logits: &mut *logits, theirs };
                     self.rows.backward(chunk, &saved, &upstream);
@@ -218,7 +230,28 @@ impl<R: LinearRows> LinearOp<R> {
     }
 }
 
+/// A contiguous argument that is widened where it is read, if its dtype is not computed in.
+fn tiles<'a>(
+    op: &'static str,
+    storage: &'a CpuStorage,
+    layout: &Layout,
+) -> Result<Option<Box<dyn Tiles + 'a>>> {
+    let (rows, cols) = layout.shape().dims2()?;
+    Ok(match storage.dtype() {
+        DType::BF16 => {
+            let values = argument::<bf16>(op, storage, layout)?;
+            Some(Box::new(Matrix::row_major(values, rows, cols)))
+        }
+        DType::F16 => {
+            let values = argument::<f16>(op, storage, layout)?;
+            Some(Box::new(Matrix::row_major(values, rows, cols)))
+        }
+        _ => None,
+    })
+}
+
 /// A head as an argument of an operation.
+#[derive(Clone, Copy)]
 enum HeadArgument<'a> {
     Tensor(&'a CpuStorage, &'a Layout),
     Encoded(&'a EncodedMatrix),

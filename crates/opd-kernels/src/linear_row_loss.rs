@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use crate::{
     Head, Projection, Result, TokenLogprobs,
     cpu::{
-        self, by_dtype,
+        self, by_computed,
         columns::{Columns, ColumnsView},
         gemm::Gemm,
         projection::{Projected, chunks},
@@ -13,7 +13,7 @@ use crate::{
     },
     gpu::{self, Gpu, Recorded2},
     logprob::{check_temperature, token_ids},
-    projection::{HeadValues, ProjectionGradient},
+    projection::{HeadValues, HiddenValues, ProjectionGradient},
     row_loss::loss_of_columns,
 };
 
@@ -69,7 +69,7 @@ pub fn linear_row_loss<'a>(
     let mut chunks = Chunks { loss, parts: Vec::new(), columns: Vec::new() };
     let (dhidden, dhead) = match gpu::of(&hidden) {
         Some(gpu) => chunks.on_gpu(&gpu, projection, &ids, temperature)?,
-        None => by_dtype!(OP, hidden, T => {
+        None => by_computed!(OP, hidden, T => {
             chunks.on_cpu::<T>(projection, &ids, temperature)
         })?,
     };
@@ -115,8 +115,8 @@ impl<F: FnMut(Range<usize>, &TokenLogprobs) -> candle_core::Result<Tensor>> Chun
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (vocab, width) = (head.dims()[0], head.dims()[1]);
         let mut gradient = ProjectionGradient::<T>::wanted(hidden, head);
-        let (states, matrix) = (cpu::view::<T>(OP, hidden)?, HeadValues::<T>::of(OP, head)?);
-        let student = Projected::new(&states, (matrix.rows(), products), width, vocab);
+        let (states, matrix) = (HiddenValues::<T>::of(OP, hidden)?, HeadValues::<T>::of(OP, head)?);
+        let student = Projected::new(states.rows(), (matrix.rows(), products), width, vocab);
         let mut buffer = Vec::new();
         for rows in chunks(ids.len(), vocab) {
             let logits = student.logits(&mut buffer, rows.clone());

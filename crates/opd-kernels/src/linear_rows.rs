@@ -3,7 +3,7 @@ use candle_core::{DType, Tensor};
 use crate::{
     Head, Projection, Result,
     cpu::{
-        self, Element, by_dtype, check_ids, dispatch, map_chunks,
+        Element, by_computed, check_ids, dispatch, map_chunks,
         projection::{Projected, chunks},
         softmax::RowStats,
         token_rows::rows_per_task,
@@ -11,7 +11,7 @@ use crate::{
     error::Error,
     gpu::{self, Gpu},
     logprob::check_temperature,
-    projection::HeadValues,
+    projection::{HeadValues, HiddenValues},
 };
 
 const OP: &str = "linear_row_logprobs";
@@ -43,7 +43,7 @@ pub struct RowLogprobs {
 /// Log-probs of any ids, and the likeliest ids, of each row of `hidden head^T`, each row with a
 /// query of its own; logits exist for a chunk of rows at a time.
 ///
-/// `hidden` is `[T, H]`, `head` is `[V, H]`, one dtype (f32 or f64; on a GPU also bf16 and f16),
+/// `hidden` is `[T, H]`, `head` is `[V, H]`, one dtype (f32, f64, bf16 or f16),
 /// `queries` has `T` entries. On a GPU each chunk of logits is copied to the CPU, which answers.
 /// On the CPU a log-prob has the bits that
 /// [`linear_token_logprobs`](crate::linear_token_logprobs) gives the same id. No graph is kept.
@@ -65,9 +65,10 @@ pub fn linear_row_logprobs<'a>(
     if let Some(gpu) = gpu::of(&hidden) {
         return on_gpu(&gpu, Projection::new(&hidden, &head), queries);
     }
-    by_dtype!(OP, hidden, T => {
-        let (hidden, head) = (cpu::view::<T>(OP, &hidden)?, HeadValues::<T>::of(OP, head.as_ref())?);
-        let projected = Projected::new(&hidden, (head.rows(), products), width, vocab);
+    by_computed!(OP, hidden, T => {
+        let hidden = HiddenValues::<T>::of(OP, &hidden)?;
+        let head = HeadValues::<T>::of(OP, head.as_ref())?;
+        let projected = Projected::new(hidden.rows(), (head.rows(), products), width, vocab);
         let mut answers = Vec::with_capacity(rows);
         let mut buffer = Vec::new();
         for chunk in chunks(rows, vocab) {
