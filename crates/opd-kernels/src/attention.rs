@@ -2,7 +2,7 @@ use candle_core::{D, Tensor};
 
 use crate::{
     Error, Result,
-    cpu::{self, Element, attention::Strided, by_dtype},
+    cpu::{self, Element, Stored, attention::Strided, by_stored},
     gpu,
     rotary::Heads,
     shape,
@@ -26,8 +26,8 @@ pub struct AttentionOutput {
 /// be strided (parts of a fused projection, or of a cache). Query head `h` reads key head
 /// `h / (heads / kv_heads)`. Scores are divided by `sqrt(head_dim)`.
 ///
-/// Rows that no span queries are 0. On a GPU `lse` is in f32 whatever the dtype, and `head_dim` is
-/// at most 256.
+/// Rows that no span queries are 0. bf16 and f16 are computed in f32 and rounded once, at the end; their
+/// `lse` is in f32. On a GPU `head_dim` is at most 256.
 ///
 /// # Errors
 ///
@@ -48,12 +48,12 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, spans: &Spans) -> Result<At
         let (out, lse) = gpu::attention::forward(&gpu, [&q, &k, &v], spans, heads)?;
         return Ok(AttentionOutput { out, lse });
     }
-    by_dtype!(OP, q, T => {
-        let q_values = cpu::strided_view::<T>(OP, &q)?;
-        let k_values = cpu::strided_view::<T>(OP, &k)?;
-        let v_values = cpu::strided_view::<T>(OP, &v)?;
-        let mut out = vec![T::ZERO; rows * n_heads * head_dim];
-        let mut lse = vec![T::ZERO; rows * n_heads];
+    by_stored!(OP, q, S => {
+        let q_values = cpu::strided_view::<S>(OP, &q)?;
+        let k_values = cpu::strided_view::<S>(OP, &k)?;
+        let v_values = cpu::strided_view::<S>(OP, &v)?;
+        let mut out = vec![S::default(); rows * n_heads * head_dim];
+        let mut lse = vec![<S as Stored>::Wide::ZERO; rows * n_heads];
         let inputs = (strided(&q, &q_values), strided(&k, &k_values), strided(&v, &v_values));
         cpu::attention::forward(inputs, spans, heads, scale(head_dim), (&mut out, &mut lse));
         Ok(AttentionOutput {
@@ -88,16 +88,16 @@ pub fn attention_backward(
     }
     shape::same_dtype(OP, "lse", &output.lse, gpu::accumulator(qkv.dtype()))?;
     let (qkv, dout) = (qkv.contiguous()?, dout.contiguous()?);
-    let (out, lse) = (output.out.contiguous()?, output.lse.contiguous()?);
+    let lse = output.lse.contiguous()?;
     if let Some(gpu) = gpu::of(&qkv) {
+        let out = output.out.contiguous()?;
         return gpu::attention::backward(&gpu, &qkv, heads, spans, [&out, &lse, &dout]);
     }
-    by_dtype!(OP, qkv, T => {
-        let (input, dout) = (cpu::view::<T>(OP, &qkv)?, cpu::view::<T>(OP, &dout)?);
-        let (out, lse) = (cpu::view::<T>(OP, &out)?, cpu::view::<T>(OP, &lse)?);
-        let mut dqkv = vec![T::ZERO; input.len()];
-        let saved = (&*out, &*lse, &*dout);
-        cpu::attention::backward(&input, spans, heads, scale(dim), saved, &mut dqkv);
+    by_stored!(OP, qkv, S => {
+        let (input, dout) = (cpu::view::<S>(OP, &qkv)?, cpu::view::<S>(OP, &dout)?);
+        let lse = cpu::view::<<S as Stored>::Wide>(OP, &lse)?;
+        let mut dqkv = vec![S::default(); input.len()];
+        cpu::attention::backward(&input, spans, heads, scale(dim), (&*lse, &*dout), &mut dqkv);
         cpu::tensor(dqkv, qkv.shape())
     })
 }
@@ -123,6 +123,6 @@ fn row_strided(tensor: &Tensor) -> Result<Tensor> {
     }
 }
 
-fn strided<'a, T: Element>(tensor: &Tensor, values: &'a [T]) -> Strided<'a, T> {
+fn strided<'a, S>(tensor: &Tensor, values: &'a [S]) -> Strided<'a, S> {
     Strided { values, row_stride: tensor.stride()[0] }
 }

@@ -2,7 +2,7 @@ use candle_core::Tensor;
 
 use crate::{
     Error, Result,
-    cpu::{self, by_dtype},
+    cpu::{self, by_stored},
     gpu, shape,
 };
 
@@ -44,7 +44,7 @@ pub fn write_rows(cache: &Tensor, rows: &[usize], source: &Tensor) -> Result<()>
     if let Some(gpu) = gpu::of(cache) {
         return gpu::rows::write(&gpu, OP, cache, rows, &source, width);
     }
-    by_dtype!(OP, source, T => {
+    by_stored!(OP, source, T => {
         let values = cpu::strided_view::<T>(OP, &source)?;
         let stride = source.stride().first().copied().unwrap_or(0);
         cpu::update::<T>(OP, cache, |cache| {

@@ -2,7 +2,7 @@ use candle_core::Tensor;
 
 use crate::{
     EncodedMatrix, Error, Result, WeightRef,
-    cpu::{self, Element, by_dtype},
+    cpu::{self, Stored, by_stored, with_rooms},
     gpu, shape,
 };
 
@@ -25,11 +25,11 @@ pub fn embedding<'a>(weight: impl Into<WeightRef<'a>>, ids: &Tensor) -> Result<T
     if let Some(gpu) = gpu::of(&weight) {
         return gpu::rows::gather(&gpu, OP, &weight, &ids);
     }
-    by_dtype!(OP, weight, T => {
-        let (table, ids) = (cpu::view::<T>(OP, &weight)?, cpu::view::<u32>(OP, &ids)?);
+    by_stored!(OP, weight, S => {
+        let (table, ids) = (cpu::view::<S>(OP, &weight)?, cpu::view::<u32>(OP, &ids)?);
         cpu::check_ids(OP, &ids, vocab)?;
-        let (table, ids): (&[T], &[u32]) = (&table, &ids);
-        let mut out = vec![T::ZERO; ids.len() * width];
+        let (table, ids): (&[S], &[u32]) = (&table, &ids);
+        let mut out = vec![S::default(); ids.len() * width];
         cpu::for_rows(&mut out, width, |first, rows| {
             for (i, row) in rows.chunks_exact_mut(width).enumerate() {
                 row.copy_from_slice(&table[ids[first + i] as usize * width..][..width]);
@@ -58,7 +58,7 @@ fn decoded(weight: &EncodedMatrix, ids: &Tensor) -> Result<Tensor> {
 }
 
 /// Adds row `t` of `rows` `[T, H]` to row `ids[t]` of `sums` `[V, H]`, in place, in the order
-/// of `t`: the gradient of [`embedding`].
+/// of `t`: the gradient of [`embedding`]. On the CPU sums of bf16 and f16 are rounded once, at the end.
 ///
 /// # Errors
 ///
@@ -73,19 +73,33 @@ pub fn scatter_add_rows(sums: &Tensor, ids: &Tensor, rows: &Tensor) -> Result<()
     if let Some(gpu) = gpu::of(sums) {
         return gpu::rows::scatter_add(&gpu, OP, sums, &ids, &rows);
     }
-    by_dtype!(OP, rows, T => {
-        let (ids, rows) = (cpu::view::<u32>(OP, &ids)?, cpu::view::<T>(OP, &rows)?);
+    by_stored!(OP, rows, S => {
+        let (ids, rows) = (cpu::view::<u32>(OP, &ids)?, cpu::view::<S>(OP, &rows)?);
         cpu::check_ids(OP, &ids, vocab)?;
-        cpu::update::<T>(OP, sums, |sums| {
-            for (id, row) in ids.iter().zip(rows.chunks_exact(width)) {
-                let sums = &mut sums[*id as usize * width..][..width];
-                for (sum, value) in sums.iter_mut().zip(row) {
-                    *sum += *value;
-                }
-            }
+        cpu::update::<S>(OP, sums, |sums| {
+            add_rows(sums, &ids, &rows, width);
             Ok(())
         })
     })
+}
+
+/// Rows of one id are added one after the other, so that a sum is rounded to its dtype once.
+fn add_rows<S: Stored>(sums: &mut [S], ids: &[u32], rows: &[S], width: usize) {
+    let mut order: Vec<usize> = (0..ids.len()).collect();
+    order.sort_by_key(|&place| ids[place]);
+    with_rooms::<S, 2, _>(width, |[sum_room, row_room]| {
+        for places in order.chunk_by(|&a, &b| ids[a] == ids[b]) {
+            let sums = &mut sums[ids[places[0]] as usize * width..][..width];
+            S::update(sums, sum_room, |sums| {
+                for place in places {
+                    let row = S::read(&rows[place * width..][..width], row_room);
+                    for (sum, value) in sums.iter_mut().zip(row) {
+                        *sum += *value;
+                    }
+                }
+            });
+        }
+    });
 }
 
 fn matrix(what: &'static str, tensor: &Tensor) -> Result<(usize, usize)> {

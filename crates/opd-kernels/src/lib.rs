@@ -48,7 +48,7 @@ pub use self::allocator::keep_freed_memory;
 #[cfg(feature = "cuda")]
 pub use self::gpu::DeviceMemory;
 pub use self::{
-    adamw::{AdamWStep, adamw_step, add_assign, sum_of_squares},
+    adamw::{AdamWStep, adamw_step, adamw_step_with_copy, add_assign, sum_of_squares},
     attention::{AttentionOutput, attention, attention_backward},
     cache::write_rows,
     cpu::projection::head_chunk_rows,
@@ -84,7 +84,7 @@ pub use self::{
     scans::{advantages_and_returns, discounted_sums},
     softmax::Softmax,
     spans::{Span, Spans},
-    swiglu::{swiglu, swiglu_backward},
+    swiglu::{swiglu, swiglu_as, swiglu_backward},
     token_options::{TokenOptions, TokenScores, TopTokens},
     token_scores::token_scores,
     weight::{Weight, WeightRef},

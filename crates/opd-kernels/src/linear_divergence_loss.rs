@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use crate::{
     Divergence, DivergenceOutput, Projection, Result,
     cpu::{
-        self, by_dtype,
+        self, by_computed,
         columns::{Columns, ColumnsView},
         divergence_rows::{DivergenceRows, STATISTICS},
         gemm::Gemm,
@@ -77,7 +77,7 @@ pub fn linear_divergence_loss(
     let hidden = student.hidden;
     let gradients = match gpu::of(hidden) {
         Some(gpu) => chunks.on_gpu(&gpu, (student, teacher), rows)?,
-        None => by_dtype!(OP, hidden, T => chunks.on_cpu::<T>((student, teacher), rows))?,
+        None => by_computed!(OP, hidden, T => chunks.on_cpu::<T>((student, teacher), rows))?,
     };
     let (value, columns) = chunks.finish(hidden)?;
     let ready = gradients.clone();

@@ -11,7 +11,7 @@ const OP: &str = "linear_token_logprobs";
 /// without ever writing the `[T, V]` logits: they exist for a chunk of rows at a time, and backward
 /// computes them again.
 ///
-/// `hidden` is `[T, H]`, `head` is `[V, H]`, one dtype (f32 or f64; on a GPU also bf16 and f16);
+/// `hidden` is `[T, H]`, `head` is `[V, H]`, one dtype (f32, f64, bf16 or f16);
 /// `ids` is `[T]` (u32); `softmax` is a temperature or a [`Softmax`] with a cap. Differentiable with
 /// respect to `hidden`, `head` and its bias; the gradient of one that is not part of a graph is not
 /// computed. Chunks are of a fixed size and merged in order, so results do not depend on the number

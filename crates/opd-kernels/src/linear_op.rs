@@ -3,7 +3,7 @@ use candle_core::{CpuStorage, Shape, Tensor};
 use crate::{
     Error, Head, HeadGradient, Projection, Result, Weight, WeightRef,
     cpu::{
-        self, by_dtype,
+        self, by_computed,
         gemm::Gemm,
         projection::{Projected, chunks},
     },
@@ -141,7 +141,7 @@ impl<R: LinearRows> LinearOp<R> {
 
     fn forward(&self, student: Projection<'_>) -> Result<Tensor> {
         let hidden = student.hidden;
-        by_dtype!(R::OP, hidden, T => {
+        by_computed!(R::OP, hidden, T => {
             let (storage, shape) =
                 self.with_logits::<T, _>(student, |logits| self.rows.forward(logits))?;
             Ok(cpu::of_storage(storage, shape))
@@ -155,7 +155,7 @@ impl<R: LinearRows> LinearOp<R> {
         upstream: &Tensor,
     ) -> Result<Gradients> {
         let (hidden, upstream) = (student.hidden, upstream.contiguous()?);
-        by_dtype!(R::OP, hidden, T => {
+        by_computed!(R::OP, hidden, T => {
             let mut gradient = ProjectionGradient::<T>::wanted(student);
             if self.sink.is_some() {
                 gradient.weight = Some(Vec::new());

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use crate::{
     Head, Projection, Result, Softmax, TokenLogprobs,
     cpu::{
-        self, by_dtype,
+        self, by_computed,
         columns::{Columns, ColumnsView},
         gemm::Gemm,
         projection::chunks,
@@ -76,7 +76,7 @@ pub fn linear_row_loss<'a>(
     let hidden = &operands.hidden;
     let gradients = match gpu::of(hidden) {
         Some(gpu) => chunks.on_gpu(&gpu, operands.projection(), &ids)?,
-        None => by_dtype!(OP, hidden, T => chunks.on_cpu::<T>(operands.projection(), &ids))?,
+        None => by_computed!(OP, hidden, T => chunks.on_cpu::<T>(operands.projection(), &ids))?,
     };
     let (value, columns) = chunks.finish(hidden)?;
     let ready = gradients.clone();

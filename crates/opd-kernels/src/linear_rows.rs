@@ -3,7 +3,7 @@ use candle_core::{DType, Tensor};
 use crate::{
     Head, Projection, Result,
     cpu::{
-        Element, by_dtype, check_ids, dispatch, likeliest::Likeliest, map_chunks,
+        Element, by_computed, check_ids, dispatch, likeliest::Likeliest, map_chunks,
         projection::chunks, soft_cap::Uncapped, softmax::RowStats, token_rows::rows_per_task,
     },
     error::Error,
@@ -41,7 +41,7 @@ pub struct RowLogprobs {
 /// Log-probs of any ids, and the likeliest ids, of each row of `hidden head^T`, each row with a
 /// query of its own; logits exist for a chunk of rows at a time.
 ///
-/// `hidden` is `[T, H]`, `head` is `[V, H]`, one dtype (f32 or f64; on a GPU also bf16 and f16),
+/// `hidden` is `[T, H]`, `head` is `[V, H]`, one dtype (f32, f64, bf16 or f16),
 /// `queries` has `T` entries. On a GPU each chunk of logits is copied to the CPU, which answers.
 /// On the CPU a log-prob has the bits that
 /// [`linear_token_logprobs`](crate::linear_token_logprobs) gives the same id. No graph is kept.
@@ -62,7 +62,7 @@ pub fn linear_row_logprobs<'a>(
     if let Some(gpu) = gpu::of(hidden) {
         return on_gpu(&gpu, operands.projection(), queries);
     }
-    by_dtype!(OP, hidden, T => {
+    by_computed!(OP, hidden, T => {
         let view = ProjectionView::<T>::of(OP, operands.projection())?;
         let projected = view.projected();
         let mut answers = Vec::with_capacity(rows);

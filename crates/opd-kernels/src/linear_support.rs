@@ -32,7 +32,7 @@ pub struct SupportLogprobs {
 /// writing the `[T, V]` logits: they exist for a chunk of rows at a time, and backward computes
 /// them again.
 ///
-/// `hidden` is `[T, H]`, `head` is `[V, H]`, one dtype (f32 or f64); `ids` is `[T, K]` (u32) and
+/// `hidden` is `[T, H]`, `head` is `[V, H]`, one dtype (f32, f64, bf16 or f16); `ids` is `[T, K]` (u32) and
 /// may repeat an id within a row. Differentiable with respect to `hidden` and `head`; the
 /// gradient of one that is not part of a graph is not computed.
 ///

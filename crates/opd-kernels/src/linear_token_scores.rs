@@ -2,7 +2,7 @@ use candle_core::Tensor;
 
 use crate::{
     Head, HeadGradient, Projection, Result, TokenOptions, TokenScores,
-    cpu::{self, by_dtype, gemm::Gemm, projection::chunks},
+    cpu::{self, by_computed, gemm::Gemm, projection::chunks},
     gpu::{self, Gpu},
     linear_op::{gather, record},
     logprob::{device_ids, token_ids},
@@ -16,7 +16,7 @@ const OP: &str = "linear_token_scores";
 /// without ever writing the `[T, V]` logits: they exist for a chunk of rows at a time, and backward
 /// computes them again.
 ///
-/// `hidden` is `[T, H]`, `head` is `[V, H]`, one dtype (f32 or f64; on a GPU also bf16 and f16);
+/// `hidden` is `[T, H]`, `head` is `[V, H]`, one dtype (f32, f64, bf16 or f16);
 /// `ids` is `[T]` (u32). Differentiable with respect to `hidden`, `head` and its bias; the gradient of
 /// one that is not part of a graph is not computed. Chunks are of a fixed size and merged in
 /// order, so results do not depend on the number of threads.
@@ -54,7 +54,7 @@ pub(crate) fn of_projection(
     let asked = Asked::new(op, token_ids(op, ids, rows, vocab)?, options, vocab)?;
     let sink = student.head.sink(&operands.hidden);
     let hidden = &operands.hidden;
-    by_dtype!(op, hidden, T => {
+    by_computed!(op, hidden, T => {
         let (value, asked, found) = forward::<T>(op, operands.projection(), asked)?;
         let operands = operands.gathered_by(&sink);
         let backward = move |student: Projection<'_>, saved: &Tensor, upstream: &Tensor| {

@@ -2,7 +2,7 @@ use candle_core::Tensor;
 
 use crate::{
     Error, Result,
-    cpu::{self, CHUNK_VALUES, Element, by_dtype, dispatch},
+    cpu::{self, CHUNK_VALUES, Element, Stored, by_stored, dispatch, with_rooms},
     gpu, shape,
 };
 
@@ -14,7 +14,8 @@ const OP: &str = "moving_average";
 /// average = decay * average + (1 - decay) * values
 /// ```
 ///
-/// Both are of one shape and dtype. With `decay` 1 nothing changes, with 0 `average` becomes
+/// Both are of one shape and dtype; bf16 and f16 are rounded once a step, which small steps do not
+/// survive: keep the average in f32. With `decay` 1 nothing changes, with 0 `average` becomes
 /// `values`.
 ///
 /// # Errors
@@ -33,7 +34,7 @@ pub fn moving_average(average: &Tensor, values: &Tensor, decay: f64) -> Result<(
     if let Some(gpu) = gpu::of(average) {
         return gpu::values::moving_average(&gpu, average, &values, decay);
     }
-    by_dtype!(OP, values, T => {
+    by_stored!(OP, values, T => {
         let source = cpu::view::<T>(OP, &values)?;
         cpu::update::<T>(OP, average, |average| {
             run(average, &source, decay);
@@ -42,14 +43,24 @@ pub fn moving_average(average: &Tensor, values: &Tensor, decay: f64) -> Result<(
     })
 }
 
-fn run<T: Element>(average: &mut [T], values: &[T], decay: f64) {
+fn run<S: Stored>(average: &mut [S], values: &[S], decay: f64) {
     use rayon::prelude::*;
     let chunks = average.par_chunks_mut(CHUNK_VALUES).zip(values.par_chunks(CHUNK_VALUES));
     chunks.for_each(|(average, values)| {
-        dispatch(
-            #[inline(always)]
-            || chunk(average, values, decay),
-        )
+        with_rooms::<S, 2, _>(CHUNK_VALUES, |[average_room, room]| {
+            dispatch(
+                #[inline(always)]
+                || {
+                    let values = S::read(values, room);
+                    S::update(
+                        average,
+                        average_room,
+                        #[inline(always)]
+                        |average| chunk(average, values, decay),
+                    );
+                },
+            );
+        });
     });
 }
 

@@ -1,10 +1,14 @@
-use candle_core::Tensor;
+use std::ops::Range;
+
+use candle_core::{DType, Tensor};
+use half::{bf16, f16};
 
 use crate::{
     EncodedMatrix, Error, Head, HeadGradient, Products, Result, Weight, WeightRef,
     cpu::{
-        self, by_dtype,
-        projection::{HeadRows, Projected},
+        self, Stored, by_stored,
+        gemm::{Gemm, TensorTiles, Tiles, with_buffer},
+        projection::{HeadRows, HiddenRows, Projected},
     },
     gpu,
     logprob::{check_device, matrix},
@@ -52,7 +56,7 @@ impl<'a> Projection<'a> {
         let hidden = self.hidden;
         match gpu::of(hidden) {
             Some(_) => drop(gpu::suffix(op, "hidden", hidden.dtype())?),
-            None => by_dtype!(op, hidden, _T => Ok(()))?,
+            None => by_stored!(op, hidden, _S => Ok(()))?,
         }
         if let Some(head) = self.head.weight.tensor()
             && head.dtype() != hidden.dtype()
@@ -133,75 +137,162 @@ impl Gradients {
 
 /// The values of a projection's contiguous tensors on the CPU, borrowed from where they are.
 pub(crate) struct ProjectionView<'a, T> {
-    hidden: cpu::View<'a, T>,
+    hidden: MatrixView<'a, T>,
     weight: WeightView<'a, T>,
-    bias: Option<cpu::View<'a, T>>,
+    /// Widened where its dtype is not computed in.
+    bias: Option<BiasView<'a, T>>,
     products: Products,
     /// Width and vocabulary.
     dims: (usize, usize),
 }
 
-enum WeightView<'a, T> {
+enum MatrixView<'a, T> {
     Tensor(cpu::View<'a, T>),
+    /// Widened where it is read.
+    Stored(Box<dyn Tiles + 'a>),
+}
+
+enum WeightView<'a, T> {
+    Matrix(MatrixView<'a, T>),
     Encoded(&'a EncodedMatrix),
 }
 
-impl<'a, T: cpu::gemm::Gemm> ProjectionView<'a, T> {
+enum BiasView<'a, T> {
+    Tensor(cpu::View<'a, T>),
+    Wide(Vec<T>),
+}
+
+impl<'a, T: Gemm> MatrixView<'a, T> {
+    fn of(op: &'static str, matrix: &'a Tensor) -> Result<Self> {
+        let shape = [matrix.dims()[0], matrix.dims()[1]];
+        Ok(match matrix.dtype() {
+            DType::BF16 => {
+                let values = cpu::view(op, matrix)?;
+                Self::Stored(Box::new(TensorTiles::<bf16> { values, shape }))
+            }
+            DType::F16 => {
+                let values = cpu::view(op, matrix)?;
+                Self::Stored(Box::new(TensorTiles::<f16> { values, shape }))
+            }
+            _ => Self::Tensor(cpu::view(op, matrix)?),
+        })
+    }
+}
+
+impl<'a, T: Gemm> ProjectionView<'a, T> {
     pub(crate) fn of(
         op: &'static str,
         Projection { hidden, head }: Projection<'a>,
     ) -> Result<Self> {
         let weight = match head.weight {
-            WeightRef::Tensor(weight) => WeightView::Tensor(cpu::view(op, weight)?),
+            WeightRef::Tensor(weight) => WeightView::Matrix(MatrixView::of(op, weight)?),
             WeightRef::Encoded(weight) => WeightView::Encoded(weight),
         };
+        let bias = |bias: &'a Tensor| -> Result<_> {
+            Ok(match bias.dtype() {
+                DType::BF16 | DType::F16 => {
+                    let wide = bias.to_dtype(DType::F32)?;
+                    let wide = cpu::view::<f32>(op, &wide)?;
+                    BiasView::Wide(wide.iter().map(|&x| T::of(f64::from(x))).collect())
+                }
+                _ => BiasView::Tensor(cpu::view(op, bias)?),
+            })
+        };
         Ok(Self {
-            hidden: cpu::view(op, hidden)?,
+            hidden: MatrixView::of(op, hidden)?,
             weight,
-            bias: head.bias.map(|bias| cpu::view(op, bias)).transpose()?,
+            bias: head.bias.map(bias).transpose()?,
             products: head.products,
             dims: (head.weight.dims()[1], head.weight.dims()[0]),
         })
     }
 
     pub(crate) fn projected(&self) -> Projected<'_, T> {
-        let weight = match &self.weight {
-            WeightView::Tensor(values) => HeadRows::Values(values),
-            WeightView::Encoded(weight) => HeadRows::Encoded(weight),
+        let hidden = match &self.hidden {
+            MatrixView::Tensor(values) => HiddenRows::Values(values),
+            MatrixView::Stored(hidden) => HiddenRows::Tiles(&**hidden),
         };
-        Projected::new(&self.hidden, (weight, self.products), self.bias.as_deref(), self.dims)
+        let weight = match &self.weight {
+            WeightView::Matrix(MatrixView::Tensor(values)) => HeadRows::Values(values),
+            WeightView::Matrix(MatrixView::Stored(weight)) => HeadRows::Tiles(&**weight),
+            WeightView::Encoded(weight) => HeadRows::Tiles(*weight),
+        };
+        let bias = self.bias.as_ref().map(|bias| match bias {
+            BiasView::Tensor(values) => &**values,
+            BiasView::Wide(values) => values,
+        });
+        Projected::new(hidden, (weight, self.products), bias, self.dims)
     }
 }
 
 /// Which gradients of a projection are wanted, and the buffers they are gathered in.
 pub(crate) struct ProjectionGradient<T> {
-    hidden: Option<Vec<T>>,
+    hidden: Option<RowGradient<T>>,
     /// Empty until some rows have given a part of it.
     pub(crate) weight: Option<Vec<T>>,
     bias: Option<Vec<f64>>,
 }
 
-impl<T: cpu::gemm::Gemm> ProjectionGradient<T> {
+/// Rows of which each is computed once.
+enum RowGradient<T> {
+    Full(Vec<T>),
+    Bf16(Vec<bf16>),
+    F16(Vec<f16>),
+}
+
+impl<T: Gemm> RowGradient<T> {
+    /// Zeros like `tensor`.
+    fn zeros(tensor: &Tensor) -> Self {
+        let n = tensor.elem_count();
+        match tensor.dtype() {
+            DType::BF16 => Self::Bf16(vec![bf16::ZERO; n]),
+            DType::F16 => Self::F16(vec![f16::ZERO; n]),
+            _ => Self::Full(vec![T::ZERO; n]),
+        }
+    }
+
+    /// Lets `write` write some values, each rounded once.
+    fn set(&mut self, at: Range<usize>, write: impl FnOnce(&mut [T])) {
+        fn rounded<S: Stored<Wide = f32>, T: Gemm>(to: &mut [S], write: impl FnOnce(&mut [T])) {
+            with_buffer(to.len(), |wide: &mut [T]| {
+                write(wide);
+                if let Some(wide) = T::as_f32(wide) {
+                    S::narrow(wide, to);
+                }
+            });
+        }
+        match self {
+            Self::Full(values) => write(&mut values[at]),
+            Self::Bf16(values) => rounded(&mut values[at], write),
+            Self::F16(values) => rounded(&mut values[at], write),
+        }
+    }
+
+    fn into_tensor(self, dims: &[usize]) -> Result<Tensor> {
+        match self {
+            Self::Full(values) => cpu::tensor(values, dims),
+            Self::Bf16(values) => cpu::tensor(values, dims),
+            Self::F16(values) => cpu::tensor(values, dims),
+        }
+    }
+}
+
+impl<T: Gemm> ProjectionGradient<T> {
     /// Buffers for those that are part of the graph.
     pub(crate) fn wanted(Projection { hidden, head }: Projection<'_>) -> Self {
-        let tracked = |tensor: &&Tensor| tensor.track_op();
+        let bias = head.bias.filter(|bias| bias.track_op());
         Self {
-            hidden: tracked(&hidden).then(|| vec![T::ZERO; hidden.elem_count()]),
+            hidden: hidden.track_op().then(|| RowGradient::zeros(hidden)),
             weight: head.weight.track_op().then(Vec::new),
-            bias: head.bias.filter(tracked).map(|bias| vec![0.0; bias.elem_count()]),
+            bias: bias.map(|bias| vec![0.0; bias.elem_count()]),
         }
     }
 
     /// Takes in the gradient of the logits of `rows`.
-    pub(crate) fn add(
-        &mut self,
-        projected: &Projected<'_, T>,
-        dlogits: &[T],
-        rows: std::ops::Range<usize>,
-    ) {
+    pub(crate) fn add(&mut self, projected: &Projected<'_, T>, dlogits: &[T], rows: Range<usize>) {
         if let Some(hidden) = &mut self.hidden {
             let at = rows.start * projected.width..rows.end * projected.width;
-            projected.hidden_gradient(&mut hidden[at], dlogits);
+            hidden.set(at, |hidden| projected.hidden_gradient(hidden, dlogits));
         }
         if let Some(weight) = &mut self.weight {
             projected.add_head_gradient(weight, dlogits, rows);
@@ -211,21 +302,29 @@ impl<T: cpu::gemm::Gemm> ProjectionGradient<T> {
         }
     }
 
-    /// As tensors of the arguments' shapes.
+    /// As tensors of the arguments' shapes and dtypes.
     pub(crate) fn finish(self, Projection { hidden, head }: Projection<'_>) -> Result<Gradients> {
-        let tensor = |values: Option<Vec<T>>, dims: &[usize]| {
-            let whole = |mut values: Vec<T>| {
-                values.resize(dims.iter().product(), T::ZERO);
-                cpu::tensor(values, dims)
-            };
-            values.map(whole).transpose()
+        let (vocab, dtype) = (head.weight.dims()[0], hidden.dtype());
+        let of_hidden = self.hidden.map(|rows| rows.into_tensor(hidden.dims()));
+        let of_weight = |mut values: Vec<T>| {
+            values.resize(head.weight.dims().iter().product(), T::ZERO);
+            narrowed(values, head.weight.dims(), dtype)
         };
-        let bias = self.bias.map(|sums| sums.into_iter().map(T::of).collect::<Vec<T>>());
-        let vocab = &head.weight.dims()[..1];
+        let of_bias =
+            |sums: Vec<f64>| narrowed(sums.into_iter().map(T::of).collect(), &[vocab], dtype);
         Ok(Gradients {
-            hidden: tensor(self.hidden, hidden.dims())?,
-            weight: tensor(self.weight, head.weight.dims())?,
-            bias: tensor(bias, vocab)?,
+            hidden: of_hidden.transpose()?,
+            weight: self.weight.map(of_weight).transpose()?,
+            bias: self.bias.map(of_bias).transpose()?,
         })
+    }
+}
+
+/// A tensor of this dtype, if it is narrower than what is computed in: each value rounded once.
+fn narrowed<T: Gemm>(values: Vec<T>, dims: &[usize], dtype: DType) -> Result<Tensor> {
+    match (dtype, T::as_f32(&values)) {
+        (DType::BF16, Some(wide)) => cpu::tensor(cpu::rounded::<bf16>(wide), dims),
+        (DType::F16, Some(wide)) => cpu::tensor(cpu::rounded::<f16>(wide), dims),
+        _ => cpu::tensor(values, dims),
     }
 }

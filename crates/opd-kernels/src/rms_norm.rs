@@ -2,7 +2,7 @@ use candle_core::Tensor;
 
 use crate::{
     Result,
-    cpu::{self, Element, by_dtype, dispatch, vector},
+    cpu::{self, Element, Stored, by_stored, dispatch, vector, with_rooms},
     gpu, shape,
 };
 
@@ -10,7 +10,8 @@ const OP: &str = "rms_norm";
 
 /// `x / sqrt(mean(x^2) + eps) * weight` over the last dimension.
 ///
-/// `x` is `[.., H]`, `weight` is `[H]`; the result has the shape of `x`.
+/// `x` is `[.., H]`, `weight` is `[H]`, of one dtype; the result has the shape and dtype of `x`. bf16 and
+/// f16 are computed in f32 and rounded once.
 ///
 /// # Errors
 ///
@@ -25,22 +26,38 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     if let Some(gpu) = gpu::of(&x) {
         return Ok(gpu::rms_norm::forward(&gpu, &x, None, &weight, eps)?.1);
     }
-    by_dtype!(OP, x, T => {
-        let (input, weight) = (cpu::view::<T>(OP, &x)?, cpu::view::<T>(OP, &weight)?);
-        let (input, weight): (&[T], &[T]) = (&input, &weight);
-        let mut out = vec![T::ZERO; input.len()];
-        cpu::for_rows(&mut out, width, |first, rows| dispatch(#[inline(always)] || {
-            let input = &input[first * width..][..rows.len()];
-            for (y, x) in rows.chunks_exact_mut(width).zip(input.chunks_exact(width)) {
-                normalise(y, x, weight, T::of(eps));
-            }
-        }));
-        cpu::tensor(out, x.shape())
-    })
+    by_stored!(OP, x, S => forward::<S>(&x, &weight, eps))
+}
+
+fn forward<S: Stored>(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    let width = weight.elem_count();
+    let (input, weight) = (cpu::view::<S>(OP, x)?, cpu::widened(&cpu::view::<S>(OP, weight)?));
+    let (input, weight): (&[S], &[S::Wide]) = (&input, &weight);
+    let mut out = vec![S::default(); input.len()];
+    cpu::for_rows(&mut out, width, |first, rows| {
+        with_rooms::<S, 2, _>(width, |[x_room, y_room]| {
+            dispatch(
+                #[inline(always)]
+                || {
+                    let input = &input[first * width..][..rows.len()];
+                    for (y, x) in rows.chunks_exact_mut(width).zip(input.chunks_exact(width)) {
+                        let x = S::read(x, x_room);
+                        S::write(
+                            y,
+                            y_room,
+                            #[inline(always)]
+                            |y| normalise(y, x, weight, eps),
+                        );
+                    }
+                },
+            );
+        });
+    });
+    cpu::tensor(out, x.shape())
 }
 
 /// `sum = x + delta` and [`rms_norm`] of the sum, in one pass: a residual connection and the
-/// norm behind it.
+/// norm behind it. What is normed is the sum that is returned: rounded to its dtype.
 ///
 /// # Errors
 ///
@@ -61,24 +78,54 @@ pub fn add_rms_norm(
         let (sum, out) = gpu::rms_norm::forward(&gpu, &x, Some(&delta), &weight, eps)?;
         return Ok((sum.unwrap_or(x), out));
     }
-    by_dtype!(OP, x, T => {
-        let (a, b) = (cpu::view::<T>(OP, &x)?, cpu::view::<T>(OP, &delta)?);
-        let weight = cpu::view::<T>(OP, &weight)?;
-        let (a, b, weight): (&[T], &[T], &[T]) = (&a, &b, &weight);
-        let mut sum = vec![T::ZERO; a.len()];
-        let mut out = vec![T::ZERO; a.len()];
-        cpu::for_rows_of_two((&mut sum, width), (&mut out, width), |first, sums, outs| dispatch(#[inline(always)] || {
-            let from = first * width;
-            let inputs = a[from..].iter().zip(&b[from..]);
-            for (sum, (a, b)) in sums.iter_mut().zip(inputs) {
-                *sum = *a + *b;
-            }
-            for (y, x) in outs.chunks_exact_mut(width).zip(sums.chunks_exact(width)) {
-                normalise(y, x, weight, T::of(eps));
-            }
-        }));
-        Ok((cpu::tensor(sum, x.shape())?, cpu::tensor(out, x.shape())?))
-    })
+    by_stored!(OP, x, S => forward_of_sum::<S>(&x, &delta, &weight, eps))
+}
+
+fn forward_of_sum<S: Stored>(
+    x: &Tensor,
+    delta: &Tensor,
+    weight: &Tensor,
+    eps: f64,
+) -> Result<(Tensor, Tensor)> {
+    let width = weight.elem_count();
+    let (a, b) = (cpu::view::<S>(OP, x)?, cpu::view::<S>(OP, delta)?);
+    let weight = cpu::widened(&cpu::view::<S>(OP, weight)?);
+    let (a, b, weight): (&[S], &[S], &[S::Wide]) = (&a, &b, &weight);
+    let mut sum = vec![S::default(); a.len()];
+    let mut out = vec![S::default(); a.len()];
+    cpu::for_rows_of_two((&mut sum, width), (&mut out, width), |first, sums, outs| {
+        with_rooms::<S, 3, _>(width, |[a_room, b_room, y_room]| {
+            dispatch(
+                #[inline(always)]
+                || {
+                    let at = first * width..first * width + sums.len();
+                    let inputs = a[at.clone()].chunks_exact(width).zip(b[at].chunks_exact(width));
+                    let outputs = sums.chunks_exact_mut(width).zip(outs.chunks_exact_mut(width));
+                    for ((sum, y), (a, b)) in outputs.zip(inputs) {
+                        let (a, b) = (S::read(a, a_room), S::read(b, b_room));
+                        S::write(
+                            sum,
+                            y_room,
+                            #[inline(always)]
+                            |sum| {
+                                for (sum, (a, b)) in sum.iter_mut().zip(a.iter().zip(b)) {
+                                    *sum = *a + *b;
+                                }
+                            },
+                        );
+                        let sum = S::read(sum, a_room);
+                        S::write(
+                            y,
+                            y_room,
+                            #[inline(always)]
+                            |y| normalise(y, sum, weight, eps),
+                        );
+                    }
+                },
+            );
+        });
+    });
+    Ok((cpu::tensor(sum, x.shape())?, cpu::tensor(out, x.shape())?))
 }
 
 /// Gradients of [`rms_norm`] with respect to `x` and `weight`, from the gradient `dy` of its
@@ -114,65 +161,90 @@ pub fn rms_norm_backward(
     if let Some(gpu) = gpu::of(&x) {
         return gpu::rms_norm::backward(&gpu, (&x, &weight), &dy, residual.as_ref(), eps);
     }
-    by_dtype!(OP, x, T => {
-        let (input, scale) = (cpu::view::<T>(OP, &x)?, cpu::view::<T>(OP, &weight)?);
-        let dy = cpu::view::<T>(OP, &dy)?;
-        let residual = residual.as_ref().map(|tensor| cpu::view::<T>(OP, tensor)).transpose()?;
-        let residual = residual.as_deref();
-        let (input, scale, dy): (&[T], &[T], &[T]) = (&input, &scale, &dy);
-        let mut dx = vec![T::ZERO; input.len()];
-        let partial = cpu::map_rows(&mut dx, width, |first, rows| dispatch(#[inline(always)] || {
-            let mut dweight = vec![T::ZERO; width];
-            for (i, dx) in rows.chunks_exact_mut(width).enumerate() {
-                let at = (first + i) * width..(first + i + 1) * width;
-                let (x, dy) = (&input[at.clone()], &dy[at.clone()]);
-                row_backward(dx, &mut dweight, x, scale, dy, T::of(eps));
-                if let Some(residual) = residual {
-                    vector::axpy(dx, T::ONE, &residual[at]);
-                }
-            }
-            dweight
-        }));
-        let dweight = cpu::sum_in_order(partial, width);
-        Ok((cpu::tensor(dx, x.shape())?, cpu::tensor(dweight, width)?))
-    })
+    by_stored!(OP, x, S => backward::<S>((&x, &weight), &dy, residual.as_ref(), eps))
 }
 
-/// `1 / sqrt(mean(x^2) + eps)`.
+fn backward<S: Stored>(
+    (x, weight): (&Tensor, &Tensor),
+    dy: &Tensor,
+    residual: Option<&Tensor>,
+    eps: f64,
+) -> Result<(Tensor, Tensor)> {
+    let width = weight.elem_count();
+    let (input, scale) = (cpu::view::<S>(OP, x)?, cpu::widened(&cpu::view::<S>(OP, weight)?));
+    let dy = cpu::view::<S>(OP, dy)?;
+    let residual = residual.map(|tensor| cpu::view::<S>(OP, tensor)).transpose()?;
+    let residual = residual.as_deref();
+    let (input, scale, dy): (&[S], &[S::Wide], &[S]) = (&input, &scale, &dy);
+    let mut dx = vec![S::default(); input.len()];
+    let partial = cpu::map_rows(&mut dx, width, |first, rows| {
+        let mut dweight = vec![0.0; width];
+        with_rooms::<S, 4, _>(width, |[x_room, dy_room, residual_room, dx_room]| {
+            dispatch(
+                #[inline(always)]
+                || {
+                    for (i, dx) in rows.chunks_exact_mut(width).enumerate() {
+                        let at = (first + i) * width..(first + i + 1) * width;
+                        let x = S::read(&input[at.clone()], x_room);
+                        let dy = S::read(&dy[at.clone()], dy_room);
+                        S::write(
+                            dx,
+                            dx_room,
+                            #[inline(always)]
+                            |dx| {
+                                row_backward(dx, &mut dweight, x, scale, dy, eps);
+                                if let Some(residual) = residual {
+                                    let residual = S::read(&residual[at], residual_room);
+                                    vector::axpy(dx, S::Wide::ONE, residual);
+                                }
+                            },
+                        );
+                    }
+                },
+            );
+        });
+        dweight
+    });
+    let dweight = cpu::rounded_sums::<S>(partial, width);
+    Ok((cpu::tensor(dx, x.shape())?, cpu::tensor(dweight, width)?))
+}
+
+/// `1 / sqrt(mean(x^2) + eps)`; what follows the sum is rounded once.
 #[inline(always)]
-pub(crate) fn inverse_rms<T: Element>(x: &[T], eps: T) -> T {
-    T::ONE / (vector::dot(x, x) / T::of(x.len() as f64) + eps).sqrt()
+pub(crate) fn inverse_rms<T: Element>(x: &[T], eps: f64) -> T {
+    let mean = vector::dot(x, x).as_f64() / x.len() as f64;
+    T::of(1.0 / (mean + eps).sqrt())
 }
 
 #[inline(always)]
-pub(crate) fn normalise<T: Element>(y: &mut [T], x: &[T], weight: &[T], eps: T) {
-    let r = inverse_rms(x, eps);
+pub(crate) fn normalise<T: Element>(y: &mut [T], x: &[T], weight: &[T], eps: f64) {
+    let r: T = inverse_rms(x, eps);
     for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
         *y = *x * r * *w;
     }
 }
 
-/// Writes `dx` and adds to `dweight`.
+/// Writes `dx` and adds to `dweight`, whose sums are over rows, and so in f64.
 #[inline(always)]
 pub(crate) fn row_backward<T: Element>(
     dx: &mut [T],
-    dweight: &mut [T],
+    dweight: &mut [f64],
     x: &[T],
     weight: &[T],
     dy: &[T],
-    eps: T,
+    eps: f64,
 ) {
     let n = x.len();
     let (dx, dweight, weight, dy) = (&mut dx[..n], &mut dweight[..n], &weight[..n], &dy[..n]);
-    let r = inverse_rms(x, eps);
+    let r: T = inverse_rms(x, eps);
     let gx = vector::sum_by(
         n,
         #[inline(always)]
         |i| dy[i] * weight[i] * x[i],
     );
-    let pull = r * r * r * gx / T::of(n as f64);
+    let pull = T::of(-r.as_f64().powi(3) * gx.as_f64() / n as f64);
     for i in 0..n {
-        dx[i] = r * dy[i] * weight[i] - x[i] * pull;
-        dweight[i] += dy[i] * x[i] * r;
+        dx[i] = x[i].mul_add(pull, r * dy[i] * weight[i]);
+        dweight[i] += (dy[i] * x[i] * r).as_f64();
     }
 }

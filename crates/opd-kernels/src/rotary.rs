@@ -1,12 +1,10 @@
-use candle_core::{D, DType, Device, Tensor, WithDType};
-use half::bf16;
+use candle_core::{D, DType, Device, Tensor};
 
 use crate::{
     Error, Result,
-    cpu::{self, Element, by_dtype, dispatch},
+    cpu::{self, Element, Stored, by_stored, dispatch, with_rooms},
     gpu::{self, rotary::Rotation},
-    rms_norm, shape,
-    stored::{self, widened},
+    rms_norm, shape, stored,
 };
 
 const OP: &str = "rotate_heads";
@@ -119,7 +117,9 @@ pub struct RotateHeadsGradients {
 /// Norms (where given) and rotates the queries and keys of a fused projection; values pass.
 ///
 /// `qkv` is `[T, total * head_dim]`, `positions` `[T]` (u32); the result is
-/// `[T, total, head_dim]`, f32 for values stored in bf16 on the CPU. Rotation pairs value `i` with value `i + head_dim / 2`:
+/// `[T, total, head_dim]`, of the dtype of the table: that of `qkv`, or on the CPU f32 for values that
+/// were stored in bf16 or f16. Those are computed in f32 and rounded once. Rotation pairs value `i`
+/// with value `i + head_dim / 2`:
 ///
 /// ```text
 /// y_i = x_i cos - x_{i+h} sin,   y_{i+h} = x_{i+h} cos + x_i sin,   h = head_dim / 2
@@ -143,58 +143,79 @@ pub fn rotate_heads(
     if let Some(gpu) = gpu::of(&qkv) {
         return rotation(&qkv, heads, norms.as_ref(), table, &positions).forward(&gpu);
     }
-    if qkv.dtype() == DType::BF16 {
-        return forward::<bf16, f32>(&qkv, heads, norms.as_ref(), table, &positions, widen);
-    }
-    by_dtype!(OP, qkv, T => {
-        forward::<T, T>(&qkv, heads, norms.as_ref(), table, &positions, |row, _| row)
+    let own = table.cos.dtype() == qkv.dtype();
+    by_stored!(OP, qkv, S => match own {
+        true => forward::<S, S>(&qkv, heads, norms.as_ref(), table, &positions),
+        false => forward::<S, <S as Stored>::Wide>(&qkv, heads, norms.as_ref(), table, &positions),
     })
 }
 
-fn forward<S: WithDType, T: Element>(
+/// From values stored as `S` to values stored as `O`, which is also the dtype of table and norms.
+fn forward<S: Stored, O: Stored<Wide = S::Wide>>(
     qkv: &Tensor,
     heads: Heads,
     norms: Option<&Contiguous>,
     table: &RotaryTable,
     positions: &Tensor,
-    values: impl for<'a> Fn(&'a [S], &'a mut [T]) -> &'a [T] + Sync,
 ) -> Result<Tensor> {
     let rows = qkv.dims()[0];
     let input = cpu::view::<S>(OP, qkv)?;
-    let (cos, sin) = (cpu::view::<T>(OP, &table.cos)?, cpu::view::<T>(OP, &table.sin)?);
+    let (cos, sin) = (cpu::view::<O>(OP, &table.cos)?, cpu::view::<O>(OP, &table.sin)?);
     let positions = cpu::view::<u32>(OP, positions)?;
     check_positions(&positions, table)?;
-    let norms = norms.map(Contiguous::view::<T>).transpose()?;
+    let norms = norms.map(Contiguous::widened::<O>).transpose()?;
     let norms = norms.as_ref().map(|(q, k, eps)| (&**q, &**k, *eps));
     let (dim, width) = (heads.head_dim, heads.total() * heads.head_dim);
-    let (input, cos, sin): (&[S], &[T], &[T]) = (&input, &cos, &sin);
+    let (input, cos, sin): (&[S], &[O], &[O]) = (&input, &cos, &sin);
     let positions: &[u32] = &positions;
-    let mut out = vec![T::ZERO; rows * width];
+    let mut out = vec![O::default(); rows * width];
     cpu::for_rows(&mut out, width, |first, rows| {
-        let mut room = vec![T::ZERO; width];
-        dispatch(
-            #[inline(always)]
-            || {
-                for (i, row) in rows.chunks_exact_mut(width).enumerate() {
-                    let row_in = values(&input[(first + i) * width..][..width], &mut room);
-                    let at = positions[first + i] as usize * (dim / 2);
-                    let (cos, sin) = (&cos[at..][..dim / 2], &sin[at..][..dim / 2]);
-                    let heads_in = row_in.chunks_exact(dim);
-                    for (h, (y, x)) in row.chunks_exact_mut(dim).zip(heads_in).enumerate() {
-                        match (weight_of(h, heads, norms), h < heads.heads + heads.kv_heads) {
-                            (_, false) => y.copy_from_slice(x),
-                            (None, true) => rotate(y, x, cos, sin, T::ONE),
-                            (Some((weight, eps)), true) => {
-                                let r = rms_norm::inverse_rms(x, eps);
-                                rotate_scaled(y, x, weight, r, cos, sin);
-                            }
+        with_rooms::<S, 1, _>(width, |[input_room]| {
+            with_rooms::<O, 3, _>(width, |[out_room, cos_room, sin_room]| {
+                dispatch(
+                    #[inline(always)]
+                    || {
+                        for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+                            let from = (first + i) * width;
+                            let x = S::read(&input[from..][..width], input_room);
+                            let at = positions[first + i] as usize * (dim / 2);
+                            let cos = O::read(&cos[at..][..dim / 2], cos_room);
+                            let sin = O::read(&sin[at..][..dim / 2], sin_room);
+                            O::write(
+                                row,
+                                out_room,
+                                #[inline(always)]
+                                |y| row_forward(y, x, heads, norms, cos, sin),
+                            );
                         }
-                    }
-                }
-            },
-        );
+                    },
+                );
+            });
+        });
     });
     cpu::tensor(out, (rows, heads.total(), dim))
+}
+
+#[inline(always)]
+fn row_forward<T: Element>(
+    y: &mut [T],
+    x: &[T],
+    heads: Heads,
+    norms: Option<(&[T], &[T], f64)>,
+    cos: &[T],
+    sin: &[T],
+) {
+    let pairs = y.chunks_exact_mut(heads.head_dim).zip(x.chunks_exact(heads.head_dim));
+    for (h, (y, x)) in pairs.enumerate() {
+        match (weight_of(h, heads, norms), h < heads.heads + heads.kv_heads) {
+            (_, false) => y.copy_from_slice(x),
+            (None, true) => rotate(y, x, cos, sin, T::ONE),
+            (Some((weight, eps)), true) => {
+                let r = rms_norm::inverse_rms(x, eps);
+                rotate_scaled(y, x, weight, r, cos, sin);
+            }
+        }
+    }
 }
 
 /// Gradients of [`rotate_heads`] from the gradient `dy` of its result,
@@ -213,7 +234,7 @@ pub fn rotate_heads_backward(
 ) -> Result<RotateHeadsGradients> {
     let rows = check(qkv, heads, norms, table, positions)?;
     shape::expect(OP, "dy", dy, &[rows, heads.total(), heads.head_dim], "[T, total, head_dim]")?;
-    shape::same_dtype(OP, "dy", dy, stored::dtype(qkv))?;
+    shape::same_dtype(OP, "dy", dy, table.cos.dtype())?;
     let (qkv, positions, dy) = (qkv.contiguous()?, positions.contiguous()?, dy.contiguous()?);
     let norms = norms.map(Contiguous::new).transpose()?;
     if let Some(gpu) = gpu::of(&qkv) {
@@ -221,66 +242,62 @@ pub fn rotate_heads_backward(
         let (qkv, norms) = rotation.backward(&gpu, &dy)?;
         return Ok(RotateHeadsGradients { qkv, norms });
     }
-    if qkv.dtype() == DType::BF16 {
-        let given = (&qkv, &dy);
-        return backward::<bf16, f32>(given, heads, norms.as_ref(), table, &positions, widen);
-    }
-    by_dtype!(OP, qkv, T => {
-        backward::<T, T>((&qkv, &dy), heads, norms.as_ref(), table, &positions, |row, _| row)
+    let (given, own) = ((&qkv, &dy), dy.dtype() == qkv.dtype());
+    by_stored!(OP, qkv, S => match own {
+        true => backward::<S, S>(given, heads, norms.as_ref(), table, &positions),
+        false => backward::<S, <S as Stored>::Wide>(given, heads, norms.as_ref(), table, &positions),
     })
 }
 
-fn backward<S: WithDType, T: Element>(
+/// As [`forward`]; gradients are stored as `O`.
+fn backward<S: Stored, O: Stored<Wide = S::Wide>>(
     (qkv, dy): (&Tensor, &Tensor),
     heads: Heads,
     norms: Option<&Contiguous>,
     table: &RotaryTable,
     positions: &Tensor,
-    values: impl for<'a> Fn(&'a [S], &'a mut [T]) -> &'a [T] + Sync,
 ) -> Result<RotateHeadsGradients> {
     let (rows, dim, width) = (qkv.dims()[0], heads.head_dim, heads.total() * heads.head_dim);
-    let (input, dy) = (cpu::view::<S>(OP, qkv)?, cpu::view::<T>(OP, dy)?);
-    let (cos, sin) = (cpu::view::<T>(OP, &table.cos)?, cpu::view::<T>(OP, &table.sin)?);
+    let (input, dy) = (cpu::view::<S>(OP, qkv)?, cpu::view::<O>(OP, dy)?);
+    let (cos, sin) = (cpu::view::<O>(OP, &table.cos)?, cpu::view::<O>(OP, &table.sin)?);
     let positions = cpu::view::<u32>(OP, positions)?;
     check_positions(&positions, table)?;
-    let views = norms.map(Contiguous::view::<T>).transpose()?;
-    let norms = views.as_ref().map(|(q, k, eps)| (&**q, &**k, *eps));
-    let (input, dy): (&[S], &[T]) = (&input, &dy);
-    let (cos, sin, positions): (&[T], &[T], &[u32]) = (&cos, &sin, &positions);
-    let mut out = vec![T::ZERO; rows * width];
+    let weights = norms.map(Contiguous::widened::<O>).transpose()?;
+    let norms = weights.as_ref().map(|(q, k, eps)| (&**q, &**k, *eps));
+    let (input, dy): (&[S], &[O]) = (&input, &dy);
+    let (cos, sin, positions): (&[O], &[O], &[u32]) = (&cos, &sin, &positions);
+    let mut out = vec![O::default(); rows * width];
     let partial = cpu::map_rows(&mut out, width, |first, rows| {
-        let mut dweights = vec![T::ZERO; 2 * dim];
-        let mut unrotated = vec![T::ZERO; dim];
-        let mut room = vec![T::ZERO; width];
-        dispatch(
-            #[inline(always)]
-            || {
-                for (i, row) in rows.chunks_exact_mut(width).enumerate() {
-                    let from = (first + i) * width;
-                    let row_in = values(&input[from..][..width], &mut room);
-                    let at = positions[first + i] as usize * (dim / 2);
-                    let (cos, sin) = (&cos[at..][..dim / 2], &sin[at..][..dim / 2]);
-                    for (h, dx) in row.chunks_exact_mut(dim).enumerate() {
-                        let x = &row_in[h * dim..][..dim];
-                        let dy = &dy[from + h * dim..][..dim];
-                        match (weight_of(h, heads, norms), h < heads.heads + heads.kv_heads) {
-                            (_, false) => dx.copy_from_slice(dy),
-                            (None, true) => rotate(dx, dy, cos, sin, -T::ONE),
-                            (Some((weight, eps)), true) => {
-                                rotate(&mut unrotated, dy, cos, sin, -T::ONE);
-                                let side = if h < heads.heads { 0 } else { dim };
-                                let dweight = &mut dweights[side..side + dim];
-                                rms_norm::row_backward(dx, dweight, x, weight, &unrotated, eps);
-                            }
+        let mut dweights = vec![0.0; 2 * dim];
+        let mut unrotated = vec![O::Wide::ZERO; dim];
+        with_rooms::<S, 1, _>(width, |[input_room]| {
+            with_rooms::<O, 4, _>(width, |[dy_room, out_room, cos_room, sin_room]| {
+                dispatch(
+                    #[inline(always)]
+                    || {
+                        for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+                            let from = (first + i) * width;
+                            let x = S::read(&input[from..][..width], input_room);
+                            let dy = O::read(&dy[from..][..width], dy_room);
+                            let at = positions[first + i] as usize * (dim / 2);
+                            let cos = O::read(&cos[at..][..dim / 2], cos_room);
+                            let sin = O::read(&sin[at..][..dim / 2], sin_room);
+                            let sums = (&mut *dweights, &mut *unrotated);
+                            O::write(
+                                row,
+                                out_room,
+                                #[inline(always)]
+                                |dx| row_backward(dx, sums, x, dy, heads, norms, cos, sin),
+                            );
                         }
-                    }
-                }
-            },
-        );
+                    },
+                );
+            });
+        });
         dweights
     });
-    let norms = if views.is_some() {
-        let mut query = cpu::sum_in_order(partial, 2 * dim);
+    let norms = if weights.is_some() {
+        let mut query = cpu::rounded_sums::<O>(partial, 2 * dim);
         let key = query.split_off(dim);
         Some((cpu::tensor(query, dim)?, cpu::tensor(key, dim)?))
     } else {
@@ -289,12 +306,33 @@ fn backward<S: WithDType, T: Element>(
     Ok(RotateHeadsGradients { qkv: cpu::tensor(out, (rows, width))?, norms })
 }
 
-/// A row stored in bf16, in `room`.
-fn widen<'a>(row: &'a [bf16], room: &'a mut [f32]) -> &'a [f32] {
-    for (to, from) in room.iter_mut().zip(row) {
-        *to = widened(*from);
+/// Writes `dx` and adds to the weights' gradients, queries' before keys'; `unrotated` is room.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn row_backward<T: Element>(
+    dx: &mut [T],
+    (dweights, unrotated): (&mut [f64], &mut [T]),
+    x: &[T],
+    dy: &[T],
+    heads: Heads,
+    norms: Option<(&[T], &[T], f64)>,
+    cos: &[T],
+    sin: &[T],
+) {
+    let dim = heads.head_dim;
+    for (h, dx) in dx.chunks_exact_mut(dim).enumerate() {
+        let (x, dy) = (&x[h * dim..][..dim], &dy[h * dim..][..dim]);
+        match (weight_of(h, heads, norms), h < heads.heads + heads.kv_heads) {
+            (_, false) => dx.copy_from_slice(dy),
+            (None, true) => rotate(dx, dy, cos, sin, -T::ONE),
+            (Some((weight, eps)), true) => {
+                rotate(unrotated, dy, cos, sin, -T::ONE);
+                let side = if h < heads.heads { 0 } else { dim };
+                let dweight = &mut dweights[side..side + dim];
+                rms_norm::row_backward(dx, dweight, x, weight, unrotated, eps);
+            }
+        }
     }
-    room
 }
 
 fn rotation<'a>(
@@ -320,11 +358,10 @@ impl Contiguous {
         Ok(Self { query, key, eps: norms.eps })
     }
 
-    fn view<T: Element>(
-        &self,
-    ) -> Result<(impl std::ops::Deref<Target = [T]> + '_, impl std::ops::Deref<Target = [T]> + '_, T)>
-    {
-        Ok((cpu::view::<T>(OP, &self.query)?, cpu::view::<T>(OP, &self.key)?, T::of(self.eps)))
+    /// Both weights as they are computed with, and what is added to the mean square.
+    fn widened<S: Stored>(&self) -> Result<(Vec<S::Wide>, Vec<S::Wide>, f64)> {
+        let wide = |weight: &Tensor| Ok::<_, Error>(cpu::widened(&cpu::view::<S>(OP, weight)?));
+        Ok((wide(&self.query)?, wide(&self.key)?, self.eps))
     }
 }
 
@@ -332,8 +369,8 @@ impl Contiguous {
 fn weight_of<'a, T: Element>(
     head: usize,
     heads: Heads,
-    norms: Option<(&'a [T], &'a [T], T)>,
-) -> Option<(&'a [T], T)> {
+    norms: Option<(&'a [T], &'a [T], f64)>,
+) -> Option<(&'a [T], f64)> {
     let (query, key, eps) = norms?;
     Some((if head < heads.heads { query } else { key }, eps))
 }
@@ -347,8 +384,8 @@ fn rotate<T: Element>(y: &mut [T], x: &[T], cos: &[T], sin: &[T], direction: T) 
     let (x1, y1, sin) = (&x1[..half], &mut y1[..half], &sin[..half]);
     for i in 0..half {
         let s = direction * sin[i];
-        y0[i] = x0[i] * cos[i] - x1[i] * s;
-        y1[i] = x1[i] * cos[i] + x0[i] * s;
+        y0[i] = x1[i].mul_add(-s, x0[i] * cos[i]);
+        y1[i] = x0[i].mul_add(s, x1[i] * cos[i]);
     }
 }
 
@@ -361,8 +398,8 @@ fn rotate_scaled<T: Element>(y: &mut [T], x: &[T], weight: &[T], r: T, cos: &[T]
     let (x1, w1, y1, sin) = (&x1[..half], &w1[..half], &mut y1[..half], &sin[..half]);
     for i in 0..half {
         let (a, b) = (x0[i] * r * w0[i], x1[i] * r * w1[i]);
-        y0[i] = a * cos[i] - b * sin[i];
-        y1[i] = b * cos[i] + a * sin[i];
+        y0[i] = b.mul_add(-sin[i], a * cos[i]);
+        y1[i] = a.mul_add(sin[i], b * cos[i]);
     }
 }
 
@@ -386,8 +423,8 @@ fn check(
     shape::expect(OP, "qkv", qkv, &[rows, heads.total() * dim], "[T, total * head_dim]")?;
     shape::expect(OP, "positions", positions, &[rows], "[T]")?;
     shape::indices(OP, "positions", positions)?;
-    let dtype = stored::dtype(qkv);
-    shape::same_dtype(OP, "rotary table", &table.cos, dtype)?;
+    stored::check_partner(OP, "rotary table", &table.cos, qkv)?;
+    let dtype = table.cos.dtype();
     let half = table.cos.dim(D::Minus1)?;
     if half != dim / 2 {
         let (what, expected) = ("width of the rotary table", "head_dim / 2");

@@ -94,6 +94,18 @@ impl Spans {
         Self { spans, families, n_queries: end, n_keys: end }
     }
 
+    /// One span that has all query and key rows to itself.
+    pub(crate) fn of_one(span: Span) -> Self {
+        let n_keys = span.keys.end;
+        Self::of_family(vec![span], n_keys)
+    }
+
+    /// Spans that may share keys, over so many rows.
+    pub(crate) fn of_family(spans: Vec<Span>, rows: usize) -> Self {
+        let families = std::iter::once(0..spans.len()).collect();
+        Self { spans, families, n_queries: rows, n_keys: rows }
+    }
+
     /// Number of query rows.
     pub fn n_queries(&self) -> usize {
         self.n_queries

@@ -1,21 +1,31 @@
-//! Values that a forward keeps in bf16 on the CPU, and that are computed with in f32.
+//! Values that a forward keeps in a narrower dtype than the CPU computes in.
 
 use candle_core::{DType, Tensor};
-use half::bf16;
 
-use crate::gpu;
+use crate::{Error, Result, gpu};
 
-/// The dtype that the values of `tensor` are computed in. A GPU's kernels compute in that which they
-/// are given.
-pub(crate) fn dtype(tensor: &Tensor) -> DType {
-    match tensor.dtype() {
-        DType::BF16 if gpu::of(tensor).is_none() => DType::F32,
-        own => own,
-    }
+/// Passes if `tensor` may meet the stored values of `stored`: it has their dtype, or on the CPU that
+/// in which they are computed. A GPU's kernels compute in that which they are given.
+pub(crate) fn check_partner(
+    op: &'static str,
+    what: &'static str,
+    tensor: &Tensor,
+    stored: &Tensor,
+) -> Result<()> {
+    check_dtype(op, what, tensor.dtype(), stored)
 }
 
-/// [`bf16::to_f32`] without its detour for NaN, which vector code cannot take.
-#[inline(always)]
-pub(crate) fn widened(x: bf16) -> f32 {
-    f32::from_bits(u32::from(x.to_bits()) << 16)
+/// [`check_partner`] of a tensor of this dtype.
+pub(crate) fn check_dtype(
+    op: &'static str,
+    what: &'static str,
+    got: DType,
+    stored: &Tensor,
+) -> Result<()> {
+    let own = stored.dtype();
+    let narrow = matches!(own, DType::BF16 | DType::F16) && gpu::of(stored).is_none();
+    if got == own || narrow && got == DType::F32 {
+        return Ok(());
+    }
+    Err(Error::DType { op, what, got, remedy: "give all tensors one dtype" })
 }

@@ -1,18 +1,17 @@
-use candle_core::{DType, Tensor, WithDType};
-use half::bf16;
+use candle_core::{DType, Tensor};
 
 use crate::{
     Result,
-    cpu::{self, Element, by_dtype, dispatch},
-    gpu, shape,
-    stored::{self, widened},
+    cpu::{self, Element, Stored, by_stored, dispatch, with_rooms},
+    gpu, shape, stored,
 };
 
 const OP: &str = "swiglu";
 
 /// `silu(gate) * up`, where `gate_up` is `[T, 2F]`: `F` gate values, then `F` up values.
 ///
-/// The result is `[T, F]`; `silu(x) = x / (1 + exp(-x))`. Values stored in bf16 on the CPU give f32.
+/// The result is `[T, F]`, of the dtype of `gate_up`; `silu(x) = x / (1 + exp(-x))`. bf16 and f16 are
+/// computed in f32 and rounded once.
 ///
 /// # Errors
 ///
@@ -20,46 +19,68 @@ const OP: &str = "swiglu";
 ///
 /// Source: Shazeer 2020, <https://arxiv.org/abs/2002.05202>.
 pub fn swiglu(gate_up: &Tensor) -> Result<Tensor> {
+    swiglu_as(gate_up, gate_up.dtype())
+}
+
+/// [`swiglu`] in `dtype`: that of `gate_up`, or on the CPU f32 for values that were stored in bf16 or
+/// f16 to take less memory, as [`Products::stored`](crate::Products::stored) stores them.
+///
+/// # Errors
+///
+/// As [`swiglu`].
+pub fn swiglu_as(gate_up: &Tensor, dtype: DType) -> Result<Tensor> {
     let (_, width) = halves(gate_up)?;
     let gate_up = gate_up.contiguous()?;
+    stored::check_dtype(OP, "result", dtype, &gate_up)?;
     if let Some(gpu) = gpu::of(&gate_up) {
         return gpu::values::swiglu(&gpu, &gate_up);
     }
-    if gate_up.dtype() == DType::BF16 {
-        return forward::<bf16, f32>(&gate_up, width, widened);
-    }
-    by_dtype!(OP, gate_up, T => forward::<T, T>(&gate_up, width, |x| x))
+    by_stored!(OP, gate_up, S => match dtype == gate_up.dtype() {
+        true => forward::<S, S>(&gate_up, width),
+        false => forward::<S, <S as Stored>::Wide>(&gate_up, width),
+    })
 }
 
-fn forward<S: WithDType, T: Element>(
-    gate_up: &Tensor,
-    width: usize,
-    value: impl Fn(S) -> T + Sync,
-) -> Result<Tensor> {
+/// From values stored as `S` to values stored as `O`.
+fn forward<S: Stored, O: Stored<Wide = S::Wide>>(gate_up: &Tensor, width: usize) -> Result<Tensor> {
     let rows = gate_up.dims()[0];
     let input = cpu::view::<S>(OP, gate_up)?;
     let input: &[S] = &input;
-    let mut out = vec![T::ZERO; rows * width];
+    let mut out = vec![O::default(); rows * width];
     cpu::for_rows(&mut out, width, |first, rows| {
-        dispatch(
-            #[inline(always)]
-            || {
-                for (i, y) in rows.chunks_exact_mut(width).enumerate() {
-                    let (gate, up) = input[(first + i) * 2 * width..][..2 * width].split_at(width);
-                    for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-                        let gate = value(*gate);
-                        *y = gate * sigmoid(gate) * value(*up);
-                    }
-                }
-            },
-        );
+        with_rooms::<S, 1, _>(2 * width, |[input_room]| {
+            with_rooms::<O, 1, _>(width, |[out_room]| {
+                dispatch(
+                    #[inline(always)]
+                    || {
+                        for (i, y) in rows.chunks_exact_mut(width).enumerate() {
+                            let input = &input[(first + i) * 2 * width..][..2 * width];
+                            let (gate, up) = S::read(input, input_room).split_at(width);
+                            O::write(
+                                y,
+                                out_room,
+                                #[inline(always)]
+                                |y| row(y, gate, up),
+                            );
+                        }
+                    },
+                );
+            });
+        });
     });
     cpu::tensor(out, (rows, width))
 }
 
+#[inline(always)]
+fn row<T: Element>(y: &mut [T], gate: &[T], up: &[T]) {
+    for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
+        *y = T::of(gate.as_f64() * sigmoid(*gate) * up.as_f64());
+    }
+}
+
 /// Gradient of [`swiglu`] with respect to `gate_up`, from the gradient `dy` `[T, F]`.
 ///
-/// Has the dtype of `dy`: that of `gate_up`, or f32 for values stored in bf16 on the CPU.
+/// Has the dtype of `dy`: that of `gate_up`, or f32 for stored values, as [`swiglu_as`] takes them.
 ///
 /// # Errors
 ///
@@ -68,44 +89,57 @@ pub fn swiglu_backward(gate_up: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let (rows, width) = halves(gate_up)?;
     shape::expect(OP, "dy", dy, &[rows, width], "[T, F]")?;
     let (gate_up, dy) = (gate_up.contiguous()?, dy.contiguous()?);
-    shape::same_dtype(OP, "dy", &dy, stored::dtype(&gate_up))?;
+    stored::check_partner(OP, "dy", &dy, &gate_up)?;
     if let Some(gpu) = gpu::of(&gate_up) {
         return gpu::values::swiglu_backward(&gpu, &gate_up, &dy);
     }
-    if gate_up.dtype() == DType::BF16 {
-        return backward::<bf16, f32>(&gate_up, &dy, widened);
-    }
-    by_dtype!(OP, gate_up, T => backward::<T, T>(&gate_up, &dy, |x| x))
+    by_stored!(OP, gate_up, S => match dy.dtype() == gate_up.dtype() {
+        true => backward::<S, S>(&gate_up, &dy),
+        false => backward::<S, <S as Stored>::Wide>(&gate_up, &dy),
+    })
 }
 
-fn backward<S: WithDType, T: Element>(
-    gate_up: &Tensor,
-    dy: &Tensor,
-    value: impl Fn(S) -> T + Sync,
-) -> Result<Tensor> {
+fn backward<S: Stored, O: Stored<Wide = S::Wide>>(gate_up: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let (rows, width) = dy.dims2()?;
-    let (input, dy) = (cpu::view::<S>(OP, gate_up)?, cpu::view::<T>(OP, dy)?);
-    let (input, dy): (&[S], &[T]) = (&input, &dy);
-    let mut out = vec![T::ZERO; rows * 2 * width];
+    let (input, dy) = (cpu::view::<S>(OP, gate_up)?, cpu::view::<O>(OP, dy)?);
+    let (input, dy): (&[S], &[O]) = (&input, &dy);
+    let mut out = vec![O::default(); rows * 2 * width];
     cpu::for_rows(&mut out, 2 * width, |first, rows| {
-        dispatch(
-            #[inline(always)]
-            || {
-                for (i, out) in rows.chunks_exact_mut(2 * width).enumerate() {
-                    let (gate, up) = input[(first + i) * 2 * width..][..2 * width].split_at(width);
-                    let dy = &dy[(first + i) * width..][..width];
-                    let (dgate, dup) = out.split_at_mut(width);
-                    for j in 0..width {
-                        let (gate, up) = (value(gate[j]), value(up[j]));
-                        let s = sigmoid(gate);
-                        dup[j] = dy[j] * gate * s;
-                        dgate[j] = dy[j] * up * s * (T::ONE + gate * (T::ONE - s));
-                    }
-                }
-            },
-        );
+        with_rooms::<S, 1, _>(2 * width, |[input_room]| {
+            with_rooms::<O, 2, _>(2 * width, |[dy_room, out_room]| {
+                dispatch(
+                    #[inline(always)]
+                    || {
+                        for (i, out) in rows.chunks_exact_mut(2 * width).enumerate() {
+                            let input = &input[(first + i) * 2 * width..][..2 * width];
+                            let halves = S::read(input, input_room).split_at(width);
+                            let dy = O::read(&dy[(first + i) * width..][..width], dy_room);
+                            O::write(
+                                out,
+                                out_room,
+                                #[inline(always)]
+                                |out| row_backward(out, halves, dy),
+                            );
+                        }
+                    },
+                );
+            });
+        });
     });
     cpu::tensor(out, (rows, 2 * width))
+}
+
+#[inline(always)]
+fn row_backward<T: Element>(out: &mut [T], (gate, up): (&[T], &[T]), dy: &[T]) {
+    let width = dy.len();
+    let (dgate, dup) = out.split_at_mut(width);
+    let (gate, up, dup) = (&gate[..width], &up[..width], &mut dup[..width]);
+    for j in 0..width {
+        let (s, dy, gate, up) =
+            (sigmoid(gate[j]), dy[j].as_f64(), gate[j].as_f64(), up[j].as_f64());
+        dup[j] = T::of(dy * gate * s);
+        dgate[j] = T::of(dy * up * s * (1.0 + gate * (1.0 - s)));
+    }
 }
 
 fn halves(gate_up: &Tensor) -> Result<(usize, usize)> {
@@ -120,7 +154,8 @@ fn halves(gate_up: &Tensor) -> Result<(usize, usize)> {
     }
 }
 
+/// In f64: what follows the exponential is rounded once.
 #[inline(always)]
-fn sigmoid<T: Element>(x: T) -> T {
-    T::ONE / (T::ONE + (-x).exp())
+fn sigmoid<T: Element>(x: T) -> f64 {
+    1.0 / (1.0 + (-x).exp().as_f64())
 }

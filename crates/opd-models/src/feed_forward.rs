@@ -1,5 +1,5 @@
 use candle_core::Tensor;
-use opd_kernels::{PackedWeight, swiglu, swiglu_backward};
+use opd_kernels::{PackedWeight, swiglu_as, swiglu_backward};
 
 use crate::{Error, Gradients, Result, block::Matrix, mixture::Mixture};
 
@@ -50,7 +50,7 @@ impl FeedForward {
             Self::Dense { gate_up, down } => {
                 let between = gate_up.forward_from(packed.map(|packed| &packed.gate_up), x)?;
                 let between = gate_up.products.stored(between)?;
-                let activated = swiglu(&between)?;
+                let activated = swiglu_as(&between, x.dtype())?;
                 let y = down.forward_from(packed.map(|packed| &packed.down), &activated)?;
                 Ok((y, Inner::Dense { gate_up: between }))
             }
@@ -70,7 +70,7 @@ impl FeedForward {
         else {
             return Err(Error::Frozen { what: "a mixture of experts" });
         };
-        let dactivated = down.backward(&swiglu(&between)?, dy, gradients)?;
+        let dactivated = down.backward(&swiglu_as(&between, dy.dtype())?, dy, gradients)?;
         let dbetween = swiglu_backward(&between, &dactivated)?;
         drop((between, dactivated));
         gate_up.backward(x, &dbetween, gradients)

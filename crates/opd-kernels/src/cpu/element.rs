@@ -3,7 +3,7 @@ use std::{
     ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign},
 };
 
-use candle_core::{CpuStorage, WithDType};
+use candle_core::WithDType;
 
 use super::powers::PowerLoops;
 
@@ -46,8 +46,6 @@ pub(crate) trait Element:
     fn fast_ln(self) -> Self;
     fn sqrt(self) -> Self;
     fn is_nan(self) -> bool;
-    /// The values of a storage of this dtype, or `None` for another dtype.
-    fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
 }
 
 /// Coefficients of `2^r`, `-0.5 <= r <= 0.5`, highest first: 1 at 0, elsewhere of least relative
@@ -190,13 +188,6 @@ impl Element for f32 {
     fn is_nan(self) -> bool {
         f32::is_nan(self)
     }
-
-    fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
-        match storage {
-            CpuStorage::F32(values) => Some(values),
-            _ => None,
-        }
-    }
 }
 
 impl Element for f64 {
@@ -254,13 +245,6 @@ impl Element for f64 {
     #[inline(always)]
     fn is_nan(self) -> bool {
         f64::is_nan(self)
-    }
-
-    fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
-        match storage {
-            CpuStorage::F64(values) => Some(values),
-            _ => None,
-        }
     }
 }
 

@@ -2,7 +2,7 @@ use std::cell::RefCell;
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
 
-use super::Element;
+use super::Stored;
 use crate::{Error, Result};
 
 struct Update<T, F>
@@ -14,7 +14,7 @@ where
     dtype: std::marker::PhantomData<fn(T)>,
 }
 
-impl<T: Element, F: FnOnce(&mut [T]) -> Result<()>> InplaceOp1 for Update<T, F> {
+impl<T: Stored, F: FnOnce(&mut [T]) -> Result<()>> InplaceOp1 for Update<T, F> {
     fn name(&self) -> &'static str {
         self.op
     }
@@ -45,7 +45,7 @@ fn storage_dtype(storage: &CpuStorage) -> candle_core::DType {
 /// Calls `body` with the values of a contiguous CPU tensor, to be changed in place.
 ///
 /// The tensor must not be part of a graph whose backward reads it.
-pub(crate) fn update<T: Element>(
+pub(crate) fn update<T: Stored>(
     op: &'static str,
     tensor: &Tensor,
     body: impl FnOnce(&mut [T]) -> Result<()>,

@@ -18,6 +18,7 @@ mod simd;
 mod slices;
 pub(crate) mod soft_cap;
 pub(crate) mod softmax;
+mod stored;
 pub(crate) mod token_gradient;
 pub(crate) mod token_rows;
 pub(crate) mod vector;
@@ -28,6 +29,7 @@ pub(crate) use self::{
     parallel::{CHUNK_VALUES, for_rows, for_rows_of_two, map_chunks, map_rows, sum_in_order},
     simd::dispatch,
     slices::{View, check_ids, of_storage, strided_view, tensor, view},
+    stored::{Stored, rounded, rounded_sums, widened, with_rooms},
 };
 
 /// Evaluates `$body` with the type `$t` standing for the dtype of `$tensor`.
@@ -52,3 +54,35 @@ macro_rules! by_dtype {
     };
 }
 pub(crate) use by_dtype;
+
+/// As [`by_dtype`], with the narrower dtypes too: `$s` is [`Stored`].
+macro_rules! by_stored {
+    ($op:expr, $tensor:expr, $s:ident => $body:expr) => {
+        match $tensor.dtype() {
+            candle_core::DType::BF16 => {
+                type $s = half::bf16;
+                $body
+            }
+            candle_core::DType::F16 => {
+                type $s = half::f16;
+                $body
+            }
+            _ => $crate::cpu::by_dtype!($op, $tensor, $s => $body),
+        }
+    };
+}
+pub(crate) use by_stored;
+
+/// As [`by_stored`], with what the values are computed in: `$t` is [`Element`].
+macro_rules! by_computed {
+    ($op:expr, $tensor:expr, $t:ident => $body:expr) => {
+        match $tensor.dtype() {
+            candle_core::DType::BF16 | candle_core::DType::F16 => {
+                type $t = f32;
+                $body
+            }
+            _ => $crate::cpu::by_dtype!($op, $tensor, $t => $body),
+        }
+    };
+}
+pub(crate) use by_computed;

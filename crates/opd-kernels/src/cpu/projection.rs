@@ -5,11 +5,11 @@ use std::{cell::OnceCell, ops::Range, sync::Arc};
 use super::{
     bias,
     gemm::{
-        Gemm, Matrix, MatrixMut, PackedPairs, Update, gemm, gemm_bf16, gemm_bf16_packed,
-        gemm_encoded, gemm_encoded_columns,
+        Gemm, Matrix, MatrixMut, PackedPairs, Tiles, Update, gemm, gemm_bf16, gemm_bf16_packed,
+        gemm_encoded, gemm_encoded_columns, with_buffer,
     },
 };
-use crate::{EncodedMatrix, Products, encoded::PackedValues};
+use crate::{Products, encoded::PackedValues};
 
 /// Logits that exist at one time, at most, beyond [`LEAST_ROWS`] rows.
 const LOGITS_AT_ONCE: usize = 5 << 20;
@@ -28,13 +28,22 @@ const TILE_ROWS: usize = 12;
 pub(crate) enum HeadRows<'a, T> {
     /// Rows back to back.
     Values(&'a [T]),
-    /// For hidden states of f32.
-    Encoded(&'a EncodedMatrix),
+    /// For logits of f32: widened or decoded where it is read.
+    Tiles(&'a dyn Tiles),
+}
+
+/// Hidden states `[T, H]`.
+#[derive(Clone, Copy)]
+pub(crate) enum HiddenRows<'a, T> {
+    /// Rows back to back.
+    Values(&'a [T]),
+    /// For logits of f32: a chunk of rows is widened at a time.
+    Tiles(&'a dyn Tiles),
 }
 
 /// `hidden` `[T, H]` times the transpose of `head` `[V, H]`, and a bias `[V]`.
 pub(crate) struct Projected<'a, T> {
-    hidden: &'a [T],
+    hidden: HiddenRows<'a, T>,
     head: HeadRows<'a, T>,
     bias: Option<&'a [T]>,
     pub(crate) width: usize,
@@ -65,7 +74,7 @@ pub(crate) fn chunks(rows: usize, vocab: usize) -> impl Iterator<Item = Range<us
 impl<'a, T: Gemm> Projected<'a, T> {
     /// Rows of `width` hidden values, and a head of `vocab` rows as wide.
     pub(crate) fn new(
-        hidden: &'a [T],
+        hidden: HiddenRows<'a, T>,
         (head, products): (HeadRows<'a, T>, Products),
         bias: Option<&'a [T]>,
         (width, vocab): (usize, usize),
@@ -76,9 +85,13 @@ impl<'a, T: Gemm> Projected<'a, T> {
 
     /// Logits of `rows`, in `buffer`; any values there are overwritten.
     pub(crate) fn logits<'b>(&self, buffer: &'b mut Vec<T>, rows: Range<usize>) -> &'b mut [T] {
-        let n = rows.len();
-        buffer.resize(n * self.vocab, T::ZERO);
-        let hidden = self.hidden_rows(rows);
+        buffer.resize(rows.len() * self.vocab, T::ZERO);
+        self.with_hidden_rows(rows, |hidden| self.logits_of(buffer, hidden));
+        buffer
+    }
+
+    fn logits_of(&self, buffer: &mut [T], hidden: &[T]) {
+        let n = buffer.len() / self.vocab.max(1);
         let left = T::as_f32(hidden).map(|hidden| Matrix::row_major(hidden, n, self.width));
         match (self.head, self.packed_for_logits(), left) {
             (_, Some(right), Some(left)) => {
@@ -86,7 +99,7 @@ impl<'a, T: Gemm> Projected<'a, T> {
                     gemm_bf16_packed(MatrixMut::row_major(logits, n, self.vocab), left, right);
                 }
             }
-            (HeadRows::Encoded(head), _, left) => {
+            (HeadRows::Tiles(head), _, left) => {
                 if let (Some(left), Some(logits)) = (left, T::as_f32_mut(buffer)) {
                     let logits = MatrixMut::row_major(logits, n, self.vocab);
                     gemm_encoded(Products::Full, logits, left, head);
@@ -102,14 +115,13 @@ impl<'a, T: Gemm> Projected<'a, T> {
         if let Some(bias) = self.bias {
             bias::add_to_rows(buffer, bias);
         }
-        buffer
     }
 
     /// The head as the product of logits reads it, if that reads it rounded.
     fn packed_for_logits(&self) -> Option<&PackedPairs> {
         let packed = &self.rounded.as_ref()?.for_logits;
         match self.head {
-            HeadRows::Encoded(head) => {
+            HeadRows::Tiles(head) => {
                 Some(packed.get_or_init(|| match head.as_read(Products::Bf16) {
                     Some(PackedValues::Bf16(packed)) => packed,
                     _ => Arc::new(PackedPairs::encoded(head)),
@@ -127,7 +139,7 @@ impl<'a, T: Gemm> Projected<'a, T> {
         let n = out.len() / self.width.max(1);
         let head = match self.head {
             HeadRows::Values(head) => head,
-            HeadRows::Encoded(head) => {
+            HeadRows::Tiles(head) => {
                 let products = self.rounded.as_ref().map_or(Products::Full, |_| Products::Bf16);
                 if let (Some(dlogits), Some(out)) = (T::as_f32(dlogits), T::as_f32_mut(out)) {
                     let dlogits = Matrix::row_major(dlogits, n, self.vocab);
@@ -158,9 +170,20 @@ impl<'a, T: Gemm> Projected<'a, T> {
 
     /// Adds the gradient of the head that `rows` give to `out` `[V, H]`; nothing there is 0.
     pub(crate) fn add_head_gradient(&self, out: &mut Vec<T>, dlogits: &[T], rows: Range<usize>) {
-        let (n, hidden) = (rows.len(), self.hidden_rows(rows));
-        let update = if out.is_empty() { Update::Set } else { Update::Add };
+        let (n, update) = (rows.len(), if out.is_empty() { Update::Set } else { Update::Add });
         out.resize(self.vocab * self.width, T::ZERO);
+        self.with_hidden_rows(rows, |hidden| {
+            self.head_gradient_of(out, dlogits, (hidden, n), update)
+        });
+    }
+
+    fn head_gradient_of(
+        &self,
+        out: &mut [T],
+        dlogits: &[T],
+        (hidden, n): (&[T], usize),
+        update: Update,
+    ) {
         if self.rounded.is_some()
             && let (Some(dlogits), Some(hidden)) = (T::as_f32(dlogits), T::as_f32(hidden))
             && let Some(out) = T::as_f32_mut(out)
@@ -178,7 +201,20 @@ impl<'a, T: Gemm> Projected<'a, T> {
         );
     }
 
-    fn hidden_rows(&self, rows: Range<usize>) -> &'a [T] {
-        &self.hidden[rows.start * self.width..rows.end * self.width]
+    /// Lends some rows of the hidden states as they are computed with.
+    fn with_hidden_rows<R>(&self, rows: Range<usize>, work: impl FnOnce(&[T]) -> R) -> R {
+        match self.hidden {
+            HiddenRows::Values(hidden) => {
+                work(&hidden[rows.start * self.width..rows.end * self.width])
+            }
+            HiddenRows::Tiles(hidden) => {
+                with_buffer(rows.len() * self.width, |wide: &mut [T]| {
+                    if let Some(wide) = T::as_f32_mut(wide) {
+                        hidden.decode(rows, 0..self.width, wide);
+                    }
+                    work(wide)
+                })
+            }
+        }
     }
 }

@@ -5,7 +5,10 @@ use candle_core::{
 use super::{Products, has_kernel, matrix, matrix_dims, no_kernel, same_dtype};
 use crate::{
     Error, Result,
-    cpu::gemm::{Matrix, MatrixMut, Update, gemm, gemm_bf16, product, product_bf16},
+    cpu::gemm::{
+        Matrix, MatrixMut, Update, add_narrow, gemm, gemm_bf16, product, product_bf16,
+        product_narrow,
+    },
 };
 
 /// A tensor and what an error calls it.
@@ -114,6 +117,14 @@ impl CustomOp2 for FormOf {
                 let (a, b) = self.form.operands(matrix(a, a_layout)?, matrix(b, b_layout)?);
                 Ok((CpuStorage::F64(product(a, b)), Shape::from((a.rows(), b.cols()))))
             }
+            (CpuStorage::BF16(a), CpuStorage::BF16(b)) => {
+                let (a, b) = self.form.operands(matrix(a, a_layout)?, matrix(b, b_layout)?);
+                Ok((CpuStorage::BF16(product_narrow(a, b)), Shape::from((a.rows(), b.cols()))))
+            }
+            (CpuStorage::F16(a), CpuStorage::F16(b)) => {
+                let (a, b) = self.form.operands(matrix(a, a_layout)?, matrix(b, b_layout)?);
+                Ok((CpuStorage::F16(product_narrow(a, b)), Shape::from((a.rows(), b.cols()))))
+            }
             _ => Err(no_kernel(self.name(), b.dtype()).into()),
         }
     }
@@ -170,6 +181,14 @@ impl InplaceOp3 for AddProduct {
                 let (dy, x) = (matrix(dy, dy_layout)?, matrix(x, x_layout)?);
                 gemm(written(acc, acc_layout, dy, x), dy.t(), x, Update::Add);
             }
+            (CpuStorage::BF16(acc), CpuStorage::BF16(dy), CpuStorage::BF16(x)) => {
+                let (dy, x) = (matrix(dy, dy_layout)?, matrix(x, x_layout)?);
+                add_narrow(written_rows(acc, acc_layout), dy.t(), x);
+            }
+            (CpuStorage::F16(acc), CpuStorage::F16(dy), CpuStorage::F16(x)) => {
+                let (dy, x) = (matrix(dy, dy_layout)?, matrix(x, x_layout)?);
+                add_narrow(written_rows(acc, acc_layout), dy.t(), x);
+            }
             (acc, ..) => return Err(no_kernel(self.name(), acc.dtype()).into()),
         }
         Ok(())
@@ -183,6 +202,11 @@ fn written<'a, T>(
     dy: Matrix<'_, T>,
     x: Matrix<'_, T>,
 ) -> MatrixMut<'a, T> {
-    let acc = &mut acc[layout.start_offset()..];
-    MatrixMut::new(acc, dy.cols(), x.cols(), layout.stride()[0])
+    let (acc, row_stride) = written_rows(acc, layout);
+    MatrixMut::new(acc, dy.cols(), x.cols(), row_stride)
+}
+
+/// The values from the first, and the distance of rows.
+fn written_rows<'a, T>(acc: &'a mut [T], layout: &Layout) -> (&'a mut [T], usize) {
+    (&mut acc[layout.start_offset()..], layout.stride()[0])
 }

@@ -17,8 +17,9 @@ use crate::{Error, Result, cpu::gemm::Matrix};
 
 /// `x W^T`: `x` is `[T, K]`, `weight` is `[N, K]`, the result `[T, N]`.
 ///
-/// On the CPU, for `f32` and `f64`, with any strides: each value depends bit for bit on its row
-/// of `x` and its row of `weight` alone, not on the other rows or the number of threads.
+/// On the CPU, for f32, f64, bf16 and f16, with any strides: each value depends bit for bit on its row
+/// of `x` and its row of `weight` alone, not on the other rows or the number of threads. Products of
+/// bf16 and f16 are summed in f32, as those of the widened operands, and rounded once.
 /// Elsewhere this is candle's product. Gradients flow to both.
 ///
 /// # Errors
@@ -94,7 +95,8 @@ pub fn linear_acc(x: &Tensor, weight: &Tensor, acc: &Tensor, start: usize) -> Re
 
 /// Whether the products of this tensor are computed here rather than by candle.
 fn has_kernel(tensor: &Tensor) -> bool {
-    tensor.device().is_cpu() && matches!(tensor.dtype(), DType::F32 | DType::F64)
+    let computed = [DType::F32, DType::F64, DType::BF16, DType::F16];
+    tensor.device().is_cpu() && computed.contains(&tensor.dtype())
 }
 
 fn matrix_dims(op: &'static str, what: &'static str, tensor: &Tensor) -> Result<(usize, usize)> {

@@ -30,7 +30,7 @@ pub enum Products {
 impl Products {
     /// `x W^T`: `x` is `[T, K]`, `weight` is `[N, K]`, the result `[T, N]`.
     ///
-    /// On the CPU, for `f32` and `f64`, with any strides: each value depends bit for bit on its row
+    /// On the CPU, for f32, f64, bf16 and f16, with any strides: each value depends bit for bit on its row
     /// of `x` and its row of `weight` alone, not on the other rows or the number of threads.
     /// Elsewhere this is candle's product. Gradients flow to both.
     ///

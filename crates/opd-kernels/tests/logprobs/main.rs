@@ -10,6 +10,7 @@ mod edges;
 mod golden;
 mod gradient;
 mod head;
+mod narrow;
 mod refusal;
 mod row_loss;
 mod rows;

@@ -5,12 +5,14 @@
 mod attention;
 mod embedding;
 mod in_place;
+mod narrow;
 mod refusal;
 mod rms_norm;
 mod rotary;
 mod scans;
 mod swiglu;
 mod threads;
+mod twins;
 
 use candle_core::{DType, Tensor};
 use opd_testkit::{host, tensor};

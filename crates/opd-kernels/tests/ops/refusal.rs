@@ -5,9 +5,9 @@ use std::ops::Range;
 use candle_core::{DType, Device, Tensor};
 use opd_kernels::{
     AdamWStep, AttentionOutput, Error, HeadNorms, Heads, Result, RotaryTable, Span, Spans,
-    adamw_step, add_assign, add_rms_norm, attention, attention_backward, embedding, rms_norm,
-    rms_norm_backward, rotate_heads, rotate_heads_backward, scatter_add_rows, sum_of_squares,
-    swiglu, swiglu_backward, write_rows,
+    adamw_step, adamw_step_with_copy, add_assign, add_rms_norm, attention, attention_backward,
+    embedding, rms_norm, rms_norm_backward, rotate_heads, rotate_heads_backward, scatter_add_rows,
+    sum_of_squares, swiglu, swiglu_as, swiglu_backward, write_rows,
 };
 
 use super::ids;
@@ -32,8 +32,8 @@ fn norms_and_activations() {
     let (x, w) = (f32s(&[2, 4]), f32s(&[4]));
     refuses(rms_norm(&x, &f32s(&[3]), 1e-6), "rms_norm: weight must be [H] = [4], got [3]");
     refuses(rms_norm(&f32s(&[]), &w, 1e-6), "rms_norm: x must be at least [width], got []");
-    let half = |dims: &[usize]| zeros(dims, DType::BF16);
-    refuses(rms_norm(&half(&[2, 4]), &half(&[4]), 1e-6), "rms_norm: x is BF16; convert it to f32");
+    let bytes = |dims: &[usize]| zeros(dims, DType::U8);
+    refuses(rms_norm(&bytes(&[2, 4]), &bytes(&[4]), 1e-6), "rms_norm: x is U8; convert it to f32");
     refuses(
         rms_norm(&x, &zeros(&[4], DType::F64), 1e-6),
         "rms_norm: weight is F64; give all tensors one dtype",
@@ -56,6 +56,10 @@ fn norms_and_activations() {
     );
     refuses(swiglu(&f32s(&[2, 5])), "swiglu: gate_up must be [T, 2F], got [2, 5]");
     refuses(swiglu_backward(&x, &x), "swiglu: dy must be [T, F] = [2, 2], got [2, 4]");
+    refuses(
+        swiglu_as(&zeros(&[2, 4], DType::BF16), DType::F16),
+        "swiglu: result is F16; give all tensors one dtype",
+    );
 }
 
 #[test]
@@ -247,6 +251,19 @@ fn optimizer() {
     refuses(
         adamw_step(&p, &p, &m, &v, &settings),
         "adamw: parameter and gradient share their storage; give gradient a copy",
+    );
+    refuses(
+        adamw_step(&zeros(&[2, 3], DType::F64), &zeros(&[2, 3], DType::F16), &m, &v, &settings),
+        "adamw: gradient is F16; give all tensors one dtype",
+    );
+    let copied = |copy: &Tensor| adamw_step_with_copy(&p, &g, &m, &v, copy, &settings);
+    refuses(
+        copied(&f32s(&[2, 3])),
+        "adamw: copy is F32; a copy of the parameter is in bf16 or f16",
+    );
+    refuses(
+        copied(&zeros(&[3, 2], DType::BF16)),
+        "adamw: copy must be the parameter's shape = [2, 3], got [3, 2]",
     );
     refuses(
         add_assign(&p, &p),

@@ -1,8 +1,8 @@
 use candle_core::{D, DType, Device, Tensor};
-use opd_kernels::{HeadNorms, Heads, RotaryTable, rotate_heads, rotate_heads_backward};
+use opd_kernels::{HeadNorms, Heads, RotaryTable, reference, rotate_heads, rotate_heads_backward};
 use opd_testkit::{assert_close, assert_gradient, host, numbers};
 
-use super::{ids, rms_norm, t64, weighted};
+use super::{ids, t64, weighted};
 
 const EPS: f64 = 1e-3;
 const HEADS: Heads = Heads { heads: 4, kv_heads: 2, head_dim: 6 };
@@ -17,7 +17,7 @@ fn table(head_dim: usize, dtype: DType) -> RotaryTable {
 }
 
 /// As transformers writes it: `x cos + rotate_half(x) sin`, each angle twice in a row.
-fn plain(
+fn transformers(
     qkv: &Tensor,
     heads: Heads,
     norms: Option<(&Tensor, &Tensor)>,
@@ -32,7 +32,7 @@ fn plain(
     let angles = t64(&angles, (positions.len(), 1, head_dim));
     let rotated = |first: usize, n: usize, norm: Option<&Tensor>| {
         let x = x.narrow(1, first, n).unwrap().contiguous().unwrap();
-        let x = norm.map_or(x.clone(), |weight| rms_norm::plain(&x, weight, EPS));
+        let x = norm.map_or(x.clone(), |weight| reference::rms_norm(&x, weight, EPS).unwrap());
         let half = |i| x.narrow(D::Minus1, i * head_dim / 2, head_dim / 2).unwrap();
         let turned = Tensor::cat(&[half(1).neg().unwrap(), half(0)], D::Minus1).unwrap();
         let cos = x.broadcast_mul(&angles.cos().unwrap()).unwrap();
@@ -52,7 +52,7 @@ fn values_are_those_of_the_formula() {
         let weights = [2, 3].map(|seed| t64(&numbers(head_dim, seed, 1.5), head_dim));
         for with_norms in [false, true] {
             let want = with_norms.then_some((&weights[0], &weights[1]));
-            let want = host(&plain(&qkv, heads, want, &POSITIONS));
+            let want = host(&transformers(&qkv, heads, want, &POSITIONS));
             for (dtype, tolerance) in [(DType::F64, 1e-14), (DType::F32, 3e-6)] {
                 let cast = |t: &Tensor| t.to_dtype(dtype).unwrap();
                 let (query, key) = (cast(&weights[0]), cast(&weights[1]));

@@ -16,13 +16,13 @@ use crate::{
     spans::{Span, Spans},
 };
 
-/// Writes the gradient of the fused rows `[T, heads + 2 kv_heads, dim]`; `dqkv` starts at zero.
-pub(crate) fn backward<T: Gemm>(
+/// [`super::backward()`] of values that are computed in their own dtype.
+pub(super) fn wide<T: Gemm>(
     qkv: &[T],
     spans: &Spans,
     heads: Heads,
     scale: T,
-    (out, lse, dout): (&[T], &[T], &[T]),
+    (lse, dout): (&[T], &[T]),
     dqkv: &mut [T],
 ) {
     let dqkv = SharedMut::new(dqkv);
@@ -30,7 +30,7 @@ pub(crate) fn backward<T: Gemm>(
     let blocks = Blocks::new();
     (0..families.len() * heads.kv_heads).into_par_iter().for_each(|task| {
         let kv_head = task % heads.kv_heads;
-        let context = Context { blocks, qkv, heads, kv_head, scale, out, lse, dout };
+        let context = Context { blocks, qkv, heads, kv_head, scale, lse, dout };
         for span in families[task / heads.kv_heads] {
             // SAFETY: query rows belong to one span and query heads to one key head; spans that
             // share a key row are of one family, whose spans this task takes one after the other.
@@ -45,7 +45,6 @@ struct Context<'a, T: 'static> {
     heads: Heads,
     kv_head: usize,
     scale: T,
-    out: &'a [T],
     lse: &'a [T],
     dout: &'a [T],
 }
@@ -103,17 +102,20 @@ impl<T: Gemm> Context<'_, T> {
     /// keys that a row does not see.
     #[inline(always)]
     fn scores(&self, rows: &ScoreRows, width: usize, p: &mut [T], ds: &mut [T]) {
-        let dim = self.heads.head_dim;
         for r in 0..rows.len() {
             let at = rows.at(r, self.heads.heads);
-            let values = at * dim..(at + 1) * dim;
-            let delta = vector::dot(&self.dout[values.clone()], &self.out[values]);
             let (visible, n_keys) = (rows.visible(r), rows.n_keys());
             let (p, ds) = (&mut p[r * width..][..n_keys], &mut ds[r * width..][..n_keys]);
             p[visible..].fill(T::ZERO);
             ds[visible..].fill(T::ZERO);
-            for (p, ds) in p[..visible].iter_mut().zip(&mut ds[..visible]) {
+            let (p, ds) = (&mut p[..visible], &mut ds[..visible]);
+            for p in p.iter_mut() {
                 *p = (*p * self.scale - self.lse[at]).exp();
+            }
+            // `dout . out`, from what the sum of `ds` must cancel rather than from an `out` that was
+            // rounded.
+            let delta = vector::dot(p, ds);
+            for (p, ds) in p.iter().zip(ds) {
                 *ds = *p * (*ds - delta) * self.scale;
             }
         }

@@ -19,8 +19,8 @@ use crate::{
 /// Fewest tasks handed to a thread at once.
 const TASKS: usize = 8;
 
-/// Writes `out` `[Tq, heads, dim]`, which starts at zero, and `lse` `[Tq, heads]`.
-pub(crate) fn forward<T: Gemm>(
+/// [`super::forward()`] of values that are computed in their own dtype.
+pub(super) fn wide<T: Gemm>(
     (q, k, v): (Strided<'_, T>, Strided<'_, T>, Strided<'_, T>),
     spans: &Spans,
     heads: Heads,
@@ -94,7 +94,7 @@ fn numerators<T: Element>(
             |i| scores[i],
         );
         let at = rows.at(r, heads.heads);
-        // SAFETY: as for `forward`: this row's head is this task's alone.
+        // SAFETY: as for `wide`: this row's head is this task's alone.
         unsafe { lse.slice(at..at + 1)[0] = max + sums[r].ln() };
     }
 }
@@ -106,7 +106,7 @@ fn divide<T: Element>(rows: &ScoreRows, sums: &[T], out: &SharedMut<'_, T>, head
     for (r, sum) in sums.iter().enumerate().take(rows.len()) {
         let at = rows.at(r, heads.heads);
         let inverse = T::ONE / *sum;
-        // SAFETY: as for `forward`: this row's head is this task's alone.
+        // SAFETY: as for `wide`: this row's head is this task's alone.
         for value in unsafe { out.slice(at * dim..(at + 1) * dim) } {
             *value *= inverse;
         }

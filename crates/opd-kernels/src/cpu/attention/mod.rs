@@ -7,13 +7,56 @@
 mod backward;
 mod forward;
 mod keys;
+mod narrow;
 mod rows;
 
-pub(crate) use self::{backward::backward, forward::forward};
+use crate::{cpu::Stored, rotary::Heads, spans::Spans};
+
+/// Writes `out` `[Tq, heads, dim]`, which starts at zero, and `lse` `[Tq, heads]`.
+pub(crate) fn forward<S: Stored>(
+    inputs: (Strided<'_, S>, Strided<'_, S>, Strided<'_, S>),
+    spans: &Spans,
+    heads: Heads,
+    scale: S::Wide,
+    (out, lse): (&mut [S], &mut [S::Wide]),
+) {
+    let (q, k, v) = inputs;
+    if let (Some(q), Some(k), Some(v)) = (q.wide(), k.wide(), v.wide())
+        && let Some(out) = S::wide_mut(out)
+    {
+        return forward::wide((q, k, v), spans, heads, scale, (out, lse));
+    }
+    narrow::forward(inputs, spans, heads, scale, (out, lse));
+}
+
+/// Writes the gradient of the fused rows `[T, heads + 2 kv_heads, dim]`; `dqkv` starts at zero.
+pub(crate) fn backward<S: Stored>(
+    qkv: &[S],
+    spans: &Spans,
+    heads: Heads,
+    scale: S::Wide,
+    (lse, dout): (&[S::Wide], &[S]),
+    dqkv: &mut [S],
+) {
+    if let (Some(qkv), Some(dout)) = (S::wide(qkv), S::wide(dout))
+        && let Some(dqkv) = S::wide_mut(dqkv)
+    {
+        return backward::wide(qkv, spans, heads, scale, (lse, dout), dqkv);
+    }
+    narrow::backward(qkv, spans, heads, scale, (lse, dout), dqkv);
+}
 
 /// A `[rows, heads, dim]` view with contiguous heads.
 #[derive(Clone, Copy)]
 pub(crate) struct Strided<'a, T> {
     pub(crate) values: &'a [T],
     pub(crate) row_stride: usize,
+}
+
+impl<'a, S: Stored> Strided<'a, S> {
+    /// The same rows, where they are computed in their own dtype.
+    fn wide(self) -> Option<Strided<'a, S::Wide>> {
+        let row_stride = self.row_stride;
+        S::wide(self.values).map(|values| Strided { values, row_stride })
+    }
 }

@@ -18,8 +18,8 @@ pub(crate) enum Accumulate {
 
 /// Small products on the thread that asks for them: operands and results of one parallel task.
 ///
-/// Every output is one chain of multiply-adds in order of the depth, so a product that is cut
-/// along its depth and continued has the bits of the whole.
+/// Every output is a sum in one order, that of the depth; a product that is continued is one chain of
+/// multiply-adds, so one that is cut along its depth has the bits of the whole.
 pub(crate) struct Blocks<T: 'static> {
     kernels: &'static Kernels<T>,
 }

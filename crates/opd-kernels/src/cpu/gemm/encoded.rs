@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::{
     Gemm, Matrix, MatrixMut, Packed, Update, buffer::with_buffer, gemm_bf16_packed, gemm_packed,
-    grid, matrix, multiply, packed::BLOCK, pairs::RoundedLeft, product::Right,
+    grid, matrix, multiply, packed::BLOCK, pairs::RoundedLeft, product::Right, tiles::Tiles,
 };
 use crate::{EncodedMatrix, Products, encoded::PackedValues};
 
@@ -91,13 +91,13 @@ impl Columns {
 /// # Panics
 ///
 /// If the shapes do not agree.
-pub(crate) fn gemm_encoded(
+pub(crate) fn gemm_encoded<W: Tiles + ?Sized>(
     products: Products,
     mut c: MatrixMut<'_, f32>,
     a: Matrix<'_, f32>,
-    w: &EncodedMatrix,
+    w: &W,
 ) {
-    let &[n, depth] = w.dims();
+    let [n, depth] = w.shape();
     assert_eq!((c.rows(), c.cols(), a.cols()), (a.rows(), n, depth), "gemm: shapes");
     if c.rows() == 0 {
         return;
@@ -152,13 +152,13 @@ pub(crate) fn product_encoded(
 /// # Panics
 ///
 /// If the shapes do not agree.
-pub(crate) fn gemm_encoded_columns(
+pub(crate) fn gemm_encoded_columns<W: Tiles + ?Sized>(
     products: Products,
     mut c: MatrixMut<'_, f32>,
     a: Matrix<'_, f32>,
-    w: &EncodedMatrix,
+    w: &W,
 ) {
-    let &[n, columns] = w.dims();
+    let [n, columns] = w.shape();
     assert_eq!((c.rows(), c.cols(), a.cols()), (a.rows(), columns, n), "gemm: shapes");
     let (left, threads) = (Left::new(products, a), rayon::current_num_threads());
     with_buffer(left.block().min(n) * columns, |buffer: &mut [f32]| {
@@ -195,8 +195,8 @@ impl Packed<f32> {
 }
 
 /// Lends a part of `w`.
-pub(super) fn decoded(
-    w: &EncodedMatrix,
+pub(super) fn decoded<W: Tiles + ?Sized>(
+    w: &W,
     rows: Range<usize>,
     columns: Range<usize>,
     work: impl FnOnce(Matrix<'_, f32>),

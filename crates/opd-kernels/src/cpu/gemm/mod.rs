@@ -1,8 +1,8 @@
 //! Matrix product whose every element has one fixed order of accumulation.
 //!
 //! Output `(i, j)` depends on row `i` of the left operand, column `j` of the right one and
-//! nothing else: it is the sum, in order, of the sums of blocks of depths, each of which is one
-//! chain of multiply-adds in order. Tiles, threads and the number of rows only decide when and
+//! nothing else: it is the sum, in order, of the sums of blocks of depths, each of which is the sum, in
+//! order, of chains of multiply-adds in order. Tiles, threads and the number of rows only decide when and
 //! where that happens.
 
 #[cfg(target_arch = "x86_64")]
@@ -17,6 +17,7 @@ mod kernels;
 mod lanes;
 mod left;
 mod matrix;
+mod narrow;
 mod pack;
 mod packed;
 mod pairs;
@@ -25,6 +26,7 @@ mod product;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod tiles;
 
 use rayon::prelude::*;
 
@@ -34,8 +36,13 @@ pub(crate) use self::{
     encoded::{gemm_encoded, gemm_encoded_columns, product_encoded, product_encoded_columns},
     kernels::Gemm,
     matrix::{Matrix, MatrixMut},
+    narrow::{add_narrow, product_narrow},
     packed::Packed,
-    pairs::{PackedPairs, gemm_bf16, gemm_bf16_packed, product_bf16, product_bf16_packed, round},
+    pairs::{
+        PackedPairs, gemm_bf16, gemm_bf16_packed, nearest_bf16, product_bf16, product_bf16_packed,
+        round,
+    },
+    tiles::{TensorTiles, Tiles},
 };
 use self::{
     grid::Grid,

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::{
     Gemm, Matrix, MatrixMut, Packed, Update, kernels::Level, matrix, multiply, packed::BLOCK,
-    product::Right,
+    product::Right, tile::CHAIN,
 };
 
 /// Numbers in `-1..1` that differ in size.
@@ -142,12 +142,16 @@ proptest! {
     }
 }
 
-/// The definition in words: chains of multiply-adds per block, blocks in order.
+/// The definition in words: chains of multiply-adds, summed per block, blocks in order.
 fn by_definition(a: &Strided<f32>, b: &Strided<f32>, i: usize, j: usize) -> f32 {
     let mut total = None;
     for first in (0..a.cols).step_by(BLOCK) {
-        let depths = first..(first + BLOCK).min(a.cols);
-        let block = depths.fold(0.0, |sum, k| a.at(i, k).mul_add(b.at(k, j), sum));
+        let end = (first + BLOCK).min(a.cols);
+        let chains = (first..end).step_by(CHAIN).map(|first| {
+            let depths = first..(first + CHAIN).min(end);
+            depths.fold(0.0, |sum, k| a.at(i, k).mul_add(b.at(k, j), sum))
+        });
+        let block = chains.reduce(|a, b| a + b).unwrap_or(0.0);
         total = Some(total.map_or(block, |total: f32| total + block));
     }
     total.unwrap_or(0.0)

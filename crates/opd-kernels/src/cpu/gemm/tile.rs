@@ -39,6 +39,10 @@ impl<T> Ahead<T> {
     }
 }
 
+/// Multiply-adds of one chain, and so of one rounding error's way through a sum. Part of the definition
+/// of a result, as [`super::packed::BLOCK`] is, of which it is a part.
+pub(super) const CHAIN: usize = 64;
+
 /// Where the sums of a tile start, and where they go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
@@ -46,7 +50,7 @@ pub(super) enum Start {
     Zero,
     /// At 0; they are added to `c`.
     ZeroThenAdd,
-    /// At `c`, which they replace.
+    /// At `c`, which they replace: one chain, which a tile of further depths continues.
     Values,
 }
 
@@ -75,8 +79,9 @@ macro_rules! unroll {
 
 /// Computes a tile of `ROWS` rows and `VECTORS` vectors of columns.
 ///
-/// Each output is one chain of multiply-adds in order of the depth, whatever the size of the
-/// tile; that is what makes an output independent of its neighbours.
+/// Each output is the sum of chains of [`CHAIN`] multiply-adds, in order of the depth, or one chain that
+/// [`Start::Values`] continues, whatever the size of the tile; that is what makes an output independent
+/// of its neighbours.
 ///
 /// # Safety
 ///
@@ -113,30 +118,53 @@ pub(super) unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, con
         }
         let per_run = ahead.run.div_ceil(VECTORS * L::COUNT);
         let (mut run, mut hint, mut left_of_run) = (ahead.from, ahead.from, per_run);
-        for k in 0..depth {
-            if k < ahead.depths {
-                unroll!(v < VECTORS, {
-                    L::prefetch_ahead(hint.wrapping_add(v * L::COUNT));
-                });
-                hint = hint.wrapping_add(VECTORS * L::COUNT);
-                left_of_run -= 1;
-                if left_of_run == 0 {
-                    run = run.wrapping_add(ahead.stride);
-                    (hint, left_of_run) = (run, per_run);
+        let chain = if start == Start::Values { depth } else { CHAIN };
+        let mut totals = [[L::zero(); VECTORS]; ROWS];
+        let mut first = 0;
+        loop {
+            let end = depth.min(first + chain);
+            for k in first..end {
+                if k < ahead.depths {
+                    unroll!(v < VECTORS, {
+                        L::prefetch_ahead(hint.wrapping_add(v * L::COUNT));
+                    });
+                    hint = hint.wrapping_add(VECTORS * L::COUNT);
+                    left_of_run -= 1;
+                    if left_of_run == 0 {
+                        run = run.wrapping_add(ahead.stride);
+                        (hint, left_of_run) = (run, per_run);
+                    }
                 }
-            }
-            let mut right = [L::zero(); VECTORS];
-            unroll!(v < VECTORS, {
-                right[v] = L::load(b.add(v * L::COUNT));
-            });
-            unroll!(i < ROWS, {
-                let left = L::splat(a.add(if BY_ROW { i * a_stride } else { i }));
+                let mut right = [L::zero(); VECTORS];
                 unroll!(v < VECTORS, {
-                    sums[i][v] = L::mul_add(left, right[v], sums[i][v]);
+                    right[v] = L::load(b.add(v * L::COUNT));
+                });
+                unroll!(i < ROWS, {
+                    let left = L::splat(a.add(if BY_ROW { i * a_stride } else { i }));
+                    unroll!(v < VECTORS, {
+                        sums[i][v] = L::mul_add(left, right[v], sums[i][v]);
+                    });
+                });
+                a = a.add(if BY_ROW { 1 } else { a_stride });
+                b = b.add(b_stride);
+            }
+            if first > 0 {
+                unroll!(i < ROWS, {
+                    unroll!(v < VECTORS, {
+                        sums[i][v] = L::add(totals[i][v], sums[i][v]);
+                    });
+                });
+            }
+            if end == depth {
+                break;
+            }
+            first = end;
+            unroll!(i < ROWS, {
+                unroll!(v < VECTORS, {
+                    totals[i][v] = sums[i][v];
+                    sums[i][v] = L::zero();
                 });
             });
-            a = a.add(if BY_ROW { 1 } else { a_stride });
-            b = b.add(b_stride);
         }
         unroll!(v < VECTORS, {
             let n = cols.saturating_sub(v * L::COUNT);

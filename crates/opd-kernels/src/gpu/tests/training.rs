@@ -8,7 +8,7 @@ use crate::{
     rotate_heads, rotate_heads_backward, sum_of_squares, swiglu, swiglu_backward,
 };
 
-/// bf16 and f16 have no kernel on the CPU: theirs is f32's, of the same values.
+/// What bf16 and f16 are compared with is computed in f32, of the same values.
 fn rounded(tensor: &Tensor, dtype: DType) -> Tensor {
     tensor.to_dtype(dtype).unwrap()
 }

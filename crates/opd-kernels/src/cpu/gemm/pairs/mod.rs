@@ -2,8 +2,9 @@
 //!
 //! Two adjacent depths of an operand, rounded, lie in the 32 bits of one `f32`: the first in the
 //! low half, the second in the high half. Packing and tiles move such pairs as they move `f32`;
-//! only their multiply-add knows better. An output is, as in [`super`], a chain of multiply-adds
-//! in one fixed order, one pair of depths at a time, in blocks of [`super::packed::BLOCK`] pairs.
+//! only their multiply-add knows better. An output is, as in [`super`], a sum of chains of
+//! multiply-adds in one fixed order, one pair of depths at a time, in blocks of
+//! [`super::packed::BLOCK`] pairs.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -17,12 +18,11 @@ mod tests;
 use std::ops::Range;
 
 use self::rounded::Rounded;
-pub(crate) use self::rounded::round;
+pub(crate) use self::rounded::{nearest_bf16, round};
 use super::{
     Matrix, MatrixMut, Packed, Update, encoded::decoded, kernels::Kernels, matrix, multiply,
-    product::Right,
+    product::Right, tiles::Tiles,
 };
-use crate::EncodedMatrix;
 
 /// `c = a b`, or `c += a b`, with `a` and `b` rounded to bf16.
 ///
@@ -56,8 +56,8 @@ impl PackedPairs {
     }
 
     /// The transpose of `w`, rounded and packed for this machine.
-    pub(crate) fn encoded(w: &EncodedMatrix) -> Self {
-        let &[cols, rows] = w.dims();
+    pub(crate) fn encoded<W: Tiles + ?Sized>(w: &W) -> Self {
+        let [cols, rows] = w.shape();
         let pairs = Packed::of_parts(best(), rows.div_ceil(2), cols, |pairs, cols, pack| {
             decoded(w, cols, 2 * pairs.start..rows.min(2 * pairs.end), |part| {
                 pack(Rounded::new(part).pairs().t());

@@ -73,7 +73,7 @@ pub(crate) fn round(from: &[f32], to: &mut [bf16]) {
             #[inline(always)]
             || {
                 for (to, &from) in to.iter_mut().zip(from) {
-                    *to = bf16::from_bits((bits(from) >> 16) as u16);
+                    *to = nearest_bf16(from);
                 }
             },
         );
@@ -121,7 +121,13 @@ fn paired(first: f32, second: f32) -> f32 {
     f32::from_bits(bits(first) >> 16 | bits(second))
 }
 
-/// The nearest bf16, ties to even, in the high half; a NaN stays one.
+/// The nearest bf16, ties to even; a NaN stays one.
+#[inline(always)]
+pub(crate) fn nearest_bf16(value: f32) -> bf16 {
+    bf16::from_bits((bits(value) >> 16) as u16)
+}
+
+/// [`nearest_bf16`] in the high half.
 #[inline(always)]
 fn bits(value: f32) -> u32 {
     let bits = value.to_bits();

@@ -1,3 +1,6 @@
+#[cfg(test)]
+mod tests;
+
 use std::sync::LazyLock;
 
 static ARCH: LazyLock<pulp::Arch> = LazyLock::new(pulp::Arch::new);
@@ -8,5 +11,17 @@ static ARCH: LazyLock<pulp::Arch> = LazyLock::new(pulp::Arch::new);
 /// the baseline.
 #[inline(always)]
 pub(crate) fn dispatch<R>(body: impl FnOnce() -> R) -> R {
-    ARCH.dispatch(body)
+    arch().dispatch(body)
+}
+
+#[cfg(not(test))]
+#[inline(always)]
+fn arch() -> pulp::Arch {
+    *ARCH
+}
+
+/// What a test has this thread use, if anything.
+#[cfg(test)]
+fn arch() -> pulp::Arch {
+    tests::FORCED.get().unwrap_or(*ARCH)
 }
