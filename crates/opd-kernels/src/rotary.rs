@@ -352,14 +352,17 @@ struct Contiguous {
     eps: f64,
 }
 
+/// Weights of queries and of keys, and what is added to the mean square.
+type WideNorms<T> = (Vec<T>, Vec<T>, f64);
+
 impl Contiguous {
     fn new(norms: HeadNorms<'_>) -> Result<Self> {
         let (query, key) = (norms.query.contiguous()?, norms.key.contiguous()?);
         Ok(Self { query, key, eps: norms.eps })
     }
 
-    /// Both weights as they are computed with, and what is added to the mean square.
-    fn widened<S: Stored>(&self) -> Result<(Vec<S::Wide>, Vec<S::Wide>, f64)> {
+    /// As they are computed with.
+    fn widened<S: Stored>(&self) -> Result<WideNorms<S::Wide>> {
         let wide = |weight: &Tensor| Ok::<_, Error>(cpu::widened(&cpu::view::<S>(OP, weight)?));
         Ok((wide(&self.query)?, wide(&self.key)?, self.eps))
     }

@@ -90,7 +90,7 @@ impl<S: Stored<Wide = f32>> Tiles for TensorTiles<'_, S> {
 
     fn decode(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [f32]) {
         let [n, k] = self.shape;
-        Tiles::decode(&Matrix::row_major(&*self.values, n, k), rows, columns, out);
+        Tiles::decode(&Matrix::row_major(&self.values, n, k), rows, columns, out);
     }
 }
 
