@@ -265,8 +265,8 @@ mod tests {
         let (mut values, mut room) = ([bf16::ONE; 2], [0.0; 2]);
         bf16::update(&mut values, &mut room, |wide| {
             // Each is less than half a unit in the last place of 1; both together are more.
-            wide[0] += 1.0 / 512.0;
-            wide[0] += 1.0 / 1024.0;
+            wide[0] += 3.0 / 1024.0;
+            wide[0] += 3.0 / 1024.0;
         });
         assert_eq!(values.map(bf16::to_f32), [1.0 + 1.0 / 128.0, 1.0]);
     }
