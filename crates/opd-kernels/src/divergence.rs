@@ -1,7 +1,7 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor, backend::BackendStorage};
 
 use crate::{
-    Error, Result,
+    Error, Projection, Result,
     cpu::{
         self, by_dtype,
         columns::{Columns, ColumnsView, argument},
@@ -115,13 +115,9 @@ pub fn divergence(
     kind: Divergence,
     temperature: f64,
 ) -> Result<DivergenceOutput> {
-    check_device(OP, student)?;
-    check_device(OP, teacher)?;
     check_temperature(OP, temperature)?;
     kind.check()?;
-    let (rows, width) = matrix(OP, "student", student)?;
-    check_teacher(OP, (rows, width), matrix(OP, "teacher", teacher)?)?;
-    check_same_dtype(OP, student, teacher)?;
+    let (rows, width) = check_logits(OP, student, teacher)?;
     if let Some(gpu) = gpu::of(student) {
         let ids = device_ids(&gpu, OP, ids, rows, width)?;
         return on_gpu(gpu, student, teacher, ids, (kind, temperature));
@@ -157,12 +153,34 @@ fn on_gpu(
     DivergenceOutput::from_columns(&columns)
 }
 
-/// Passes if the teacher has the student's rows and vocabulary.
-pub(crate) fn check_teacher(
+/// Rows and vocabulary of two models' logits, if they agree.
+pub(crate) fn check_logits(
     op: &'static str,
-    student: (usize, usize),
-    teacher: (usize, usize),
-) -> Result<()> {
+    student: &Tensor,
+    teacher: &Tensor,
+) -> Result<(usize, usize)> {
+    check_device(op, student)?;
+    check_device(op, teacher)?;
+    let dims = matrix(op, "student", student)?;
+    check_teacher(op, dims, matrix(op, "teacher", teacher)?)?;
+    check_same_dtype(op, student, teacher)?;
+    Ok(dims)
+}
+
+/// As [`check_logits`], of logits that are not written.
+pub(crate) fn check_projections(
+    op: &'static str,
+    student: Projection<'_>,
+    teacher: Projection<'_>,
+) -> Result<(usize, usize)> {
+    let dims = student.check(op)?;
+    check_teacher(op, dims, teacher.check(op)?)?;
+    check_same_dtype(op, student.hidden, teacher.hidden)?;
+    Ok(dims)
+}
+
+/// Passes if the teacher has the student's rows and vocabulary.
+fn check_teacher(op: &'static str, student: (usize, usize), teacher: (usize, usize)) -> Result<()> {
     if student == teacher {
         return Ok(());
     }

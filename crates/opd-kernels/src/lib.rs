@@ -13,6 +13,7 @@ mod encoded;
 mod error;
 mod gpu;
 mod head;
+mod known_gradients;
 mod linear_cross_vocabulary;
 mod linear_divergence;
 mod linear_divergence_loss;

@@ -7,7 +7,7 @@ use crate::{
         divergence_rows::{DivergenceRows, STATISTICS},
         gemm::Gemm,
     },
-    divergence::{check_same_dtype, check_teacher},
+    divergence::check_projections,
     gpu::{self, Gpu},
     linear_op::{self, Chunk, ChunkedLogits, Frozen, LinearRows},
     logprob::{check_temperature, token_ids},
@@ -38,9 +38,7 @@ pub fn linear_divergence(
 ) -> Result<DivergenceOutput> {
     check_temperature(OP, temperature)?;
     kind.check()?;
-    let (rows, vocab) = student.check(OP)?;
-    check_teacher(OP, (rows, vocab), teacher.check(OP)?)?;
-    check_same_dtype(OP, student.hidden, teacher.hidden)?;
+    let (rows, vocab) = check_projections(OP, student, teacher)?;
     let ids = token_ids(OP, ids, rows, vocab)?;
     let op = Op { teacher: Frozen::of(teacher)?, ids, kind, temperature };
     DivergenceOutput::from_columns(&linear_op::apply(student, op)?)

@@ -13,10 +13,9 @@ use crate::{
         token_rows::{STATISTICS, TokenRows},
     },
     gpu::{self, Gpu},
-    linear_op::record,
+    known_gradients::ChunkLosses,
     logprob::token_ids,
     projection::{Gradients, Operands, ProjectionGradient, ProjectionView},
-    row_loss::loss_of_columns,
 };
 
 const OP: &str = "linear_row_loss";
@@ -72,86 +71,71 @@ pub fn linear_row_loss<'a>(
     let (rows, vocab) = student.check(OP)?;
     let operands = Operands::of(student)?;
     let ids = token_ids(OP, ids, rows, vocab)?;
-    let mut chunks = Chunks { loss, softmax, parts: Vec::new(), columns: Vec::new() };
-    let hidden = &operands.hidden;
+    let mut losses = ChunkLosses::new(loss);
+    let (hidden, student) = (&operands.hidden, operands.projection());
     let gradients = match gpu::of(hidden) {
-        Some(gpu) => chunks.on_gpu(&gpu, operands.projection(), &ids)?,
-        None => by_computed!(OP, hidden, T => chunks.on_cpu::<T>(operands.projection(), &ids))?,
+        Some(gpu) => on_gpu(&gpu, student, &ids, softmax, &mut losses)?,
+        None => by_computed!(OP, hidden, T => on_cpu::<T, _>(student, &ids, softmax, &mut losses))?,
     };
-    let (value, columns) = chunks.finish(hidden)?;
-    let ready = gradients.clone();
-    let backward = move |_: Projection<'_>, _: &Tensor, upstream: &Tensor| ready.scaled(upstream);
-    let loss = record(OP, operands, value, backward)?;
-    let tokens = TokenLogprobs::from_columns(&columns)?;
+    let (loss, tokens) = losses.finish(OP, operands, gradients.clone())?;
     let Gradients { hidden, weight, bias } = gradients;
     let (hidden_gradient, head_gradient, bias_gradient) = (hidden, weight, bias);
     Ok(RowLoss { loss, tokens, hidden_gradient, head_gradient, bias_gradient })
 }
 
-struct Chunks<F> {
-    loss: F,
+fn on_cpu<T: Gemm, F>(
+    student: Projection<'_>,
+    ids: &[u32],
     softmax: Softmax,
-    parts: Vec<Tensor>,
-    columns: Vec<Tensor>,
+    losses: &mut ChunkLosses<F>,
+) -> Result<Gradients>
+where
+    F: FnMut(Range<usize>, &TokenLogprobs) -> candle_core::Result<Tensor>,
+{
+    let mut gradient = ProjectionGradient::<T>::wanted(student);
+    let view = ProjectionView::<T>::of(OP, student)?;
+    let projected = view.projected();
+    let vocab = projected.vocab;
+    let mut buffer = Vec::new();
+    for rows in chunks(ids.len(), vocab) {
+        let logits = projected.logits(&mut buffer, rows.clone());
+        let ids = &ids[rows.clone()];
+        let tokens = TokenRows { ids, width: vocab, softmax, entropy: true };
+        let mut columns = Columns::<T, STATISTICS>::new(rows.len());
+        tokens.forward(&mut columns, 0, logits);
+        let saved = columns.into_tensor()?;
+        let upstream = losses.upstream(rows.clone(), &saved)?;
+        let (saved, upstream) = (cpu::view::<T>(OP, &saved)?, cpu::view::<T>(OP, &upstream)?);
+        let statistics = (ColumnsView::new(&saved), ColumnsView::new(&upstream));
+        tokens.backward(logits, 0, None, statistics, Further::NONE);
+        gradient.add(&projected, logits, rows);
+    }
+    gradient.finish(student)
 }
 
-impl<F: FnMut(Range<usize>, &TokenLogprobs) -> candle_core::Result<Tensor>> Chunks<F> {
-    /// The gradient `[5, n]` of the loss by the statistics `[5, n]` of some rows.
-    fn upstream(&mut self, rows: Range<usize>, columns: Tensor) -> Result<Tensor> {
-        let (part, upstream) = loss_of_columns(&columns, |tokens| (self.loss)(rows, tokens))?;
-        self.parts.push(part);
-        self.columns.push(columns);
-        Ok(upstream)
-    }
-
-    fn on_cpu<T: Gemm>(&mut self, student: Projection<'_>, ids: &[u32]) -> Result<Gradients> {
-        let mut gradient = ProjectionGradient::<T>::wanted(student);
-        let view = ProjectionView::<T>::of(OP, student)?;
-        let projected = view.projected();
-        let (vocab, softmax) = (projected.vocab, self.softmax);
-        let mut buffer = Vec::new();
-        for rows in chunks(ids.len(), vocab) {
-            let logits = projected.logits(&mut buffer, rows.clone());
-            let ids = &ids[rows.clone()];
-            let tokens = TokenRows { ids, width: vocab, softmax, entropy: true };
-            let mut columns = Columns::<T, STATISTICS>::new(rows.len());
-            tokens.forward(&mut columns, 0, logits);
-            let saved = columns.into_tensor()?;
-            let upstream = self.upstream(rows.clone(), saved.clone())?;
-            let (saved, upstream) = (cpu::view::<T>(OP, &saved)?, cpu::view::<T>(OP, &upstream)?);
-            let statistics = (ColumnsView::new(&saved), ColumnsView::new(&upstream));
-            tokens.backward(logits, 0, None, statistics, Further::NONE);
-            gradient.add(&projected, logits, rows);
-        }
-        gradient.finish(student)
-    }
-
-    fn on_gpu(&mut self, gpu: &Gpu, student: Projection<'_>, ids: &[u32]) -> Result<Gradients> {
-        let (hidden, softmax) = (student.hidden, self.softmax);
-        let mut gradient = gpu::Gradient::wanted(gpu, OP, student)?;
-        // At once: a copy to the device may wait for what was launched before it.
-        let all_ids = Tensor::from_slice(ids, ids.len(), hidden.device())?;
-        gpu::linear::for_each(gpu, OP, student, None, |chunk| {
-            let ids = all_ids.narrow(0, chunk.rows.start, chunk.rows.len())?;
-            let place = (chunk.logits, &ids);
-            let (saved, _) = gpu::score_rows::forward(gpu, OP, place, (None, 0), softmax, true)?;
-            let upstream = self.upstream(chunk.rows.clone(), saved.clone())?;
-            let out = gradient.room(chunk.logits, hidden, &chunk.rows)?;
-            let statistics = (&saved, &upstream);
-            gpu::score_rows::backward(gpu, OP, place, None, statistics, &out, softmax)?;
-            gradient.add(gpu, OP, student, &out, &chunk.rows)
-        })?;
-        gradient.finish(hidden)
-    }
-
-    /// The sum of the losses, and the statistics `[5, T]`.
-    fn finish(self, hidden: &Tensor) -> Result<(Tensor, Tensor)> {
-        let dtype = gpu::accumulator(hidden.dtype());
-        if self.parts.is_empty() {
-            let zero = Tensor::zeros((), dtype, hidden.device())?;
-            return Ok((zero, Tensor::zeros((STATISTICS, 0), dtype, hidden.device())?));
-        }
-        let total = Tensor::stack(&self.parts, 0)?.sum_all()?;
-        Ok((total, Tensor::cat(&self.columns, 1)?))
-    }
+fn on_gpu<F>(
+    gpu: &Gpu,
+    student: Projection<'_>,
+    ids: &[u32],
+    softmax: Softmax,
+    losses: &mut ChunkLosses<F>,
+) -> Result<Gradients>
+where
+    F: FnMut(Range<usize>, &TokenLogprobs) -> candle_core::Result<Tensor>,
+{
+    let hidden = student.hidden;
+    let mut gradient = gpu::Gradient::wanted(gpu, OP, student)?;
+    // At once: a copy to the device may wait for what was launched before it.
+    let all_ids = Tensor::from_slice(ids, ids.len(), hidden.device())?;
+    gpu::linear::for_each(gpu, OP, student, None, |chunk| {
+        let ids = all_ids.narrow(0, chunk.rows.start, chunk.rows.len())?;
+        let place = (chunk.logits, &ids);
+        let (saved, _) = gpu::score_rows::forward(gpu, OP, place, (None, 0), softmax, true)?;
+        let upstream = losses.upstream(chunk.rows.clone(), &saved)?;
+        let out = gradient.room(chunk.logits, hidden, &chunk.rows)?;
+        let statistics = (&saved, &upstream);
+        gpu::score_rows::backward(gpu, OP, place, None, statistics, &out, softmax)?;
+        gradient.add(gpu, OP, student, &out, &chunk.rows)
+    })?;
+    gradient.finish(hidden)
 }

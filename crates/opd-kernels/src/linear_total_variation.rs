@@ -9,7 +9,7 @@ use crate::{
         softmax::{BLOCK, RowStats, sum_over},
         token_rows::{for_each_row, set_rows},
     },
-    divergence::{check_same_dtype, check_teacher},
+    divergence::check_projections,
     gpu::{self, Gpu, divergence_rows::Kind},
     linear_op::{self, Chunk, ChunkedLogits, Frozen, LinearRows},
     logprob::{check_temperature, token_ids},
@@ -48,9 +48,7 @@ pub fn linear_total_variation(
     temperature: f64,
 ) -> Result<DivergenceOutput> {
     check_temperature(OP, temperature)?;
-    let (rows, vocab) = student.check(OP)?;
-    check_teacher(OP, (rows, vocab), teacher.check(OP)?)?;
-    check_same_dtype(OP, student.hidden, teacher.hidden)?;
+    let (rows, vocab) = check_projections(OP, student, teacher)?;
     let ids = token_ids(OP, ids, rows, vocab)?;
     let op = Op { teacher: Frozen::of(teacher)?, ids, temperature };
     DivergenceOutput::from_columns(&linear_op::apply(student, op)?)

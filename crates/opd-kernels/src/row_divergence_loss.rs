@@ -1,4 +1,4 @@
-use candle_core::{Tensor, Var};
+use candle_core::Tensor;
 
 use crate::{
     Divergence, DivergenceOutput, Result,
@@ -7,9 +7,10 @@ use crate::{
         columns::{Columns, ColumnsView},
         divergence_rows::{DivergenceRows, STATISTICS},
     },
-    divergence::{check_same_dtype, check_teacher},
+    divergence::check_logits,
     gpu::{self, divergence_rows::Rows},
-    logprob::{check_device, check_temperature, device_ids, matrix, token_ids, widened},
+    known_gradients::loss_of_columns,
+    logprob::{check_temperature, device_ids, token_ids, widened},
     shape,
 };
 
@@ -49,13 +50,9 @@ pub fn row_divergence_loss(
     temperature: f64,
     loss: impl FnOnce(&DivergenceOutput) -> candle_core::Result<Tensor>,
 ) -> Result<DivergenceLoss> {
-    check_device(OP, &student)?;
-    check_device(OP, teacher)?;
     check_temperature(OP, temperature)?;
     kind.check()?;
-    let (rows, width) = matrix(OP, "student", &student)?;
-    check_teacher(OP, (rows, width), matrix(OP, "teacher", teacher)?)?;
-    check_same_dtype(OP, &student, teacher)?;
+    let (rows, width) = check_logits(OP, &student, teacher)?;
     shape::distinct(OP, ("student", &student), &[("teacher", teacher)])?;
     let (student, teacher) = (student.detach(), teacher.detach());
     if let Some(gpu) = gpu::of(&student) {
@@ -91,28 +88,4 @@ pub fn row_divergence_loss(
         let tokens = DivergenceOutput::from_columns(&columns)?;
         Ok(DivergenceLoss { loss, tokens, gradient: student.to_dtype(dtype)? })
     })
-}
-
-/// A loss of the statistics `[10, n]` of some rows, without a graph, and its gradient `[10, n]`.
-pub(crate) fn loss_of_columns(
-    columns: &Tensor,
-    loss: impl FnOnce(&DivergenceOutput) -> candle_core::Result<Tensor>,
-) -> Result<(Tensor, Tensor)> {
-    let leaf = |i| Var::from_tensor(&columns.get(i)?);
-    let leaves = [leaf(0)?, leaf(1)?, leaf(2)?];
-    let [divergence, student_entropy, student_logprobs] =
-        leaves.each_ref().map(|leaf| leaf.as_tensor().clone());
-    let teacher_logprobs = columns.get(3)?;
-    let tokens =
-        DivergenceOutput { divergence, student_entropy, student_logprobs, teacher_logprobs };
-    let loss = loss(&tokens)?;
-    let store = loss.backward()?;
-    let zeros = columns.get(0)?.zeros_like()?;
-    let mut upstream = vec![zeros; STATISTICS];
-    for (upstream, leaf) in upstream.iter_mut().zip(&leaves) {
-        if let Some(gradient) = store.get(leaf.as_tensor()) {
-            *upstream = gradient.clone();
-        }
-    }
-    Ok((loss.detach(), Tensor::stack(&upstream, 0)?.contiguous()?))
 }

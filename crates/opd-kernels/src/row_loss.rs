@@ -1,4 +1,4 @@
-use candle_core::{Tensor, Var};
+use candle_core::Tensor;
 
 use crate::{
     Result, Softmax, TokenLogprobs,
@@ -9,6 +9,7 @@ use crate::{
         token_rows::{STATISTICS, TokenRows},
     },
     gpu,
+    known_gradients::loss_of_columns,
     logprob::{check_device, device_ids, matrix, token_ids, widened},
 };
 
@@ -81,21 +82,4 @@ pub fn row_loss(
         let tokens = TokenLogprobs::from_columns(&columns)?;
         Ok(LogitsLoss { loss, tokens, gradient: logits.to_dtype(dtype)? })
     })
-}
-
-/// A loss of the statistics `[5, n]` of some rows, without a graph, and its gradient `[5, n]`.
-pub(crate) fn loss_of_columns(
-    columns: &Tensor,
-    loss: impl FnOnce(&TokenLogprobs) -> candle_core::Result<Tensor>,
-) -> Result<(Tensor, Tensor)> {
-    let leaf = |i| Var::from_tensor(&columns.get(i)?);
-    let leaves = [leaf(0)?, leaf(1)?, leaf(2)?];
-    let [logprobs, lse, entropy] = leaves.each_ref().map(|leaf| leaf.as_tensor().clone());
-    let loss = loss(&TokenLogprobs { logprobs, lse, entropy })?;
-    let store = loss.backward()?;
-    let zeros = columns.get(0)?.zeros_like()?;
-    let of = |leaf: &Var| store.get(leaf.as_tensor()).unwrap_or(&zeros).clone();
-    let [logprobs, lse, entropy] = leaves.each_ref().map(of);
-    let upstream = Tensor::stack(&[&logprobs, &lse, &entropy, &zeros, &zeros], 0)?.contiguous()?;
-    Ok((loss.detach(), upstream))
 }
