@@ -212,11 +212,14 @@ where
             hidden.apply_op2(&weight, Recorded2 { name, value, backward })?
         }
         (Weight::Tensor(weight), Some(bias)) => {
-            let backward =
-                move |[hidden, weight, bias]: [&Tensor; 3], saved: &Tensor, g: &Tensor| {
-                    let gradients = of(hidden, weight.into(), Some(bias), saved, g)?;
-                    Ok((gradients.hidden, gradients.weight, gradients.bias))
-                };
+            let backward = move |hidden: &Tensor,
+                                 weight: &Tensor,
+                                 bias: &Tensor,
+                                 saved: &Tensor,
+                                 g: &Tensor| {
+                let gradients = of(hidden, weight.into(), Some(bias), saved, g)?;
+                Ok((gradients.hidden, gradients.weight, gradients.bias))
+            };
             hidden.apply_op3(&weight, &bias, Recorded3 { name, value, backward })?
         }
         (Weight::Encoded(weight), None) => {

@@ -2,30 +2,8 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Shape, Te
 
 use crate::Result;
 
-/// Puts a value that was computed outside the graph into it, with a backward of its own, which gets
-/// the argument, the value and its gradient.
-pub(crate) struct Recorded1<F> {
-    pub(crate) name: &'static str,
-    pub(crate) value: Tensor,
-    pub(crate) backward: F,
-}
-
-/// As [`Recorded1`], of two arguments.
-pub(crate) struct Recorded2<F> {
-    pub(crate) name: &'static str,
-    pub(crate) value: Tensor,
-    pub(crate) backward: F,
-}
-
-/// As [`Recorded1`], of three arguments.
-pub(crate) struct Recorded3<F> {
-    pub(crate) name: &'static str,
-    pub(crate) value: Tensor,
-    pub(crate) backward: F,
-}
-
 /// Gradients of two arguments; `None` for one that is not part of the graph.
-pub(crate) type Gradients2 = (Option<Tensor>, Option<Tensor>);
+type Gradients2 = (Option<Tensor>, Option<Tensor>);
 
 /// As [`Gradients2`], of three.
 type Gradients3 = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
@@ -56,118 +34,76 @@ fn cuda_copy(value: &Tensor) -> candle_core::Result<(candle_core::CudaStorage, S
     }
 }
 
-impl<F> CustomOp1 for Recorded1<F>
-where
-    F: Fn(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
-{
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        cpu_copy(&self.value)
-    }
-
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        _: &candle_core::CudaStorage,
-        _: &Layout,
-    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
-        cuda_copy(&self.value)
-    }
-
-    fn bwd(
-        &self,
-        argument: &Tensor,
-        value: &Tensor,
-        gradient: &Tensor,
-    ) -> candle_core::Result<Option<Tensor>> {
-        Ok(Some((self.backward)(argument, value, gradient)?))
-    }
+/// `$type`, once for each `$argument`.
+macro_rules! each {
+    ($argument:ident, $type:ty) => {
+        $type
+    };
 }
 
-impl<F> CustomOp2 for Recorded2<F>
-where
-    F: Fn(&Tensor, &Tensor, &Tensor, &Tensor) -> Result<Gradients2>,
-{
-    fn name(&self) -> &'static str {
-        self.name
-    }
+/// An op whose value was computed before.
+macro_rules! recorded {
+    (
+        $(#[$doc:meta])*
+        $name:ident is $op:ident of $($argument:ident)+: $gradients:ty => $all:ty
+    ) => {
+        $(#[$doc])*
+        pub(crate) struct $name<F> {
+            pub(crate) name: &'static str,
+            pub(crate) value: Tensor,
+            pub(crate) backward: F,
+        }
 
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        cpu_copy(&self.value)
-    }
+        impl<F> $op for $name<F>
+        where
+            F: Fn($(each!($argument, &Tensor),)+ &Tensor, &Tensor) -> Result<$gradients>,
+        {
+            fn name(&self) -> &'static str {
+                self.name
+            }
 
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        _: &candle_core::CudaStorage,
-        _: &Layout,
-        _: &candle_core::CudaStorage,
-        _: &Layout,
-    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
-        cuda_copy(&self.value)
-    }
+            fn cpu_fwd(
+                &self,
+                $(_: each!($argument, &CpuStorage), _: each!($argument, &Layout)),+
+            ) -> candle_core::Result<(CpuStorage, Shape)> {
+                cpu_copy(&self.value)
+            }
 
-    fn bwd(
-        &self,
-        first: &Tensor,
-        second: &Tensor,
-        value: &Tensor,
-        gradient: &Tensor,
-    ) -> candle_core::Result<Gradients2> {
-        Ok((self.backward)(first, second, value, gradient)?)
-    }
+            #[cfg(feature = "cuda")]
+            fn cuda_fwd(
+                &self,
+                $(
+                    _: each!($argument, &candle_core::CudaStorage),
+                    _: each!($argument, &Layout)
+                ),+
+            ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+                cuda_copy(&self.value)
+            }
+
+            fn bwd(
+                &self,
+                $($argument: &Tensor,)+
+                value: &Tensor,
+                gradient: &Tensor,
+            ) -> candle_core::Result<$all> {
+                Ok((self.backward)($($argument,)+ value, gradient)?.into())
+            }
+        }
+    };
 }
 
-impl<F> CustomOp3 for Recorded3<F>
-where
-    F: Fn([&Tensor; 3], &Tensor, &Tensor) -> Result<Gradients3>,
-{
-    fn name(&self) -> &'static str {
-        self.name
-    }
+recorded! {
+    /// Puts a value that was computed outside the graph into it, with a backward of its own, which gets
+    /// the argument, the value and its gradient.
+    Recorded1 is CustomOp1 of argument: Tensor => Option<Tensor>
+}
 
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        cpu_copy(&self.value)
-    }
+recorded! {
+    /// As [`Recorded1`], of two arguments.
+    Recorded2 is CustomOp2 of first second: Gradients2 => Gradients2
+}
 
-    #[cfg(feature = "cuda")]
-    fn cuda_fwd(
-        &self,
-        _: &candle_core::CudaStorage,
-        _: &Layout,
-        _: &candle_core::CudaStorage,
-        _: &Layout,
-        _: &candle_core::CudaStorage,
-        _: &Layout,
-    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
-        cuda_copy(&self.value)
-    }
-
-    fn bwd(
-        &self,
-        first: &Tensor,
-        second: &Tensor,
-        third: &Tensor,
-        value: &Tensor,
-        gradient: &Tensor,
-    ) -> candle_core::Result<Gradients3> {
-        Ok((self.backward)([first, second, third], value, gradient)?)
-    }
+recorded! {
+    /// As [`Recorded1`], of three arguments.
+    Recorded3 is CustomOp3 of first second third: Gradients3 => Gradients3
 }
