@@ -1,10 +1,15 @@
-use candle_core::{D, DType, Device, Tensor};
+mod rows;
+mod table;
 
+use candle_core::{D, Tensor};
+
+use self::rows::{row_backward, row_forward};
+pub use self::table::RotaryTable;
 use crate::{
     Error, Result,
     cpu::{self, Element, Stored, by_stored, dispatch, with_rooms},
     gpu::{self, rotary::Rotation},
-    rms_norm, shape, stored,
+    shape, stored,
 };
 
 const OP: &str = "rotate_heads";
@@ -26,71 +31,6 @@ impl Heads {
     /// Heads in one fused row.
     pub fn total(&self) -> usize {
         self.heads + 2 * self.kv_heads
-    }
-}
-
-/// Cosines and sines of rotary position embedding: each `[P, head_dim / 2]`.
-#[derive(Clone, Debug)]
-pub struct RotaryTable {
-    cos: Tensor,
-    sin: Tensor,
-}
-
-impl RotaryTable {
-    /// Angles `p * inverse_frequencies[i]` for the positions `0..n_positions`.
-    ///
-    /// # Errors
-    ///
-    /// If candle cannot make the tensors.
-    pub fn new(
-        inverse_frequencies: &[f64],
-        n_positions: usize,
-        dtype: DType,
-        device: &Device,
-    ) -> Result<Self> {
-        let angles = (0..n_positions)
-            .flat_map(|p| inverse_frequencies.iter().map(move |frequency| p as f64 * frequency));
-        let angles = Tensor::from_vec(
-            angles.collect::<Vec<f64>>(),
-            (n_positions, inverse_frequencies.len()),
-            &Device::Cpu,
-        )?;
-        let on_device = |t: Tensor| t.to_dtype(dtype)?.to_device(device);
-        Ok(Self { cos: on_device(angles.cos()?)?, sin: on_device(angles.sin()?)? })
-    }
-
-    /// Cosines and sines times `factor`: queries and keys become longer, so that logits of
-    /// attention grow by `factor^2` (YaRN).
-    ///
-    /// # Errors
-    ///
-    /// If candle cannot make the tensors.
-    pub fn scaled(&self, factor: f64) -> Result<Self> {
-        Ok(Self { cos: (&self.cos * factor)?, sin: (&self.sin * factor)? })
-    }
-
-    /// The same values in another dtype.
-    ///
-    /// # Errors
-    ///
-    /// If candle fails.
-    pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
-        Ok(Self { cos: self.cos.to_dtype(dtype)?, sin: self.sin.to_dtype(dtype)? })
-    }
-
-    /// Cosines, `[P, head_dim / 2]`.
-    pub(crate) fn cos(&self) -> &Tensor {
-        &self.cos
-    }
-
-    /// Sines, `[P, head_dim / 2]`.
-    pub(crate) fn sin(&self) -> &Tensor {
-        &self.sin
-    }
-
-    /// Number of positions.
-    pub fn n_positions(&self) -> usize {
-        self.cos.dims()[0]
     }
 }
 
@@ -143,7 +83,7 @@ pub fn rotate_heads(
     if let Some(gpu) = gpu::of(&qkv) {
         return rotation(&qkv, heads, norms.as_ref(), table, &positions).forward(&gpu);
     }
-    let own = table.cos.dtype() == qkv.dtype();
+    let own = table.cos().dtype() == qkv.dtype();
     by_stored!(OP, qkv, S => match own {
         true => forward::<S, S>(&qkv, heads, norms.as_ref(), table, &positions),
         false => forward::<S, <S as Stored>::Wide>(&qkv, heads, norms.as_ref(), table, &positions),
@@ -160,7 +100,7 @@ fn forward<S: Stored, O: Stored<Wide = S::Wide>>(
 ) -> Result<Tensor> {
     let rows = qkv.dims()[0];
     let input = cpu::view::<S>(OP, qkv)?;
-    let (cos, sin) = (cpu::view::<O>(OP, &table.cos)?, cpu::view::<O>(OP, &table.sin)?);
+    let (cos, sin) = (cpu::view::<O>(OP, table.cos())?, cpu::view::<O>(OP, table.sin())?);
     let positions = cpu::view::<u32>(OP, positions)?;
     check_positions(&positions, table)?;
     let norms = norms.map(Contiguous::widened::<O>).transpose()?;
@@ -196,28 +136,6 @@ fn forward<S: Stored, O: Stored<Wide = S::Wide>>(
     cpu::tensor(out, (rows, heads.total(), dim))
 }
 
-#[inline(always)]
-fn row_forward<T: Element>(
-    y: &mut [T],
-    x: &[T],
-    heads: Heads,
-    norms: Option<(&[T], &[T], f64)>,
-    cos: &[T],
-    sin: &[T],
-) {
-    let pairs = y.chunks_exact_mut(heads.head_dim).zip(x.chunks_exact(heads.head_dim));
-    for (h, (y, x)) in pairs.enumerate() {
-        match (weight_of(h, heads, norms), h < heads.heads + heads.kv_heads) {
-            (_, false) => y.copy_from_slice(x),
-            (None, true) => rotate(y, x, cos, sin, T::ONE),
-            (Some((weight, eps)), true) => {
-                let r = rms_norm::inverse_rms(x, eps);
-                rotate_scaled(y, x, weight, r, cos, sin);
-            }
-        }
-    }
-}
-
 /// Gradients of [`rotate_heads`] from the gradient `dy` of its result,
 /// `[T, total, head_dim]`.
 ///
@@ -234,7 +152,7 @@ pub fn rotate_heads_backward(
 ) -> Result<RotateHeadsGradients> {
     let rows = check(qkv, heads, norms, table, positions)?;
     shape::expect(OP, "dy", dy, &[rows, heads.total(), heads.head_dim], "[T, total, head_dim]")?;
-    shape::same_dtype(OP, "dy", dy, table.cos.dtype())?;
+    shape::same_dtype(OP, "dy", dy, table.cos().dtype())?;
     let (qkv, positions, dy) = (qkv.contiguous()?, positions.contiguous()?, dy.contiguous()?);
     let norms = norms.map(Contiguous::new).transpose()?;
     if let Some(gpu) = gpu::of(&qkv) {
@@ -259,7 +177,7 @@ fn backward<S: Stored, O: Stored<Wide = S::Wide>>(
 ) -> Result<RotateHeadsGradients> {
     let (rows, dim, width) = (qkv.dims()[0], heads.head_dim, heads.total() * heads.head_dim);
     let (input, dy) = (cpu::view::<S>(OP, qkv)?, cpu::view::<O>(OP, dy)?);
-    let (cos, sin) = (cpu::view::<O>(OP, &table.cos)?, cpu::view::<O>(OP, &table.sin)?);
+    let (cos, sin) = (cpu::view::<O>(OP, table.cos())?, cpu::view::<O>(OP, table.sin())?);
     let positions = cpu::view::<u32>(OP, positions)?;
     check_positions(&positions, table)?;
     let weights = norms.map(Contiguous::widened::<O>).transpose()?;
@@ -306,35 +224,6 @@ fn backward<S: Stored, O: Stored<Wide = S::Wide>>(
     Ok(RotateHeadsGradients { qkv: cpu::tensor(out, (rows, width))?, norms })
 }
 
-/// Writes `dx` and adds to the weights' gradients, queries' before keys'; `unrotated` is room.
-#[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn row_backward<T: Element>(
-    dx: &mut [T],
-    (dweights, unrotated): (&mut [f64], &mut [T]),
-    x: &[T],
-    dy: &[T],
-    heads: Heads,
-    norms: Option<(&[T], &[T], f64)>,
-    cos: &[T],
-    sin: &[T],
-) {
-    let dim = heads.head_dim;
-    for (h, dx) in dx.chunks_exact_mut(dim).enumerate() {
-        let (x, dy) = (&x[h * dim..][..dim], &dy[h * dim..][..dim]);
-        match (weight_of(h, heads, norms), h < heads.heads + heads.kv_heads) {
-            (_, false) => dx.copy_from_slice(dy),
-            (None, true) => rotate(dx, dy, cos, sin, -T::ONE),
-            (Some((weight, eps)), true) => {
-                rotate(unrotated, dy, cos, sin, -T::ONE);
-                let side = if h < heads.heads { 0 } else { dim };
-                let dweight = &mut dweights[side..side + dim];
-                rms_norm::row_backward(dx, dweight, x, weight, unrotated, eps);
-            }
-        }
-    }
-}
-
 fn rotation<'a>(
     qkv: &'a Tensor,
     heads: Heads,
@@ -343,7 +232,7 @@ fn rotation<'a>(
     positions: &'a Tensor,
 ) -> Rotation<'a> {
     let norms = norms.map(|norms| (&norms.query, &norms.key, norms.eps));
-    Rotation { qkv, heads, norms, cos: &table.cos, sin: &table.sin, positions }
+    Rotation { qkv, heads, norms, cos: table.cos(), sin: table.sin(), positions }
 }
 
 struct Contiguous {
@@ -368,44 +257,6 @@ impl Contiguous {
     }
 }
 
-#[inline(always)]
-fn weight_of<'a, T: Element>(
-    head: usize,
-    heads: Heads,
-    norms: Option<(&'a [T], &'a [T], f64)>,
-) -> Option<(&'a [T], f64)> {
-    let (query, key, eps) = norms?;
-    Some((if head < heads.heads { query } else { key }, eps))
-}
-
-/// Rotates by the angle, or back with `direction` -1.
-#[inline(always)]
-fn rotate<T: Element>(y: &mut [T], x: &[T], cos: &[T], sin: &[T], direction: T) {
-    let half = cos.len();
-    let (x0, x1) = x.split_at(half);
-    let (y0, y1) = y.split_at_mut(half);
-    let (x1, y1, sin) = (&x1[..half], &mut y1[..half], &sin[..half]);
-    for i in 0..half {
-        let s = direction * sin[i];
-        y0[i] = x1[i].mul_add(-s, x0[i] * cos[i]);
-        y1[i] = x0[i].mul_add(s, x1[i] * cos[i]);
-    }
-}
-
-#[inline(always)]
-fn rotate_scaled<T: Element>(y: &mut [T], x: &[T], weight: &[T], r: T, cos: &[T], sin: &[T]) {
-    let half = cos.len();
-    let (x0, x1) = x.split_at(half);
-    let (w0, w1) = weight.split_at(half);
-    let (y0, y1) = y.split_at_mut(half);
-    let (x1, w1, y1, sin) = (&x1[..half], &w1[..half], &mut y1[..half], &sin[..half]);
-    for i in 0..half {
-        let (a, b) = (x0[i] * r * w0[i], x1[i] * r * w1[i]);
-        y0[i] = b.mul_add(-sin[i], a * cos[i]);
-        y1[i] = a.mul_add(sin[i], b * cos[i]);
-    }
-}
-
 fn check(
     qkv: &Tensor,
     heads: Heads,
@@ -426,9 +277,9 @@ fn check(
     shape::expect(OP, "qkv", qkv, &[rows, heads.total() * dim], "[T, total * head_dim]")?;
     shape::expect(OP, "positions", positions, &[rows], "[T]")?;
     shape::indices(OP, "positions", positions)?;
-    stored::check_partner(OP, "rotary table", &table.cos, qkv)?;
-    let dtype = table.cos.dtype();
-    let half = table.cos.dim(D::Minus1)?;
+    stored::check_partner(OP, "rotary table", table.cos(), qkv)?;
+    let dtype = table.cos().dtype();
+    let half = table.cos().dim(D::Minus1)?;
     if half != dim / 2 {
         let (what, expected) = ("width of the rotary table", "head_dim / 2");
         return Err(Error::Setting { op: OP, what, expected, got: half as f64 });
