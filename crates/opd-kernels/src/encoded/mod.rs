@@ -33,15 +33,14 @@ pub struct EncodedMatrix {
 #[derive(Clone)]
 enum Held {
     Parts(Arc<[Part]>),
-    F32(Arc<Packed<f32>>),
-    /// Rounded to bf16.
-    Bf16(Arc<PackedPairs>),
+    Packed(PackedValues),
 }
 
-/// A matrix as one kind of products reads it.
+/// The transpose of a matrix, as one kind of products reads it.
 #[derive(Clone)]
 pub(crate) enum PackedValues {
     F32(Arc<Packed<f32>>),
+    /// Rounded to bf16.
     Bf16(Arc<PackedPairs>),
 }
 
@@ -52,6 +51,16 @@ struct Part {
     bytes: Vec<u8>,
 }
 
+impl PackedValues {
+    /// The value of a row and a column of the transpose.
+    fn at(&self, row: usize, column: usize) -> f32 {
+        match self {
+            Self::F32(packed) => packed.at(row, column),
+            Self::Bf16(packed) => packed.at(row, column),
+        }
+    }
+}
+
 impl fmt::Debug for EncodedMatrix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let held = match &self.held {
@@ -59,8 +68,8 @@ impl fmt::Debug for EncodedMatrix {
                 let kinds: Vec<GgmlDType> = parts.iter().map(|part| part.kind).collect();
                 format!("{kinds:?}")
             }
-            Held::F32(_) => "F32, packed".to_owned(),
-            Held::Bf16(_) => "BF16, packed".to_owned(),
+            Held::Packed(PackedValues::F32(_)) => "F32, packed".to_owned(),
+            Held::Packed(PackedValues::Bf16(_)) => "BF16, packed".to_owned(),
         };
         write!(f, "EncodedMatrix({:?}, {held})", self.shape)
     }
@@ -124,20 +133,21 @@ impl EncodedMatrix {
         let weight = weight.contiguous()?;
         let values = cpu::view::<f32>(OP, &weight)?;
         let transposed = Matrix::row_major(&values, rows, columns).t();
-        let held = match products {
-            Products::Full => Held::F32(Arc::new(Packed::new(transposed))),
-            Products::Bf16 => Held::Bf16(Arc::new(PackedPairs::new(transposed))),
+        let values = match products {
+            Products::Full => PackedValues::F32(Arc::new(Packed::new(transposed))),
+            Products::Bf16 => PackedValues::Bf16(Arc::new(PackedPairs::new(transposed))),
         };
-        Ok(Self { shape: [rows, columns], held })
+        Ok(Self { shape: [rows, columns], held: Held::Packed(values) })
     }
 
     /// What these products read without decoding anything, if it is held so.
     pub(crate) fn as_read(&self, products: Products) -> Option<PackedValues> {
-        match (products, &self.held) {
-            (Products::Full, Held::F32(packed)) => Some(PackedValues::F32(packed.clone())),
-            (Products::Bf16, Held::Bf16(packed)) => Some(PackedValues::Bf16(packed.clone())),
-            _ => None,
-        }
+        let Held::Packed(values) = &self.held else { return None };
+        let read = matches!(
+            (products, values),
+            (Products::Full, PackedValues::F32(_)) | (Products::Bf16, PackedValues::Bf16(_))
+        );
+        read.then(|| values.clone())
     }
 
     /// `[N, K]`.
@@ -154,8 +164,8 @@ impl EncodedMatrix {
     pub fn n_bytes(&self) -> usize {
         match &self.held {
             Held::Parts(parts) => parts.iter().map(|part| part.bytes.len()).sum(),
-            Held::F32(packed) => packed.n_bytes(),
-            Held::Bf16(packed) => packed.n_bytes(),
+            Held::Packed(PackedValues::F32(packed)) => packed.n_bytes(),
+            Held::Packed(PackedValues::Bf16(packed)) => packed.n_bytes(),
         }
     }
 
@@ -183,8 +193,12 @@ impl EncodedMatrix {
         }
         match &self.held {
             Held::Parts(parts) => self.decode_parts(parts, rows, columns, out),
-            Held::F32(packed) => packed.unpack(rows, columns, out),
-            Held::Bf16(packed) => packed.unpack(rows, columns, out),
+            Held::Packed(values) => {
+                let places = rows.flat_map(|row| columns.clone().map(move |column| (row, column)));
+                for (value, (row, column)) in out.iter_mut().zip(places) {
+                    *value = values.at(column, row);
+                }
+            }
         }
     }
 

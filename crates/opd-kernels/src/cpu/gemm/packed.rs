@@ -84,21 +84,13 @@ impl<T: Gemm> Packed<T> {
     }
 
     /// The value of a row and a column.
-    pub(super) fn at(&self, row: usize, col: usize) -> T {
+    pub(crate) fn at(&self, row: usize, col: usize) -> T {
         let strips = Strips { kernels: self.kernels, cols: self.cols };
         let (first, within) = (row / BLOCK * BLOCK, row % BLOCK);
         let depth = BLOCK.min(self.rows - first);
         let lane = col % self.kernels.max_cols();
         let (start, width) = (strips.offset(depth, col - lane), strips.width(col - lane));
         self.block(first)[start + within * width + lane]
-    }
-
-    /// The transpose of rows `rows` of columns `cols`, rows back to back.
-    pub(crate) fn unpack(&self, cols: Range<usize>, rows: Range<usize>, out: &mut [T]) {
-        let places = cols.flat_map(|col| rows.clone().map(move |row| (row, col)));
-        for (value, (row, col)) in out.iter_mut().zip(places) {
-            *value = self.at(row, col);
-        }
     }
 
     /// The strips of the block of rows that starts at `first`.

@@ -88,14 +88,10 @@ impl PackedPairs {
         self.pairs.n_bytes()
     }
 
-    /// The transpose of rows `rows` of columns `cols`, as rounded, rows back to back.
-    pub(crate) fn unpack(&self, cols: Range<usize>, rows: Range<usize>, out: &mut [f32]) {
-        let places = cols.flat_map(|col| rows.clone().map(move |row| (row, col)));
-        for (value, (row, col)) in out.iter_mut().zip(places) {
-            let pair = self.pairs.at(row / 2, col).to_bits();
-            let high = if row % 2 == 0 { pair << 16 } else { pair & 0xffff_0000 };
-            *value = f32::from_bits(high);
-        }
+    /// The value of a row and a column, as rounded.
+    pub(crate) fn at(&self, row: usize, col: usize) -> f32 {
+        let pair = self.pairs.at(row / 2, col).to_bits();
+        f32::from_bits(if row.is_multiple_of(2) { pair << 16 } else { pair & 0xffff_0000 })
     }
 }
 
