@@ -68,14 +68,10 @@ pub(crate) trait Stored: WithDType + Default {
         room: &mut [Self::Wide],
         body: impl FnOnce(&mut [Self::Wide]) -> R,
     ) -> R {
-        if let Some(wide) = Self::wide_mut(values) {
-            return body(wide);
+        if Self::wide(values).is_none() {
+            Self::widen(values, &mut room[..values.len()]);
         }
-        let room = &mut room[..values.len()];
-        Self::widen(values, room);
-        let result = body(room);
-        Self::narrow(room, values);
-        result
+        Self::write(values, room, body)
     }
 }
 
