@@ -295,22 +295,12 @@ INLINE PairStats pair_stats(const T *a, const T *b, i64 width, double temperatur
   Packs packs(a, b, a, width);
   i64 thread = threadIdx.x, step = PACKS * (i64)blockDim.x;
   Quad ours[PACKS], theirs[PACKS];
-  auto load = [&](i64 first, Quad(&x)[PACKS], Quad(&y)[PACKS]) {
-#pragma unroll
-    for (int k = 0; k < PACKS; k++) {
-      i64 pack = first + k * (i64)blockDim.x;
-      if (pack < packs.count) {
-        x[k] = load_quad(a + packs.at(pack));
-        y[k] = load_quad(b + packs.at(pack));
-      }
-    }
-  };
-  load(thread, ours, theirs);
+  load_pairs(packs, a, b, thread, ours, theirs);
   start<T>(sums, ours[0], theirs[0], thread < packs.count);
   for (i64 first = thread; first < packs.count; first += step) {
     // Under way while the tile is added up.
     Quad next_ours[PACKS], next_theirs[PACKS];
-    load(first + step, next_ours, next_theirs);
+    load_pairs(packs, a, b, first + step, next_ours, next_theirs);
     i64 last = first + step - blockDim.x;
     bool done = false;
     if (last < packs.count) {

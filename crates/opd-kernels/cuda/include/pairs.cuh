@@ -98,6 +98,20 @@ template <> struct Row<double> {
   }
 };
 
+// The packs of a thread, from pack `first` on, that are there.
+template <int PACKS, class T>
+INLINE void load_pairs(const Packs &packs, const T *x, const T *y, i64 first, Quad (&ours)[PACKS],
+                       Quad (&theirs)[PACKS]) {
+#pragma unroll
+  for (int k = 0; k < PACKS; k++) {
+    i64 pack = first + k * (i64)blockDim.x;
+    if (pack < packs.count) {
+      ours[k] = load_quad(x + packs.at(pack));
+      theirs[k] = load_quad(y + packs.at(pack));
+    }
+  }
+}
+
 // out[i] = f(x[i], y[i], i == id). `out` may be `x`.
 template <int PACKS, class T, class G, class F>
 INLINE void map_pairs(const T *x, const T *y, G *out, i64 width, i64 id, F f) {
@@ -105,14 +119,7 @@ INLINE void map_pairs(const T *x, const T *y, G *out, i64 width, i64 id, F f) {
   Packs packs(x, y, out, width);
   for (i64 first = threadIdx.x; first < packs.count; first += PACKS * (i64)blockDim.x) {
     Quad ours[PACKS], theirs[PACKS];
-#pragma unroll
-    for (int k = 0; k < PACKS; k++) {
-      i64 pack = first + k * (i64)blockDim.x;
-      if (pack < packs.count) {
-        ours[k] = load_quad(x + packs.at(pack));
-        theirs[k] = load_quad(y + packs.at(pack));
-      }
-    }
+    load_pairs(packs, x, y, first, ours, theirs);
 #pragma unroll
     for (int k = 0; k < PACKS; k++) {
       i64 pack = first + k * (i64)blockDim.x;
