@@ -6,8 +6,8 @@ import sys
 
 # Peers of what has a goal, by the start of its name.
 PEERS = {
-    "token_logprobs forward": ["torch: log-probs forward", "torch.compile: log-probs forward",
-                               "TRL: log-probs and entropy forward"],
+    "token_scores forward": ["torch: log-probs forward", "torch.compile: log-probs forward",
+                             "TRL: log-probs and entropy forward"],
     "log-probs forward + backward in place": [
         "torch: log-probs forward + backward", "torch.compile: log-probs forward + backward",
         "Liger: cross-entropy forward + backward, with a copy of the logits"],
