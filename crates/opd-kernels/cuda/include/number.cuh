@@ -10,7 +10,7 @@
   extern __shared__ __align__(16) unsigned char block_memory_[]; \
   type *name = reinterpret_cast<type *>(block_memory_)
 #define KERNEL extern "C" __global__ void
-#define OUTLINE static __device__ __noinline__
+#define OUTLINE inline __device__ __noinline__
 #define EXPORT(name)
 #endif
 
