@@ -2,7 +2,7 @@
 //! size with the memory they take, then their times beside what they should be, as JSON lines.
 //! `benches/gpu/run.sh` builds it, runs it beside its peers and sums up.
 //!
-//! `--quick` takes small sizes everywhere; `--checks` leaves the times out.
+//! `--quick` takes small sizes everywhere, `--checks` leaves the times out, `--times` the checks.
 #![allow(clippy::unwrap_used)]
 
 mod check;
@@ -35,13 +35,15 @@ fn main() -> Result<()> {
         let Sizes { rows, vocab, width } = sizes;
         println!("{}", serde_json::json!({ "gpu": name, "sizes": [rows, vocab, width] }));
     }
-    let mut failures = 0;
-    for dtype in [DType::F32, DType::BF16, DType::F16] {
-        failures += check::all(&device, dtype)?;
-    }
-    failures += full::all(&device, sizes)?;
     if !asked("--checks") {
         time::all(&device, sizes)?;
+    }
+    let mut failures = 0;
+    if !asked("--times") {
+        for dtype in [DType::F32, DType::BF16, DType::F16] {
+            failures += check::all(&device, dtype)?;
+        }
+        failures += full::all(&device, sizes)?;
     }
     if failures > 0 {
         eprintln!("{failures} checks failed");

@@ -32,7 +32,8 @@ pub(crate) fn exact(tensor: &Tensor) -> Result<Tensor> {
 
 /// Some rows of the tensor, in f64 on the CPU.
 pub(crate) fn rows(tensor: &Tensor, chosen: &[usize]) -> Result<Tensor> {
-    let rows = chosen.iter().map(|row| exact(&tensor.narrow(0, *row, 1)?));
+    // A view would bring all that it is a view of.
+    let rows = chosen.iter().map(|row| exact(&tensor.narrow(0, *row, 1)?.force_contiguous()?));
     Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)
 }
 

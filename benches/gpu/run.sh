@@ -75,19 +75,19 @@ run() {
     echo "$missing" >&2
     exit 1
   fi
-  timeout "$(left)" "$binary" "${quick[@]}" > "$out/gpu.jsonl" || status=1
+  # Times first, while nothing else runs.
+  timeout "$(left)" "$binary" "${quick[@]}" --times > "$out/gpu.jsonl" || status=1
   if "$python" -c 'import torch' 2> /dev/null; then
-    # The last minutes are the sanitizer's.
-    local time=$(($(left) - 130))
-    timeout "$((time > 1 ? time : 1))" "$python" "$here/peers.py" --peers "${PEERS:-}" "${quick[@]}" \
-      >> "$out/gpu.jsonl" || { echo 'the peers did not finish' >&2; status=1; }
+    timeout "$(left)" "$python" "$here/peers.py" --peers "${PEERS:-}" "${quick[@]}" >> "$out/gpu.jsonl" ||
+      { echo 'the peers did not finish' >&2; status=1; }
   else
     echo 'no PyTorch: the peers were not timed' >&2
   fi
-  local sanitizer
+  local checks sanitizer result=0
+  timeout "$(left)" "$binary" "${quick[@]}" --checks > "$out/checks.jsonl" &
+  checks=$!
   sanitizer=$(command -v compute-sanitizer || echo "$carried/sanitizer/bin/compute-sanitizer")
   if [ -x "$sanitizer" ]; then
-    local result=0
     timeout "$(left)" "$sanitizer" --tool memcheck --error-exitcode 9 "$binary" --quick --checks \
       > "$out/sanitizer.log" 2>&1 || result=$?
     [ "$result" -eq 0 ] || status=1
@@ -95,6 +95,9 @@ run() {
   else
     echo 'no compute-sanitizer: memory accesses were not checked' >&2
   fi
+  wait "$checks" || status=1
+  cat "$out/checks.jsonl" >> "$out/gpu.jsonl"
+  rm "$out/checks.jsonl"
   "$python" "$here/summary.py" "$out/gpu.jsonl" | tee "$out/summary.md"
   exit "$status"
 }

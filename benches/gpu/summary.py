@@ -15,7 +15,7 @@ PEERS = {
         "torch: reverse KL forward + backward", "torch.compile: reverse KL forward + backward"],
     "linear log-probs, all gradients": [
         "torch: linear log-probs", "Liger: linear cross-entropy", "Cut-Cross-Entropy",
-        "Cut-Cross-Entropy, nothing skipped", "torch: the three bare products"],
+        "Cut-Cross-Entropy, nothing skipped"],
 }
 
 
@@ -38,9 +38,10 @@ def number(value, digits=3):
 
 def main(path):
     found = list(lines(path))
+    for heading in dict.fromkeys(
+            f"{line['gpu']}, [T, V, H] = {line['sizes']}" for line in found if "sizes" in line):
+        print(f"{heading}\n")
     for line in found:
-        if "sizes" in line:
-            print(f"{line['gpu']}, [T, V, H] = {line['sizes']}\n")
         if "torch" in line:
             print(f"Peers under PyTorch {line['torch']}.\n")
     checks = [line for line in found if "check" in line or "full" in line]

@@ -9,7 +9,7 @@ use super::Work;
 
 pub(super) const KERNELS: [(&str, Work); 7] = [
     ("rms_norm, add_rms_norm", |at| {
-        let dims = [2048, 4096];
+        let dims = [256, 4096];
         let [x, delta, dy] =
             [at.tensor(&dims, 1, 2.0)?, at.tensor(&dims, 2, 2.0)?, at.tensor(&dims, 3, 1.0)?];
         let weight = at.tensor(&[4096], 4, 1.0)?;
@@ -52,7 +52,8 @@ pub(super) const KERNELS: [(&str, Work); 7] = [
     }),
     ("embedding, scatter_add_rows", |at| {
         let table = at.tensor(&[4096, 512], 1, 1.0)?;
-        let (ids, rows) = (at.ids(3000, 4096)?, at.tensor(&[3000, 512], 2, 1.0)?);
+        // Some rows more than once.
+        let (ids, rows) = (at.ids(3000, 2048)?, at.tensor(&[3000, 512], 2, 1.0)?);
         let sums = table.zeros_like()?;
         scatter_add_rows(&sums, &ids, &rows)?;
         Ok(vec![embedding(&table, &ids)?, sums])

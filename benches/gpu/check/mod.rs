@@ -4,6 +4,8 @@ mod layers;
 mod losses;
 mod updates;
 
+use std::time::Instant;
+
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 use crate::numbers::{difference, ids, tensor};
@@ -51,6 +53,7 @@ pub(crate) fn all(device: &Device, dtype: DType) -> Result<usize> {
     let mut failures = 0;
     let kernels = losses::KERNELS.iter().chain(&layers::KERNELS).chain(&updates::KERNELS);
     for (name, work) in kernels {
+        let start = Instant::now();
         let at = |device, dtype_there| At { device, dtype: dtype_there, rounded: dtype };
         let want = work(&at(&Device::Cpu, DType::F32))?;
         let (got, again) = (work(&at(device, dtype))?, work(&at(device, dtype))?);
@@ -66,7 +69,7 @@ pub(crate) fn all(device: &Device, dtype: DType) -> Result<usize> {
         failures += usize::from(!passed);
         let line = serde_json::json!({
             "check": name, "dtype": format!("{dtype:?}"), "off": worst, "tolerance": tolerance,
-            "same_again": same, "passed": passed,
+            "same_again": same, "passed": passed, "seconds": start.elapsed().as_secs_f32(),
         });
         println!("{line}");
     }
