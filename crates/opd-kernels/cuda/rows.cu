@@ -8,9 +8,11 @@ INLINE void gather_rows(const T *table, const unsigned *ids, T *out, i64 width) 
   for (i64 i = threadIdx.x; i < width; i += blockDim.x) to[i] = from[i];
 }
 
-// sums[ids[t]] += rows[t] in the order of t: the block of an id's first place adds all its rows.
+// sums[ids[t]] += rows[t] in the order of t, rounded once: the block of an id's first place adds all its rows,
+// some columns of each thread at a time.
 template <class T>
 INLINE void scatter_add_rows(T *sums, const unsigned *ids, const T *rows, i64 n, i64 width) {
+  constexpr int COLUMNS = 16;
   __shared__ unsigned matches[1024];
   i64 place = blockIdx.x;
   unsigned id = ids[place], earlier = ~0u;
@@ -18,20 +20,36 @@ INLINE void scatter_add_rows(T *sums, const unsigned *ids, const T *rows, i64 n,
     if (ids[i] == id) earlier = 0;
   if (block_least(earlier) == 0) return;
   T *sum = sums + (i64)id * width;
-  for (i64 first = place; first < n; first += blockDim.x) {
-    i64 mine = first + threadIdx.x;
-    bool match = mine < n && ids[mine] == id;
-    matches[threadIdx.x] = match;
-    // Also keeps the next round from writing what is still being read.
-    if (block_least(match ? 0u : 1u) != 0) continue;
-    i64 end = first + blockDim.x < n ? first + blockDim.x : n;
-    for (i64 i = threadIdx.x; i < width; i += blockDim.x) {
-      T value = sum[i];
-      for (i64 t = first; t < end; t++)
-        if (matches[t - first]) value = narrow<T>(widen(value) + widen(rows[t * width + i]));
-      sum[i] = value;
+  for (i64 start = 0; start < width; start += COLUMNS * blockDim.x) {
+    i64 column = start + threadIdx.x;
+    acc<T> values[COLUMNS];
+#pragma unroll
+    for (int c = 0; c < COLUMNS; c++) {
+      i64 at = column + c * blockDim.x;
+      values[c] = at < width ? widen(sum[at]) : acc<T>(0);
     }
-    __syncthreads();
+    for (i64 first = place; first < n; first += blockDim.x) {
+      i64 mine = first + threadIdx.x;
+      bool match = mine < n && ids[mine] == id;
+      matches[threadIdx.x] = match;
+      // Also keeps the next round from writing what is still being read.
+      if (block_least(match ? 0u : 1u) != 0) continue;
+      i64 end = first + blockDim.x < n ? first + blockDim.x : n;
+      for (i64 t = first; t < end; t++) {
+        if (!matches[t - first]) continue;
+#pragma unroll
+        for (int c = 0; c < COLUMNS; c++) {
+          i64 at = column + c * blockDim.x;
+          if (at < width) values[c] += widen(rows[t * width + at]);
+        }
+      }
+      __syncthreads();
+    }
+#pragma unroll
+    for (int c = 0; c < COLUMNS; c++) {
+      i64 at = column + c * blockDim.x;
+      if (at < width) sum[at] = narrow<T>(values[c]);
+    }
   }
 }
 

@@ -58,7 +58,7 @@ fn decoded(weight: &EncodedMatrix, ids: &Tensor) -> Result<Tensor> {
 }
 
 /// Adds row `t` of `rows` `[T, H]` to row `ids[t]` of `sums` `[V, H]`, in place, in the order
-/// of `t`: the gradient of [`embedding`]. On the CPU sums of bf16 and f16 are rounded once, at the end.
+/// of `t`: the gradient of [`embedding`]. Sums of bf16 and f16 are rounded once, at the end.
 ///
 /// # Errors
 ///
