@@ -5,8 +5,8 @@
 #   benches/gpu/run.sh build                       with Rust, gcc and PyPI: fills target/gpu
 #   benches/gpu/run.sh run [--quick] [--out DIR]   with the GPU, on a copy of this tree with target/gpu
 #
-# `build` leaves target/gpu/gpu and, unless OPD_SANITIZER=no, compute-sanitizer. It takes the toolkit that
-# CUDA_HOME names or makes one (benches/gpu/toolkit).
+# `build` leaves target/gpu/gpu, target/gpu/opd (for benches/gpu/training.sh) and, unless OPD_SANITIZER=no,
+# compute-sanitizer. It takes the toolkit that CUDA_HOME names or makes one (benches/gpu/toolkit).
 #
 # `run` needs a driver for CUDA 13 (580 or newer) and libcublas.so.13, libcublasLt.so.13, libcurand.so.10 and
 # libnvrtc.so.13, in LD_LIBRARY_PATH, CUDA_HOME, /usr/local/cuda or a PyTorch for CUDA 13. It writes DIR/gpu.jsonl,
@@ -25,8 +25,11 @@ build() {
   fi
   cargo build --release --locked --manifest-path "$root/Cargo.toml" --target-dir "$root/target/cuda" \
     -p opd-benches --features cuda --example gpu
+  cargo build --release --locked --manifest-path "$root/Cargo.toml" --target-dir "$root/target/cuda" \
+    -p opd-cli --features cuda --bin opd
   mkdir -p "$carried"
   strip -o "$carried/gpu" "$root/target/cuda/release/examples/gpu"
+  strip -o "$carried/opd" "$root/target/cuda/release/opd"
   if [ "${OPD_SANITIZER:-}" != no ] && [ ! -d "$carried/sanitizer" ]; then
     wheels=$(mktemp -d)
     python3 -m pip download -q --no-deps -d "$wheels" nvidia-cuda-sanitizer-api==13.0.85
