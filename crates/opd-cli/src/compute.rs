@@ -50,12 +50,16 @@ fn device(name: &str) -> anyhow::Result<Device> {
 fn cuda(name: &str, number: usize) -> anyhow::Result<Device> {
     use anyhow::Context;
     // One stream for all threads: a device of `new_cuda` gives each thread another, in no order.
-    Device::new_cuda_with_stream(number).with_context(|| {
+    let device = Device::new_cuda_with_stream(number).with_context(|| {
         format!(
             "--device {name}: cannot open it; are there {} GPUs and a driver (`nvidia-smi`)?",
             number + 1
         )
-    })
+    })?;
+    if let Err(error) = opd_kernels::DeviceMemory::keep_freed(&device) {
+        tracing::info!("memory that is freed on {name} goes back to its driver: {error}");
+    }
+    Ok(device)
 }
 
 #[cfg(feature = "cuda")]
