@@ -1,5 +1,5 @@
 //! On a machine with an NVIDIA GPU: every kernel against the CPU's, the large ones against f64 at full
-//! size with the memory they take, then their times beside what they should be, as JSON lines.
+//! size with the memory they take, and before that their times beside what they should be, as JSON lines.
 //! `benches/gpu/run.sh` builds it, runs it beside its peers and sums up.
 //!
 //! `--quick` takes small sizes everywhere, `--checks` leaves the times out, `--times` the checks.

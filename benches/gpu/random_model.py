@@ -3,6 +3,7 @@ tokenizer.
 
     python random_model.py DIR --tokenizer DIR [--seed N] [--layers N]"""
 import argparse
+import json
 import pathlib
 import shutil
 
@@ -12,8 +13,6 @@ parser.add_argument("--tokenizer", type=pathlib.Path, required=True)
 parser.add_argument("--seed", type=int, default=0)
 parser.add_argument("--layers", type=int, default=28)
 options = parser.parse_args()
-
-import json
 
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM

@@ -24,9 +24,7 @@ build() {
     eval "$exports"
   fi
   cargo build --release --locked --manifest-path "$root/Cargo.toml" --target-dir "$root/target/cuda" \
-    -p opd-benches --features cuda --example gpu
-  cargo build --release --locked --manifest-path "$root/Cargo.toml" --target-dir "$root/target/cuda" \
-    -p opd-cli --features cuda --bin opd
+    -p opd-benches -p opd-cli --features opd-benches/cuda,opd-cli/cuda --example gpu --bin opd
   mkdir -p "$carried"
   strip -o "$carried/gpu" "$root/target/cuda/release/examples/gpu"
   strip -o "$carried/opd" "$root/target/cuda/release/opd"
@@ -48,15 +46,6 @@ left() {
   echo $((rest > 1 ? rest : 1))
 }
 
-# Where the libraries may be beside the places that the loader knows.
-libraries() {
-  local of_torch='import importlib.util as u, os
-spec = u.find_spec("nvidia")
-for path in spec.submodule_search_locations if spec else ():
-    print(os.path.join(path, "cu13", "lib"))'
-  { echo "${CUDA_HOME:-/usr/local/cuda}/lib64"; "$python" -c "$of_torch" 2> /dev/null || true; } | paste -sd :
-}
-
 run() {
   local quick=() out=$carried/results status=0
   while [ $# -gt 0 ]; do
@@ -71,8 +60,8 @@ run() {
   binary=${OPD_GPU:-$carried/gpu}
   [ -x "$binary" ] || { echo "no $binary: run '$0 build' where there is Rust, and bring target/gpu" >&2; exit 1; }
   mkdir -p "$out"
-  local path=${LD_LIBRARY_PATH:-}
-  export LD_LIBRARY_PATH=${path:+$path:}$(libraries)
+  LD_LIBRARY_PATH=$("$here/libraries")
+  export LD_LIBRARY_PATH
   if missing=$(ldd "$binary" 2> /dev/null | grep 'not found'); then
     echo "libraries that $binary needs are missing, put them into LD_LIBRARY_PATH:" >&2
     echo "$missing" >&2

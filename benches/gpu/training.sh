@@ -5,14 +5,16 @@
 #   benches/gpu/training.sh OPD TOKENIZER [DIR]
 #
 # OPD is an `opd` with the feature `cuda`, TOKENIZER a Hugging Face directory with config.json, tokenizer.json and
-# tokenizer_config.json. Needs Python with PyTorch and transformers (PYTHON), and the libraries of run.sh. Writes
-# DIR/default.jsonl and DIR/large.jsonl, the metrics of every step (DIR is target/gpu/results), and prints what
-# the runs print last. LAYERS (28), STEPS (6) and DEVICE (cuda:0) may be set.
+# tokenizer_config.json. Needs a driver for CUDA 13, its libraries (see benches/gpu/libraries), and Python with
+# PyTorch and transformers (PYTHON). Writes DIR/default.jsonl and DIR/large.jsonl, the metrics of every step (DIR is
+# target/gpu/results), and prints what the runs print last. LAYERS (28), STEPS (6) and DEVICE (cuda:0) may be set.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 opd=$(realpath "${1:?an opd}") tokenizer=$(realpath "${2:?a tokenizer}")
 out=${3:-$here/../../target/gpu/results}
 python=$(realpath -s "$(command -v "${PYTHON:-python3}")") device=${DEVICE:-cuda:0}
+LD_LIBRARY_PATH=$("$here/libraries")
+export LD_LIBRARY_PATH
 mkdir -p "$out"
 out=$(realpath "$out")
 work=$(mktemp -d)
