@@ -28,7 +28,7 @@ pub(super) struct Ahead<T> {
     pub(super) stride: usize,
     /// Values of a run.
     pub(super) run: usize,
-    /// Depths of the tile at which one row of its right operand's width is hinted at.
+    /// Depths of the tile, up to some more, at which one row of its right operand's width is hinted at.
     pub(super) depths: usize,
 }
 
@@ -42,6 +42,12 @@ impl<T> Ahead<T> {
 /// Multiply-adds of one chain, and so of one rounding error's way through a sum. Part of the definition
 /// of a result, as [`super::packed::BLOCK`] is, of which it is a part.
 pub(super) const CHAIN: usize = 64;
+
+/// Depths between two questions whether the chain is at its end.
+const UNROLLED: usize = 4;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// Where the sums of a tile start, and where they go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,33 +126,47 @@ pub(super) unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, con
         let (mut run, mut hint, mut left_of_run) = (ahead.from, ahead.from, per_run);
         let chain = if start == Start::Values { depth } else { CHAIN };
         let mut totals = [[L::zero(); VECTORS]; ROWS];
-        let mut first = 0;
-        loop {
-            let end = depth.min(first + chain);
-            for k in first..end {
-                if k < ahead.depths {
-                    unroll!(v < VECTORS, {
-                        L::prefetch_ahead(hint.wrapping_add(v * L::COUNT));
-                    });
-                    hint = hint.wrapping_add(VECTORS * L::COUNT);
-                    left_of_run -= 1;
-                    if left_of_run == 0 {
-                        run = run.wrapping_add(ahead.stride);
-                        (hint, left_of_run) = (run, per_run);
-                    }
-                }
+        macro_rules! one_depth {
+            () => {{
                 let mut right = [L::zero(); VECTORS];
                 unroll!(v < VECTORS, {
-                    right[v] = L::load(b.add(v * L::COUNT));
+                    right[v] = L::load(b.wrapping_add(v * L::COUNT));
                 });
                 unroll!(i < ROWS, {
-                    let left = L::splat(a.add(if BY_ROW { i * a_stride } else { i }));
+                    let left = L::splat(a.wrapping_add(if BY_ROW { i * a_stride } else { i }));
                     unroll!(v < VECTORS, {
                         sums[i][v] = L::mul_add(left, right[v], sums[i][v]);
                     });
                 });
-                a = a.add(if BY_ROW { 1 } else { a_stride });
-                b = b.add(b_stride);
+                a = a.wrapping_add(if BY_ROW { 1 } else { a_stride });
+                b = b.wrapping_add(b_stride);
+            }};
+        }
+        let mut first = 0;
+        loop {
+            let end = depth.min(first + chain);
+            let mut k = first;
+            while k + UNROLLED <= end {
+                if k < ahead.depths {
+                    for _ in 0..UNROLLED {
+                        unroll!(v < VECTORS, {
+                            if (v * size_of::<L::Vector>()).is_multiple_of(LINE) {
+                                L::prefetch_ahead(hint.wrapping_add(v * L::COUNT));
+                            }
+                        });
+                        hint = hint.wrapping_add(VECTORS * L::COUNT);
+                        left_of_run -= 1;
+                        if left_of_run == 0 {
+                            run = run.wrapping_add(ahead.stride);
+                            (hint, left_of_run) = (run, per_run);
+                        }
+                    }
+                }
+                unroll!(_u < UNROLLED, { one_depth!() });
+                k += UNROLLED;
+            }
+            for _ in k..end {
+                one_depth!();
             }
             if first > 0 {
                 unroll!(i < ROWS, {
