@@ -16,9 +16,6 @@ use crate::{
     spans::Spans,
 };
 
-/// Fewest tasks handed to a thread at once.
-const TASKS: usize = 8;
-
 /// [`super::forward()`] of values that are computed in their own dtype.
 pub(super) fn wide<T: Gemm>(
     (q, k, v): (Strided<'_, T>, Strided<'_, T>, Strided<'_, T>),
@@ -31,7 +28,8 @@ pub(super) fn wide<T: Gemm>(
     let blocks = Blocks::new();
     let dim = heads.head_dim;
     let n_tasks = spans.spans().len() * heads.kv_heads;
-    (0..n_tasks).into_par_iter().with_min_len(TASKS).for_each(|task| {
+    let at_once = super::tasks_at_once(spans, heads);
+    (0..n_tasks).into_par_iter().with_min_len(at_once).for_each(|task| {
         let span = &spans.spans()[task / heads.kv_heads];
         let kv_head = task % heads.kv_heads;
         let keys = KeyHead { source: k, head: kv_head, dim };

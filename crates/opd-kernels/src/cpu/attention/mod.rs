@@ -46,6 +46,17 @@ pub(crate) fn backward<S: Stored>(
     narrow::backward(qkv, spans, heads, scale, (lse, dout), dqkv);
 }
 
+/// Multiply-adds that are worth another thread: some 30 microseconds.
+const THREAD_WORK: usize = 1_000_000;
+
+/// Fewest tasks of a forward, of one span and key head each, that a thread takes at once.
+fn tasks_at_once(spans: &Spans, heads: Heads) -> usize {
+    let pairs: usize = spans.spans().iter().map(|span| span.queries.len() * span.n_keys()).sum();
+    let work = pairs.saturating_mul(2 * heads.heads * heads.head_dim);
+    let tasks = spans.spans().len() * heads.kv_heads;
+    (tasks * THREAD_WORK / work.max(1)).clamp(1, 8)
+}
+
 /// A `[rows, heads, dim]` view with contiguous heads.
 #[derive(Clone, Copy)]
 pub(crate) struct Strided<'a, T> {

@@ -14,9 +14,6 @@ use crate::{
     spans::{Span, Spans},
 };
 
-/// Fewest tasks handed to a thread at once.
-const TASKS: usize = 8;
-
 /// As [`super::forward()`], for dtypes that are not computed in.
 pub(super) fn forward<S: Stored>(
     (q, k, v): (Strided<'_, S>, Strided<'_, S>, Strided<'_, S>),
@@ -30,7 +27,8 @@ pub(super) fn forward<S: Stored>(
     let group = heads.heads / heads.kv_heads;
     let own = Heads { heads: group, kv_heads: 1, head_dim: dim };
     let n_tasks = spans.spans().len() * heads.kv_heads;
-    (0..n_tasks).into_par_iter().with_min_len(TASKS).for_each(|task| {
+    let at_once = super::tasks_at_once(spans, heads);
+    (0..n_tasks).into_par_iter().with_min_len(at_once).for_each(|task| {
         let span = &spans.spans()[task / heads.kv_heads];
         let kv_head = task % heads.kv_heads;
         let (n_queries, n_prefix, n_keys) = (span.queries.len(), span.prefix.len(), span.n_keys());

@@ -7,11 +7,16 @@ use super::{
     tile::{Ahead, LeftBy},
 };
 
-/// Rows at a multiple of this distance share few sets of the first-level cache.
+/// Lines at a multiple of this distance share few sets of the first-level cache.
 const ALIASED_BYTES: usize = 2048;
 
 /// Rows that such a set holds at least.
 const WAYS: usize = 8;
+
+/// Whether rows or columns at this distance share few sets of the first-level cache.
+fn is_aliased<T>(stride: usize) -> bool {
+    (stride * size_of::<T>()).is_multiple_of(ALIASED_BYTES)
+}
 
 /// Most strips of columns for which a left operand is read where it is.
 const DIRECT_STRIPS: usize = 6;
@@ -40,15 +45,21 @@ impl<T: Gemm> Product<'_, T> {
         };
         match (a.row_stride(), a.col_stride()) {
             (stride, 1) => runs_of(depth, rows, stride),
+            // What is fetched early would be gone when it is read.
+            (1, stride) if is_aliased::<T>(stride) => None,
             (1, stride) => runs_of(rows, depth, stride),
             _ => None,
         }
     }
 
-    /// Panels of the left operand that are packed together. Where rows are adjacent, whole cache lines
-    /// are then read once, though their distance may put all of them into one set of the cache.
+    /// Panels of the left operand that are packed together. Where rows are adjacent, cache lines are then
+    /// read whole; more of them if no line would be there a second time.
     fn panels_at_once(&self) -> usize {
-        if self.a.row_stride() == 1 { 4 } else { 1 }
+        match (self.a.row_stride(), self.a.col_stride()) {
+            (1, stride) if is_aliased::<T>(stride) => 16,
+            (1, _) => 4,
+            _ => 1,
+        }
     }
 
     /// Distance of two depths of a packed left operand.
@@ -77,8 +88,7 @@ impl<T: Gemm> Product<'_, T> {
             |row: usize| unsafe { a.as_ptr().add(row * a.row_stride() + first * a.col_stride()) };
         let top = panels.top(panel);
         let direct = |stride: usize, lines: usize| {
-            let aliased = (stride * size_of::<T>()).is_multiple_of(ALIASED_BYTES);
-            n_strips <= DIRECT_STRIPS && !(aliased && lines > WAYS)
+            n_strips <= DIRECT_STRIPS && !(is_aliased::<T>(stride) && lines > WAYS)
         };
         if a.row_stride() == 1 && direct(a.col_stride(), depth) {
             return (from(top), a.col_stride(), LeftBy::Column);

@@ -10,8 +10,12 @@ use super::{
     tile::{Ahead, Start, Tile},
 };
 
-/// Bytes of packed right operand per pass over the rows: a part of the second-level cache.
-const PASS_BYTES: usize = 640 << 10;
+/// Bytes of packed right operand per pass over the rows, at most: a part of the second-level cache.
+const PASS_BYTES: usize = 384 << 10;
+
+/// Rows of a row-major right operand that are packed in step: few, so that each is read from end to end
+/// though its pieces go to strips far apart.
+const ROWS_IN_STEP: usize = 4;
 
 /// Most panels of rows for which a row-major right operand is read where it is.
 const DIRECT_PANELS: usize = 2;
@@ -81,7 +85,11 @@ impl<T: Gemm> Product<'_, T> {
         let step = kernels.max_cols();
         let pass = match self.is_narrow(panels.count) {
             true => step,
-            false => (PASS_BYTES / size_of::<T>() / block / step).max(1) * step,
+            false => {
+                let most = (PASS_BYTES / size_of::<T>() / block / step).max(1) * step;
+                let passes = cols.len().div_ceil(most).max(1);
+                cols.len().div_ceil(passes).next_multiple_of(step).max(step)
+            }
         };
         let left_len = block * self.left_width();
         let right_len = block * pass.min(cols.len().next_multiple_of(kernels.lanes));
@@ -144,13 +152,19 @@ impl<T: Gemm> Product<'_, T> {
                     let at = unsafe { b.as_ptr().add(first * b.row_stride() + origin) };
                     (at, b.row_stride())
                 });
-                for col in (0..strips.cols).step_by(self.kernels.max_cols()) {
-                    if direct.is_some() && col + strips.width(col) <= strips.cols {
-                        continue;
+                let in_step = if b.col_stride() == 1 { ROWS_IN_STEP } else { depth };
+                for row in (0..depth).step_by(in_step) {
+                    let n = in_step.min(depth - row);
+                    for col in (0..strips.cols).step_by(self.kernels.max_cols()) {
+                        let width = strips.width(col);
+                        if direct.is_some() && col + width <= strips.cols {
+                            continue;
+                        }
+                        let to =
+                            &mut buffer[strips.offset(depth, col) + row * width..][..n * width];
+                        // SAFETY: the caller's promise; `to` is where the strip has these rows.
+                        unsafe { strips.pack(b, first + row, n, origin, col, to.as_mut_ptr()) };
                     }
-                    let to = &mut buffer[strips.offset(depth, col)..][..depth * strips.width(col)];
-                    // SAFETY: the caller's promise; `to` has the length of the packed strip.
-                    unsafe { strips.pack(b, first, depth, origin, col, to.as_mut_ptr()) };
                 }
                 let next = self.next(b, strips, origin, first, depth, n_panels);
                 Block { packed: buffer.as_ptr(), direct, next }

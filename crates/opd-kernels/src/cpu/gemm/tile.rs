@@ -46,9 +46,6 @@ pub(super) const CHAIN: usize = 64;
 /// Depths between two questions whether the chain is at its end.
 const UNROLLED: usize = 4;
 
-/// Bytes of a cache line.
-const LINE: usize = 64;
-
 /// Where the sums of a tile start, and where they go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Start {
@@ -150,9 +147,7 @@ pub(super) unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, con
                 if k < ahead.depths {
                     for _ in 0..UNROLLED {
                         unroll!(v < VECTORS, {
-                            if (v * size_of::<L::Vector>()).is_multiple_of(LINE) {
-                                L::prefetch_ahead(hint.wrapping_add(v * L::COUNT));
-                            }
+                            L::prefetch_ahead(hint.wrapping_add(v * L::COUNT));
                         });
                         hint = hint.wrapping_add(VECTORS * L::COUNT);
                         left_of_run -= 1;
