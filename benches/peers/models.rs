@@ -45,7 +45,6 @@ enum Job {
 }
 
 fn main() -> Result<()> {
-    keep_freed_memory();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [model, job, precision] = &arguments[..] else { bail!("models MODEL_DIR JOB f32|bf16") };
     let products = match precision.as_str() {
@@ -62,6 +61,7 @@ fn main() -> Result<()> {
         _ => CausalLm::load_frozen(model, products, true)?,
     };
     let mut work = prepare(&model, job)?;
+    keep_freed_memory();
     println!("{}", json!({ "program": program }));
     for line in stdin().lock().lines() {
         line?;

@@ -74,7 +74,6 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    opd_kernels::keep_freed_memory();
     let command = flags::with_keys_and_defaults(Cli::command());
     let translated = match slime::translate(std::env::args_os().collect(), &command) {
         Ok(translated) => translated,

@@ -61,6 +61,7 @@ impl Model {
             own => own,
         };
         let lm = weights.load(&dir, products, device)?;
+        opd_kernels::keep_freed_memory();
         Ok(Self { lm, dir, tokenizer: OnceCell::new() })
     }
 

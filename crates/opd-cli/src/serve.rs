@@ -71,6 +71,7 @@ pub(crate) fn serve(args: &ServeArgs) -> anyhow::Result<()> {
     let dir = args.model.path()?;
     let products = args.model.precision.products();
     let lm = args.model.frozen_weights.load(&dir, products, &device)?;
+    opd_kernels::keep_freed_memory();
     let mut model = ServedModel::new(lm)?.with_products(products)?;
     // The directory of a model of the hub is named by a commit.
     let hub_name = (dir != args.model.model).then(|| args.model.model.display().to_string());

@@ -43,7 +43,9 @@ fn drive(
     let device = args.compute.start()?;
     interrupt::watch()?;
     let mut progress = Progress::new(args.compute.quiet);
-    let outcome = job(&device)?.run(&mut progress);
+    let job = job(&device)?;
+    opd_kernels::keep_freed_memory();
+    let outcome = job.run(&mut progress);
     progress.clear();
     match outcome? {
         Outcome::Finished(summary) => crate::records::print(&table::table(&summary, shown)),
