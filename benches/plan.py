@@ -1,6 +1,6 @@
 """Peak memory of `opd train` beside the estimate of `opd plan`, for several jobs.
 
-    python benches/plan.py [--opd target/release/opd] [--model DIR] [--only NAME]
+    python3 benches/plan.py [--opd target/release/opd] [--model DIR] [--only NAME]
 
 Runs the bundled job and, with --model (a Hugging Face directory), jobs of that model; each for two
 steps. The measured number is the kernel's: the largest resident set of the process (`ru_maxrss`,
