@@ -1,5 +1,8 @@
 use candle_core::{Result, Tensor, Var};
-use opd_kernels::{Softmax, TokenOptions, TokenScores, reference, row_loss, token_scores};
+use opd_kernels::{
+    Softmax, TokenOptions, TokenScores, draw_rows, likeliest_rows, reference, row_loss,
+    token_scores,
+};
 use rayon::prelude::*;
 
 use crate::{
@@ -53,6 +56,8 @@ pub(crate) const CASES: &[Case] = &[
         prepare: |size| train(size, token_scores, CAPPED),
     },
     Case { name: "row_loss/train", bytes: |size| 3 * size.logits_bytes(), prepare: in_place },
+    Case { name: "draw_rows", bytes: |size| 2 * size.logits_bytes(), prepare: drawn },
+    Case { name: "likeliest_rows", bytes: |size| 2 * size.logits_bytes(), prepare: likeliest },
     Case {
         name: "plain_token_logprobs/forward",
         bytes: Size::logits_bytes,
@@ -93,6 +98,24 @@ fn read(size: &Size) -> Result<Work> {
             )
         });
         std::hint::black_box(sums.sum::<f32>());
+        Ok(())
+    }))
+}
+
+/// The temperature is not 1, as in most sampling.
+fn drawn(size: &Size) -> Result<Work> {
+    let (logits, n) = (tensor(&[size.tokens(), size.vocab], 1, 4.0)?, size.tokens());
+    let uniforms: Vec<f64> = (0..n).map(|i| (i * 37 % n) as f64 / n as f64).collect();
+    Ok(Box::new(move || {
+        std::hint::black_box(draw_rows(&logits, 0.9, &uniforms)?);
+        Ok(())
+    }))
+}
+
+fn likeliest(size: &Size) -> Result<Work> {
+    let logits = tensor(&[size.tokens(), size.vocab], 1, 4.0)?;
+    Ok(Box::new(move || {
+        std::hint::black_box(likeliest_rows(&logits)?);
         Ok(())
     }))
 }

@@ -1,13 +1,14 @@
+use candle_core::DType;
 use opd_kernels::{
-    HeadNorms, Heads, RotaryTable, Spans, add_rms_norm, attention, attention_backward, embedding,
-    linear, linear_acc, linear_grad_input, linear_grad_weight, linear_grad_weight_acc, rms_norm,
-    rms_norm_backward, rotate_heads, rotate_heads_backward, scatter_add_rows, swiglu,
-    swiglu_backward, write_rows,
+    HeadNorms, Heads, Products, RotaryTable, Spans, add_rms_norm, attention, attention_backward,
+    embedding, linear, linear_acc, linear_grad_input, linear_grad_weight, linear_grad_weight_acc,
+    linear_packed, rms_norm, rms_norm_backward, rotate_heads, rotate_heads_backward,
+    scatter_add_rows, swiglu, swiglu_backward, write_rows,
 };
 
 use super::Work;
 
-pub(super) const KERNELS: [(&str, Work); 7] = [
+pub(super) const KERNELS: [(&str, Work); 8] = [
     ("rms_norm, add_rms_norm", |at| {
         let dims = [256, 4096];
         let [x, delta, dy] =
@@ -79,6 +80,21 @@ pub(super) const KERNELS: [(&str, Work); 7] = [
             linear_grad_weight(&dy, &x)?,
             sum,
             acc,
+        ])
+    }),
+    ("linear of f32 rounded to bf16", |at| {
+        let of = |dims, seed, scale| at.tensor(dims, seed, scale)?.to_dtype(DType::F32);
+        let (x, w) = (of(&[300, 512], 1, 1.0)?, of(&[640, 512], 2, 0.1)?);
+        let (dy, products) = (of(&[300, 640], 3, 1.0)?, Products::Bf16);
+        let sum = of(&[640, 512], 4, 1.0)?.copy()?;
+        products.grad_weight_acc(&dy, &x, &sum)?;
+        let packed = linear_packed(&x, &products.pack(&w)?)?;
+        Ok(vec![
+            products.linear(&x, &w)?,
+            products.grad_input(&dy, &w)?,
+            products.grad_weight(&dy, &x)?,
+            sum,
+            packed,
         ])
     }),
 ];

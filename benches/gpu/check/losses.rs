@@ -1,10 +1,10 @@
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use opd_kernels::{
     CrossVocabulary, Divergence, DivergenceOutput, Head, Products, Projection, RowQuery, Softmax,
-    TokenOptions, divergence, linear_cross_vocabulary, linear_divergence, linear_divergence_loss,
-    linear_row_logprobs, linear_row_loss, linear_support_logprobs, linear_token_logprobs,
-    linear_token_scores, linear_total_variation, row_divergence_loss, row_loss, token_logprobs,
-    token_scores,
+    TokenOptions, divergence, draw_rows, likeliest_rows, linear_cross_vocabulary,
+    linear_divergence, linear_divergence_loss, linear_row_logprobs, linear_row_loss,
+    linear_support_logprobs, linear_token_logprobs, linear_token_scores, linear_total_variation,
+    row_divergence_loss, row_loss, token_logprobs, token_scores,
 };
 
 use super::{At, Work, with_gradients};
@@ -22,7 +22,7 @@ fn sum(tokens: &DivergenceOutput) -> Result<Tensor> {
     tokens.divergence.sum_all()? + tokens.student_entropy.sum_all()?
 }
 
-pub(super) const KERNELS: [(&str, Work); 13] = [
+pub(super) const KERNELS: [(&str, Work); 15] = [
     ("token_logprobs", |at| {
         let logits = at.var(&[16, VOCAB], 1, 8.0)?;
         let out = token_logprobs(&logits, &at.ids(16, VOCAB)?, 0.9)?;
@@ -48,6 +48,22 @@ pub(super) const KERNELS: [(&str, Work); 13] = [
         let logits = at.tensor(&[32, 50_257], 1, 8.0)?;
         let out = row_loss(logits, &at.ids(32, 50_257)?, 0.9, |row| row.logprobs.sum_all())?;
         Ok(vec![out.loss, out.tokens.logprobs, out.gradient])
+    }),
+    ("draw_rows, likeliest_rows", |at| {
+        let logits = at.tensor(&[64, VOCAB], 1, 8.0)?;
+        let uniforms: Vec<f64> = (0..64).map(|i| f64::from(i * 37 % 64) / 64.0).collect();
+        let drawn = draw_rows(&logits, 0.9, &uniforms)?.into_iter();
+        let ids = drawn.chain(likeliest_rows(&logits)?).map(|id| id.map_or(-1.0, f64::from));
+        Ok(vec![Tensor::new(ids.collect::<Vec<f64>>(), &Device::Cpu)?])
+    }),
+    ("linear_row_loss of f32 rounded to bf16", |at| {
+        let Models { hidden, head, ids, .. } = models(at)?;
+        let [hidden, head] = [hidden, head].map(|var| Var::from_tensor(&var.to_dtype(DType::F32)?));
+        let (hidden, head) = (hidden?, head?);
+        let head = Head { products: Products::Bf16, ..Head::from(&head) };
+        let out = linear_row_loss(&hidden, head, &ids, 1.0, |_, row| row.logprobs.sum_all())?;
+        let gradients = out.hidden_gradient.into_iter().chain(out.head_gradient);
+        Ok([out.tokens.logprobs].into_iter().chain(gradients).collect())
     }),
     ("divergence", |at| {
         let (student, teacher) = (at.var(&[8, VOCAB], 1, 6.0)?, at.tensor(&[8, VOCAB], 2, 6.0)?);

@@ -1,4 +1,12 @@
-use crate::cpu::{Element, dispatch, vector};
+use candle_core::{DType, Tensor};
+use rayon::prelude::*;
+
+use crate::{
+    Error, Result,
+    cpu::{self, Element, dispatch, vector},
+    gpu,
+    logprob::{check_device, check_temperature, matrix},
+};
 
 /// Logits whose weights are summed before the sum is added to those of others.
 const BLOCK: usize = 256;
@@ -64,6 +72,68 @@ pub fn draw(logits: &[f32], temperature: f64, uniform: f64) -> Option<Drawn> {
     Some(Drawn { id: id as u32, logprob: (above - total.ln()).min(0.0) })
 }
 
+/// The likeliest token, ties by the lowest id; `None` if a logit is NaN or infinity, or all are `-inf`.
+pub fn likeliest(logits: &[f32]) -> Option<u32> {
+    let max = dispatch(
+        #[inline(always)]
+        || greatest(logits),
+    )?;
+    logits.iter().position(|&logit| logit == max).map(|id| id as u32)
+}
+
+/// [`draw`] for each row of `logits` `[T, V]`, by its number of `uniforms`: the ids alone.
+///
+/// On a GPU a kernel draws and the ids come to the CPU, not the logits; weights are within a few units
+/// in the last place, so a number next to a border between two ids may fall on the other one.
+///
+/// # Errors
+///
+/// [`Error::Shape`], [`Error::DType`], [`Error::Device`], and [`Error::Setting`] for a temperature that is
+/// not above 0.
+pub fn draw_rows(logits: &Tensor, temperature: f64, uniforms: &[f64]) -> Result<Vec<Option<u32>>> {
+    const OP: &str = "draw_rows";
+    check_temperature(OP, temperature)?;
+    let (rows, _) = matrix(OP, "logits", logits)?;
+    if uniforms.len() != rows {
+        let (expected, got) = (format!("[{rows}]"), vec![uniforms.len()]);
+        return Err(Error::Shape { op: OP, what: "uniforms", expected, got });
+    }
+    of_rows(OP, logits, Some((temperature, uniforms)), |row, logits| {
+        draw(logits, temperature, uniforms[row]).map(|drawn| drawn.id)
+    })
+}
+
+/// [`likeliest`] of each row of `logits` `[T, V]`. On a GPU only the ids come to the CPU.
+///
+/// # Errors
+///
+/// [`Error::Shape`], [`Error::DType`], [`Error::Device`].
+pub fn likeliest_rows(logits: &Tensor) -> Result<Vec<Option<u32>>> {
+    of_rows("likeliest_rows", logits, None, |_, logits| likeliest(logits))
+}
+
+/// What `choose` says of each row in f32 on the CPU, or what a GPU's kernel does.
+fn of_rows(
+    op: &'static str,
+    logits: &Tensor,
+    drawn: Option<(f64, &[f64])>,
+    choose: impl Fn(usize, &[f32]) -> Option<u32> + Sync,
+) -> Result<Vec<Option<u32>>> {
+    check_device(op, logits)?;
+    let (rows, vocab) = matrix(op, "logits", logits)?;
+    if rows * vocab == 0 {
+        return Ok(vec![None; rows]);
+    }
+    let logits = logits.contiguous()?;
+    if let Some(gpu) = gpu::of(&logits) {
+        return gpu::draw_rows::forward(&gpu, op, &logits, drawn);
+    }
+    let logits = logits.to_dtype(DType::F32)?;
+    let values = cpu::view::<f32>(op, &logits)?;
+    let rows = values.par_chunks_exact(vocab).enumerate();
+    Ok(rows.map(|(row, logits)| choose(row, logits)).collect())
+}
+
 #[inline(always)]
 fn weight(logit: f32, max: f32, scale: f32) -> f32 {
     Element::exp((logit - max) * scale)
@@ -92,7 +162,10 @@ fn greatest(logits: &[f32]) -> Option<f32> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::draw;
+    use candle_core::{Device, Tensor};
+
+    use super::{draw, draw_rows, likeliest, likeliest_rows};
+    use crate::Error;
 
     /// In f64, in the order of the ids.
     fn plainly(logits: &[f32], temperature: f64, uniform: f64) -> (usize, f64) {
@@ -154,5 +227,25 @@ mod tests {
             assert_eq!(draw(&vec![-inf; n], 1.0, 0.5), None);
         }
         assert_eq!(draw(&[], 1.0, 0.5), None);
+    }
+
+    #[test]
+    fn rows_are_chosen_one_by_one() {
+        let rows = [vec![0.0f32, 3.0, 3.0], vec![f32::NAN, 0.0, 0.0], vec![-1.0, -2.0, -0.5]];
+        let logits = Tensor::new(rows.to_vec(), &Device::Cpu).unwrap();
+        assert_eq!(likeliest_rows(&logits).unwrap(), [Some(1), None, Some(2)]);
+        let uniforms = [0.9, 0.9, 0.1];
+        let want: Vec<Option<u32>> = rows
+            .iter()
+            .zip(uniforms)
+            .map(|(row, uniform)| draw(row, 0.7, uniform).map(|drawn| drawn.id))
+            .collect();
+        assert_eq!(draw_rows(&logits, 0.7, &uniforms).unwrap(), want);
+        assert!(matches!(draw_rows(&logits, 0.0, &uniforms), Err(Error::Setting { .. })));
+        assert!(matches!(draw_rows(&logits, 1.0, &[0.5]), Err(Error::Shape { .. })));
+        let none = logits.narrow(0, 0, 0).unwrap();
+        assert!(draw_rows(&none, 1.0, &[]).unwrap().is_empty());
+        assert_eq!(likeliest(&[f32::NEG_INFINITY; 3]), None);
+        assert_eq!(likeliest(&[f32::INFINITY, 0.0]), None);
     }
 }

@@ -54,7 +54,7 @@ pub use self::{
     cache::write_rows,
     cpu::projection::head_chunk_rows,
     divergence::{Divergence, DivergenceOutput, divergence},
-    draw::{Drawn, draw},
+    draw::{Drawn, draw, draw_rows, likeliest, likeliest_rows},
     embedding::{embedding, scatter_add_rows},
     encoded::EncodedMatrix,
     error::{Error, Result},

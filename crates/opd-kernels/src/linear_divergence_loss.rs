@@ -122,18 +122,18 @@ fn on_gpu<F>(
 where
     F: FnMut(Range<usize>, &DivergenceOutput) -> candle_core::Result<Tensor>,
 {
-    let hidden = student.hidden;
-    let mut gradient = gpu::Gradient::wanted(gpu, OP, student)?;
+    let (ours, theirs) = (gpu::linear::Read::of(OP, student)?, gpu::linear::Read::of(OP, teacher)?);
+    let mut gradient = gpu::Gradient::wanted(gpu, &ours)?;
     // At once: a copy to the device may wait for what was launched before it.
-    let all_ids = Tensor::from_slice(all.ids, all.ids.len(), hidden.device())?;
-    gpu::linear::for_each(gpu, OP, student, Some(teacher), |chunk| {
+    let all_ids = Tensor::from_slice(all.ids, all.ids.len(), student.hidden.device())?;
+    gpu::linear::for_each(gpu, OP, &ours, Some(&theirs), |chunk| {
         let ids = all_ids.narrow(0, chunk.rows.start, chunk.rows.len())?;
         let rows = chunk.pair(&ids, all.kind.into(), all.temperature)?;
         let saved = rows.forward(gpu)?;
         let upstream = losses.upstream(chunk.rows.clone(), &saved)?;
-        let out = gradient.room(chunk.logits, hidden, &chunk.rows)?;
+        let out = gradient.room(chunk.logits, &chunk.rows)?;
         rows.backward(gpu, &saved, &upstream, &out)?;
-        gradient.add(gpu, OP, student, &out, &chunk.rows)
+        gradient.add(gpu, OP, &out, &chunk.rows)
     })?;
-    gradient.finish(hidden)
+    gradient.finish()
 }

@@ -123,19 +123,19 @@ fn on_gpu<F>(
 where
     F: FnMut(Range<usize>, &TokenLogprobs) -> candle_core::Result<Tensor>,
 {
-    let hidden = student.hidden;
-    let mut gradient = gpu::Gradient::wanted(gpu, OP, student)?;
+    let read = gpu::linear::Read::of(OP, student)?;
+    let mut gradient = gpu::Gradient::wanted(gpu, &read)?;
     // At once: a copy to the device may wait for what was launched before it.
-    let all_ids = Tensor::from_slice(ids, ids.len(), hidden.device())?;
-    gpu::linear::for_each(gpu, OP, student, None, |chunk| {
+    let all_ids = Tensor::from_slice(ids, ids.len(), student.hidden.device())?;
+    gpu::linear::for_each(gpu, OP, &read, None, |chunk| {
         let ids = all_ids.narrow(0, chunk.rows.start, chunk.rows.len())?;
         let place = (chunk.logits, &ids);
         let (saved, _) = gpu::score_rows::forward(gpu, OP, place, (None, 0), softmax, true)?;
         let upstream = losses.upstream(chunk.rows.clone(), &saved)?;
-        let out = gradient.room(chunk.logits, hidden, &chunk.rows)?;
+        let out = gradient.room(chunk.logits, &chunk.rows)?;
         let statistics = (&saved, &upstream);
         gpu::score_rows::backward(gpu, OP, place, None, statistics, &out, softmax)?;
-        gradient.add(gpu, OP, student, &out, &chunk.rows)
+        gradient.add(gpu, OP, &out, &chunk.rows)
     })?;
-    gradient.finish(hidden)
+    gradient.finish()
 }

@@ -82,7 +82,8 @@ fn on_gpu(
     queries: &[RowQuery<'_>],
 ) -> Result<Vec<RowLogprobs>> {
     let mut answers = Vec::with_capacity(queries.len());
-    gpu::linear::for_each(gpu, OP, projection, None, |chunk| {
+    let read = gpu::linear::Read::of(OP, projection)?;
+    gpu::linear::for_each(gpu, OP, &read, None, |chunk| {
         let (vocab, logits) = (chunk.logits.dims()[1], chunk.logits.flatten_all()?);
         let queries = &queries[chunk.rows];
         match logits.dtype() {

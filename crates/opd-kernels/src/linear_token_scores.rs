@@ -111,16 +111,19 @@ fn on_gpu(
     options: &TokenOptions<'_>,
 ) -> Result<(Tensor, Option<Tensor>)> {
     let student = operands.projection();
-    let asked = gpu::score_rows::Asked::new(&gpu, op, ids, options, student.head.weight.dims()[0])?;
+    let vocab = student.head.weight.dims()[0];
+    let asked = gpu::score_rows::Asked::new(&gpu, op, ids, options, vocab)?;
     let (mut values, mut found) = (Vec::new(), Vec::new());
-    gpu::linear::for_each(&gpu, op, student, None, |chunk| {
+    let read = gpu::linear::Read::of(op, student)?;
+    gpu::linear::for_each(&gpu, op, &read, None, |chunk| {
         let (of_chunk, ids) = asked.forward(&gpu, chunk.logits, chunk.rows.start)?;
         values.push(of_chunk);
         found.extend(ids);
         Ok(())
     })?;
+    drop(read);
     if values.is_empty() {
-        let (hidden, vocab) = (student.hidden, student.head.weight.dims()[0]);
+        let hidden = student.hidden;
         let dtype = gpu::accumulator(hidden.dtype());
         let (none, ids) =
             asked.forward(&gpu, &Tensor::zeros((0, vocab), dtype, hidden.device())?, 0)?;
@@ -131,15 +134,15 @@ fn on_gpu(
     let found = (!found.is_empty()).then(|| Tensor::cat(&found, 0)).transpose()?;
     let asked = asked.with_found(found.as_ref())?;
     let backward = move |student: Projection<'_>, saved: &Tensor, upstream: &Tensor| {
-        let (hidden, upstream) = (student.hidden, upstream.contiguous()?);
-        let mut gradient = gpu::Gradient::wanted(&gpu, op, student)?;
-        gpu::linear::for_each(&gpu, op, student, None, |chunk| {
-            let out = gradient.room(chunk.logits, hidden, &chunk.rows)?;
+        let (read, upstream) = (gpu::linear::Read::of(op, student)?, upstream.contiguous()?);
+        let mut gradient = gpu::Gradient::wanted(&gpu, &read)?;
+        gpu::linear::for_each(&gpu, op, &read, None, |chunk| {
+            let out = gradient.room(chunk.logits, &chunk.rows)?;
             let first = chunk.rows.start;
             asked.backward(&gpu, chunk.logits, first, (saved, &upstream), &out)?;
-            gradient.add(&gpu, op, student, &out, &chunk.rows)
+            gradient.add(&gpu, op, &out, &chunk.rows)
         })?;
-        gradient.finish(hidden)
+        gradient.finish()
     };
     Ok((record(op, operands, value, backward)?, found))
 }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use opd_kernels::{Head, PackedWeight, Spans, linear_packed};
+use opd_kernels::{Head, PackedWeight, Products, Spans, linear_packed};
 use rayon::prelude::*;
 
 use crate::{
@@ -32,18 +32,22 @@ impl<'a> Decoder<'a> {
         Self { model, packed: None }
     }
 
-    /// Reads a copy of the matrices that is made for products with few rows, on the CPU; elsewhere
-    /// as [`Decoder::new`]. The copy has the weights as they are now and lives as long as this.
-    /// Experts of a mixture are not copied.
+    /// Reads a copy of the matrices that is made for products with few rows: on the CPU, and for
+    /// [`Products::Bf16`] on a GPU, where it holds the rounded values; else as [`Decoder::new`]. The
+    /// copy has the weights as they are now and lives as long as this. Experts of a mixture are not
+    /// copied.
     ///
     /// # Errors
     ///
     /// If a kernel fails.
     pub fn packed(model: &'a CausalLm) -> Result<Self> {
-        if !model.device().is_cpu() {
-            return Ok(Self::new(model));
-        }
-        let blocks = model.blocks.par_iter().map(PackedBlock::new).collect::<Result<_>>()?;
+        let blocks = match (model.device().is_cpu(), model.products) {
+            (true, _) => model.blocks.par_iter().map(PackedBlock::new).collect::<Result<_>>()?,
+            (false, Products::Full) => return Ok(Self::new(model)),
+            (false, Products::Bf16) => {
+                model.blocks.iter().map(PackedBlock::new).collect::<Result<_>>()?
+            }
+        };
         let head = model.products.pack(model.head().weight)?;
         Ok(Self { model, packed: Some(Arc::new(PackedModel { blocks, head })) })
     }

@@ -13,14 +13,14 @@ impl CausalLm {
     /// # Errors
     ///
     /// [`Error::DType`] if [`Products::Bf16`] is asked of a model that is not of f32,
-    /// [`Error::Kernel`] of one that is not on the CPU.
+    /// [`Error::Kernel`] of one on neither the CPU nor an NVIDIA GPU.
     pub fn with_products(mut self, products: Products) -> Result<Self> {
         if products == Products::Bf16 {
             if self.dtype() != DType::F32 {
                 let what = "model with bf16 products".to_owned();
                 return Err(Error::DType { what, got: self.dtype(), supported: "f32" });
             }
-            if !self.device().is_cpu() {
+            if !self.device().is_cpu() && !self.device().is_cuda() {
                 let device = format!("{:?}", self.device().location());
                 return Err(opd_kernels::Error::Device { op: "bf16 products", device }.into());
             }

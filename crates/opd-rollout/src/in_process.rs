@@ -50,8 +50,8 @@ impl<'a> InProcess<'a> {
         Self { held: Some(decoder), ..Self::new(decoder.model(), max_sequences) }
     }
 
-    /// Whether to copy the weights into the order in which few rows read them fastest (CPU), as
-    /// [`Decoder::packed`] does, for as long as one call takes: faster for models that do not fit
+    /// Whether to copy the weights into the form in which few rows read them fastest, as
+    /// [`Decoder::packed`] does where it pays, for as long as one call takes: faster for models that do not fit
     /// into the processor's caches, at the price of that memory. What is sampled is the same, bit
     /// for bit. True unless said otherwise.
     #[must_use]

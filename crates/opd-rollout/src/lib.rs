@@ -15,6 +15,7 @@ pub use self::{
     engine::{Generation, Request, RolloutEngine},
     error::{Error, Result},
     in_process::{InProcess, packed_tokens},
+    run::PROMPT_TOKENS,
     sampling::{Sampling, Strategy},
     stop::StopStrings,
     truncation::Truncation,

@@ -1,6 +1,7 @@
+use opd_kernels::likeliest;
 use rand_chacha::rand_core::RngCore;
 
-use crate::sampling::{draw, likeliest, uniform};
+use crate::sampling::{draw, uniform};
 
 /// A token drawn from a mixture of two models, with its log-prob under the mixture.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,7 +32,7 @@ pub(crate) fn choose(
 }
 
 fn softmax(logits: &[f32], temperature: f64) -> Option<Vec<f64>> {
-    let (_, max) = likeliest(logits)?;
+    let max = logits[likeliest(logits)? as usize];
     let weight = |logit: &f32| ((f64::from(*logit) - f64::from(max)) / temperature).exp();
     let weights: Vec<f64> = logits.iter().map(weight).collect();
     let total: f64 = weights.iter().sum();

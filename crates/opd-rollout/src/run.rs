@@ -2,7 +2,7 @@ use std::ops::Range;
 
 use candle_core::{DType, Tensor};
 use opd_batch::Finish;
-use opd_kernels::{Span, Spans, embedding, token_logprobs};
+use opd_kernels::{Span, Spans, draw_rows, embedding, likeliest_rows, token_logprobs};
 use opd_models::{Decoder, KvCache};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use rayon::prelude::*;
@@ -11,12 +11,19 @@ use crate::{
     Error, Generation, InProcess, Request, Result, Sampling,
     in_process::Guide,
     mixture,
-    sampling::Choice,
+    sampling::{Choice, uniform},
     schedule::{Admission, Schedule},
 };
 
 /// Rows whose logits are held at once.
 const LOGIT_ROWS: usize = 256;
+
+/// Tokens of prompts that a thread computes at once on the CPU: enough for the speed of products, little of
+/// activations.
+pub const PROMPT_TOKENS: usize = 256;
+
+/// The same on a GPU.
+const PROMPT_TOKENS_ON_GPU: usize = 8192;
 
 /// A running sequence.
 #[derive(Debug)]
@@ -134,35 +141,47 @@ impl<'a> Run<'a> {
         if admitted.is_empty() {
             return Ok(vec![None; self.lanes.len()]);
         }
-        let new: Vec<usize> = admitted.iter().filter(|a| a.prefill).map(|a| a.request).collect();
-        if !new.is_empty() {
-            let (mut tokens, mut positions, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-            let (mut spans, mut last) = (Vec::new(), Vec::new());
-            for &request in &new {
-                let prompt = &self.requests[request].prompt;
-                let keys = self.schedule.prompt_range(request);
-                let queries = tokens.len()..tokens.len() + prompt.len();
-                tokens.extend_from_slice(prompt);
-                positions.extend(0..prompt.len() as u32);
-                rows.extend(keys.clone());
-                last.push(queries.end as u32 - 1);
-                spans.push(Span { queries, prefix: 0..0, keys });
-            }
-            let spans = Spans::new(spans, tokens.len(), self.n_cache_rows())?;
-            for lane in &mut self.lanes {
-                let hidden =
-                    lane.decoder.hidden(&tokens, &positions, &rows, &spans, &lane.cache)?;
-                for (&request, &last) in new.iter().zip(&last) {
-                    let prompt = self.requests[request].prompt.as_slice();
-                    let hidden = hidden.narrow(0, last as usize, 1)?.force_contiguous()?;
-                    lane.prompt_hidden.push((prompt, hidden));
-                }
-            }
+        let on_cpu = self.lanes.first().is_some_and(|lane| lane.decoder.model().device().is_cpu());
+        let at_once = if on_cpu { PROMPT_TOKENS } else { PROMPT_TOKENS_ON_GPU };
+        let new = admitted.iter().filter(|a| a.prefill).map(|a| a.request);
+        let lengths: Vec<(usize, usize)> =
+            new.map(|request| (request, self.requests[request].prompt.len())).collect();
+        for parts in portions(&lengths, at_once) {
+            self.read_prompts(&parts)?;
         }
         self.lanes
             .iter()
             .map(|lane| lane.behind_prompts(self.requests, admitted).map(Some))
             .collect()
+    }
+
+    /// Computes parts of prompts, of which earlier parts are in the cache; keeps the hidden state behind
+    /// each prompt that ends here.
+    fn read_prompts(&mut self, parts: &[(usize, Range<usize>)]) -> Result<()> {
+        let (mut tokens, mut positions, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut spans, mut ends) = (Vec::new(), Vec::new());
+        for (request, part) in parts {
+            let prompt = &self.requests[*request].prompt;
+            let place = self.schedule.prompt_range(*request);
+            let queries = tokens.len()..tokens.len() + part.len();
+            tokens.extend_from_slice(&prompt[part.clone()]);
+            positions.extend(part.clone().map(|position| position as u32));
+            rows.extend(place.start + part.start..place.start + part.end);
+            if part.end == prompt.len() {
+                ends.push((prompt.as_slice(), queries.end - 1));
+            }
+            let keys = place.start..place.start + part.end;
+            spans.push(Span { queries, prefix: 0..0, keys });
+        }
+        let spans = Spans::new(spans, tokens.len(), self.n_cache_rows())?;
+        for lane in &mut self.lanes {
+            let hidden = lane.decoder.hidden(&tokens, &positions, &rows, &spans, &lane.cache)?;
+            for &(prompt, last) in &ends {
+                let hidden = hidden.narrow(0, last, 1)?.force_contiguous()?;
+                lane.prompt_hidden.push((prompt, hidden));
+            }
+        }
+        Ok(())
     }
 
     /// Chooses a token for each running sequence from its hidden state in each lane.
@@ -188,18 +207,8 @@ impl<'a> Run<'a> {
 
     /// Tokens for the running sequences `rows` from the model's logits.
     fn choose(&mut self, rows: Range<usize>, logits: &Tensor) -> Result<()> {
-        let (sampling, requests, generations) = (self.sampling, self.requests, &self.generations);
-        let (vocab, mut values) = host(logits)?;
-        let choices: Vec<Option<Choice>> = self.running[rows.clone()]
-            .par_iter_mut()
-            .zip(values.par_chunks_mut(vocab))
-            .map(|(sequence, logits)| {
-                let prompt = &requests[sequence.request].prompt;
-                let seen = prompt.iter().chain(&generations[sequence.request].tokens);
-                sampling.penalise(logits, seen);
-                sampling.strategy.choose(logits, &mut sequence.rng)
-            })
-            .collect();
+        let sampling = self.sampling;
+        let choices = self.choices(rows.clone(), logits)?;
         let mut ids = Vec::with_capacity(rows.len());
         for (choice, sequence) in choices.iter().zip(&self.running[rows.clone()]) {
             ids.push(choice.ok_or_else(|| self.not_finite(sequence))?.id);
@@ -216,6 +225,33 @@ impl<'a> Run<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Choices for the running sequences `rows`; `None` where the logits are no distribution.
+    fn choices(&mut self, rows: Range<usize>, logits: &Tensor) -> Result<Vec<Option<Choice>>> {
+        let (sampling, requests, generations) = (self.sampling, self.requests, &self.generations);
+        // Nobody asks how likely these were to be drawn.
+        let only = |ids: Vec<Option<u32>>| {
+            ids.into_iter().map(|id| id.map(|id| Choice { id, log_drawn: 0.0 })).collect()
+        };
+        if sampling.takes_the_likeliest() {
+            return Ok(only(likeliest_rows(logits)?));
+        }
+        let running = &mut self.running[rows];
+        if sampling.draws_from_all() {
+            let uniforms: Vec<f64> =
+                running.iter_mut().map(|sequence| uniform(&mut sequence.rng)).collect();
+            return Ok(only(draw_rows(logits, sampling.temperature(), &uniforms)?));
+        }
+        let (vocab, mut values) = host(logits)?;
+        let choices = running.par_iter_mut().zip(values.par_chunks_mut(vocab));
+        let choices = choices.map(|(sequence, logits)| {
+            let prompt = &requests[sequence.request].prompt;
+            let seen = prompt.iter().chain(&generations[sequence.request].tokens);
+            sampling.penalise(logits, seen);
+            sampling.strategy.choose(logits, &mut sequence.rng)
+        });
+        Ok(choices.collect())
     }
 
     /// Tokens for the running sequences `rows` from a mixture of both lanes.
@@ -302,8 +338,42 @@ impl Lane<'_> {
     }
 }
 
+/// Prompts, by request and length, cut into portions of at most so many tokens: of each, which tokens.
+fn portions(prompts: &[(usize, usize)], at_once: usize) -> Vec<Vec<(usize, Range<usize>)>> {
+    let (mut portions, mut room) = (Vec::new(), 0);
+    for &(request, length) in prompts {
+        let mut start = 0;
+        while start < length {
+            if room == 0 {
+                portions.push(Vec::new());
+                room = at_once.max(1);
+            }
+            let end = length.min(start + room);
+            if let Some(portion) = portions.last_mut() {
+                portion.push((request, start..end));
+            }
+            room -= end - start;
+            start = end;
+        }
+    }
+    portions
+}
+
 /// Width and values of logits.
 fn host(logits: &Tensor) -> Result<(usize, Vec<f32>)> {
     let vocab = logits.dims()[1];
     Ok((vocab, logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::portions;
+
+    #[test]
+    fn portions_cover_every_token_once_and_in_order() {
+        assert!(portions(&[], 4).is_empty());
+        let cut = portions(&[(7, 3), (2, 6), (5, 1)], 4);
+        assert_eq!(cut, [vec![(7, 0..3), (2, 0..1)], vec![(2, 1..5)], vec![(2, 5..6), (5, 0..1)]]);
+        assert_eq!(portions(&[(0, 4), (1, 4)], 4), [[(0, 0..4)], [(1, 0..4)]]);
+    }
 }

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 
+use opd_kernels::likeliest;
 use rand_chacha::rand_core::RngCore;
 
 use crate::{Error, Result, StopStrings, Truncation};
@@ -88,6 +89,11 @@ impl Sampling {
         whole && self.repetition_penalty == 1.0
     }
 
+    /// Whether the likeliest token of the model's logits is chosen.
+    pub(crate) fn takes_the_likeliest(&self) -> bool {
+        self.strategy == Strategy::Greedy && self.repetition_penalty == 1.0
+    }
+
     /// Whether draws are from something else than that softmax.
     pub(crate) fn alters(&self) -> bool {
         matches!(self.strategy, Strategy::Random { .. }) && !self.draws_from_all()
@@ -132,13 +138,13 @@ impl Strategy {
     /// Chooses from logits; `None` if they hold NaN, infinity or nothing but `-inf`.
     pub(crate) fn choose(&self, logits: &[f32], rng: &mut impl RngCore) -> Option<Choice> {
         let Self::Random { temperature, kept } = *self else {
-            return Some(Choice { id: likeliest(logits)?.0, log_drawn: 0.0 });
+            return Some(Choice { id: likeliest(logits)?, log_drawn: 0.0 });
         };
         if kept.is_none() {
             let drawn = opd_kernels::draw(logits, temperature, uniform(rng))?;
             return Some(Choice { id: drawn.id, log_drawn: drawn.logprob });
         }
-        let (_, max) = likeliest(logits)?;
+        let max = logits[likeliest(logits)? as usize];
         let weight = |logit: &f32| ((f64::from(*logit) - f64::from(max)) / temperature).exp();
         let weights: Vec<f64> = logits.iter().map(weight).collect();
         let kept = kept.keep(&weights);
@@ -151,19 +157,6 @@ impl Strategy {
 /// 53 random bits: a number in [0, 1).
 pub(crate) fn uniform(rng: &mut impl RngCore) -> f64 {
     (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
-}
-
-pub(crate) fn likeliest(logits: &[f32]) -> Option<(u32, f32)> {
-    let mut best: Option<(u32, f32)> = None;
-    for (id, &logit) in logits.iter().enumerate() {
-        if logit.is_nan() || logit == f32::INFINITY {
-            return None;
-        }
-        if best.is_none_or(|(_, max)| logit > max) {
-            best = Some((id as u32, logit));
-        }
-    }
-    best.filter(|(_, max)| max.is_finite())
 }
 
 /// The first index at which the running sum exceeds `target`; else the last with any weight.

@@ -2,6 +2,7 @@
 #define OPD_ON_HOST
 #include "../attention.cu"
 #include "../divergence_rows.cu"
+#include "../draw_rows.cu"
 #include "../rms_norm.cu"
 #include "../rotate_heads.cu"
 #include "../rows.cu"

@@ -2,8 +2,12 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 
-use super::{Gpu, Product, accumulator, empty, linear::chunk_rows, product};
-use crate::{Projection, Result, projection::Gradients};
+use super::{
+    Gpu, Product, accumulator, empty,
+    linear::{Read, chunk_rows},
+    product,
+};
+use crate::{Result, projection::Gradients};
 
 /// Values of the logits' gradient that wait for the products that take them, at most: 2.5 GiB of bf16. A
 /// gradient of the head that comes from one product has no other sum; one from several is read and written
@@ -12,8 +16,8 @@ use crate::{Projection, Result, projection::Gradients};
 const WAITING: usize = 1280 << 20;
 
 /// The gradients of a projection, from those of its logits, which come chunk by chunk.
-pub(crate) struct Gradient {
-    rows: usize,
+pub(crate) struct Gradient<'a> {
+    student: &'a Read<'a>,
     /// Rows of one product.
     at_once: usize,
     hidden: Option<Tensor>,
@@ -63,21 +67,19 @@ impl Sum {
     }
 }
 
-impl Gradient {
-    /// For those that are part of the graph; all contiguous.
-    pub(crate) fn wanted(
-        gpu: &Gpu,
-        op: &'static str,
-        Projection { hidden, head }: Projection<'_>,
-    ) -> Result<Self> {
-        let weight = head.on_gpu(op)?;
+impl<'a> Gradient<'a> {
+    /// For those that are part of the graph.
+    pub(crate) fn wanted(gpu: &Gpu, student: &'a Read<'a>) -> Result<Self> {
+        let (hidden, head) = (student.of.hidden, student.of.head);
         let bias = head.bias.filter(|bias| bias.track_op());
-        let (rows, vocab) = (hidden.dims()[0], weight.dims()[0]);
-        let at_once = match weight.track_op() || bias.is_some() {
+        let (rows, vocab) = student.dims();
+        let tracked = head.weight.track_op();
+        let at_once = match tracked || bias.is_some() {
             true => rows_at_once(gpu, rows, vocab),
             false => chunk_rows(gpu, vocab),
         };
-        let dtype = if rows <= at_once { weight.dtype() } else { accumulator(weight.dtype()) };
+        let own = hidden.dtype();
+        let dtype = if rows <= at_once { own } else { accumulator(own) };
         let like = |dims: &[usize], dtype| match rows {
             0 => Ok(Tensor::zeros(dims, dtype, hidden.device())?),
             _ => empty(dims, dtype, hidden.device()),
@@ -85,32 +87,28 @@ impl Gradient {
         let sum = |dims: &[usize]| {
             Ok::<_, crate::Error>(Sum { values: like(dims, dtype)?, begun: false })
         };
-        let tracked = hidden.track_op().then(|| like(hidden.dims(), hidden.dtype()));
         Ok(Self {
-            rows,
+            student,
             at_once,
-            hidden: tracked.transpose()?,
-            weight: weight.track_op().then(|| sum(weight.dims())).transpose()?,
+            hidden: hidden.track_op().then(|| like(hidden.dims(), own)).transpose()?,
+            weight: tracked.then(|| sum(student.weight.dims())).transpose()?,
             bias: bias.map(|_| sum(&[vocab, 1])).transpose()?,
             waiting: None,
         })
     }
 
-    /// Where the gradient of the `logits` of `rows`, the next, goes, in the hidden states' dtype: over the
-    /// logits where that is theirs.
-    pub(crate) fn room(
-        &mut self,
-        logits: &Tensor,
-        hidden: &Tensor,
-        rows: &Range<usize>,
-    ) -> Result<Tensor> {
+    /// Where the gradient of the `logits` of `rows`, the next, goes, in the dtype of what the products read:
+    /// over the logits where that is theirs.
+    pub(crate) fn room(&mut self, logits: &Tensor, rows: &Range<usize>) -> Result<Tensor> {
+        let hidden = &self.student.hidden;
         if logits.dtype() == hidden.dtype() {
             return Ok(logits.clone());
         }
         let (buffer, there) = match self.waiting.take() {
             Some(waiting) => waiting,
             None => {
-                let dims = (self.at_once.min(self.rows), logits.dims()[1]);
+                let (all, vocab) = self.student.dims();
+                let dims = (self.at_once.min(all), vocab);
                 (empty(dims, hidden.dtype(), hidden.device())?, rows.start..rows.start)
             }
         };
@@ -124,17 +122,16 @@ impl Gradient {
         &mut self,
         gpu: &Gpu,
         op: &'static str,
-        student: Projection<'_>,
         dlogits: &Tensor,
         rows: &Range<usize>,
     ) -> Result<()> {
         let Some((buffer, there)) = self.waiting.take() else {
-            return self.products(gpu, op, student, dlogits, rows);
+            return self.products(gpu, op, dlogits, rows);
         };
         let mut there = there.start..rows.end;
-        if there.len() >= self.at_once || there.end == self.rows {
+        if there.len() >= self.at_once || there.end == self.student.dims().0 {
             let dlogits = buffer.narrow(0, 0, there.len())?;
-            self.products(gpu, op, student, &dlogits, &there)?;
+            self.products(gpu, op, &dlogits, &there)?;
             there = there.end..there.end;
         }
         self.waiting = Some((buffer, there));
@@ -145,14 +142,13 @@ impl Gradient {
         &mut self,
         gpu: &Gpu,
         op: &'static str,
-        Projection { hidden, head }: Projection<'_>,
         dlogits: &Tensor,
         rows: &Range<usize>,
     ) -> Result<()> {
-        let head = head.on_gpu(op)?;
+        let Read { hidden, weight, .. } = self.student;
         if let Some(all) = &self.hidden {
             let part = all.narrow(0, rows.start, rows.len())?;
-            product(gpu, op, Product::RowsByColumns, (dlogits, head), &part, false)?;
+            product(gpu, op, Product::RowsByColumns, (dlogits, weight), &part, false)?;
         }
         if let Some(sum) = &mut self.weight {
             let hidden = hidden.narrow(0, rows.start, rows.len())?;
@@ -166,9 +162,10 @@ impl Gradient {
     }
 
     /// As tensors of the arguments' shapes and dtypes.
-    pub(crate) fn finish(self, hidden: &Tensor) -> Result<Gradients> {
-        let weight = self.weight.map(|sum| sum.values.to_dtype(hidden.dtype()));
-        let bias = self.bias.map(|sum| sum.values.squeeze(1)?.to_dtype(hidden.dtype()));
+    pub(crate) fn finish(self) -> Result<Gradients> {
+        let dtype = self.student.of.hidden.dtype();
+        let weight = self.weight.map(|sum| sum.values.to_dtype(dtype));
+        let bias = self.bias.map(|sum| sum.values.squeeze(1)?.to_dtype(dtype));
         Ok(Gradients { hidden: self.hidden, weight: weight.transpose()?, bias: bias.transpose()? })
     }
 }

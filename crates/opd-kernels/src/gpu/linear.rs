@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::{
     Gpu, Product, accumulator,
@@ -10,7 +10,7 @@ use super::{
     product,
 };
 use crate::{
-    Projection, Result,
+    Products, Projection, Result,
     linear_op::{LinearRows, record},
     projection::Operands,
 };
@@ -21,6 +21,32 @@ const LOGITS_AT_ONCE: usize = 320 << 20;
 
 /// Fewer rows than this would reread the head too often.
 const LEAST_ROWS: usize = 64;
+
+/// Contiguous hidden states and head, with what the products read of them.
+pub(crate) struct Read<'a> {
+    pub(super) of: Projection<'a>,
+    pub(super) hidden: Tensor,
+    pub(super) weight: Tensor,
+}
+
+impl<'a> Read<'a> {
+    /// The tensors themselves, or copies in bf16 for [`Products::Bf16`].
+    pub(crate) fn of(op: &'static str, of: Projection<'a>) -> Result<Self> {
+        let weight = of.head.on_gpu(op)?;
+        let [hidden, weight] = match of.head.products {
+            Products::Full => [of.hidden.clone(), weight.clone()],
+            Products::Bf16 => {
+                [of.hidden.detach().to_dtype(DType::BF16)?, weight.detach().to_dtype(DType::BF16)?]
+            }
+        };
+        Ok(Self { of, hidden, weight })
+    }
+
+    /// Rows and vocabulary.
+    pub(super) fn dims(&self) -> (usize, usize) {
+        (self.hidden.dims()[0], self.weight.dims()[0])
+    }
+}
 
 /// Logits of some adjacent rows, in f32 (f64 for f64).
 pub(crate) struct Chunk<'a> {
@@ -69,18 +95,18 @@ fn chunks(gpu: &Gpu, rows: usize, vocab: usize) -> Vec<Range<usize>> {
 fn logits_of(
     gpu: &Gpu,
     op: &'static str,
-    Projection { hidden, head }: Projection<'_>,
+    Read { of, hidden, weight }: &Read<'_>,
     rows: &Range<usize>,
 ) -> Result<Tensor> {
-    let weight = head.on_gpu(op)?;
     let hidden = hidden.narrow(0, rows.start, rows.len())?;
     let (dims, dtype) = ((rows.len(), weight.dims()[0]), accumulator(hidden.dtype()));
-    let logits = match head.bias {
+    let logits = match of.head.bias {
         None => empty(dims, dtype, hidden.device())?,
         // The product is added to it.
         Some(bias) => bias.detach().to_dtype(dtype)?.broadcast_as(dims)?.force_contiguous()?,
     };
-    product(gpu, op, Product::RowsByRows, (&hidden, weight), &logits, head.bias.is_some())?;
+    let adds = of.head.bias.is_some();
+    product(gpu, op, Product::RowsByRows, (&hidden, weight), &logits, adds)?;
     Ok(logits)
 }
 
@@ -88,11 +114,11 @@ fn logits_of(
 pub(crate) fn for_each(
     gpu: &Gpu,
     op: &'static str,
-    student: Projection<'_>,
-    teacher: Option<Projection<'_>>,
+    student: &Read<'_>,
+    teacher: Option<&Read<'_>>,
     mut work: impl FnMut(Chunk<'_>) -> Result<()>,
 ) -> Result<()> {
-    let (rows, vocab) = (student.hidden.dims()[0], student.head.weight.dims()[0]);
+    let (rows, vocab) = student.dims();
     for rows in chunks(gpu, rows, vocab) {
         let logits = logits_of(gpu, op, student, &rows)?;
         let theirs = teacher.map(|teacher| logits_of(gpu, op, teacher, &rows)).transpose()?;
@@ -108,31 +134,33 @@ pub(crate) fn apply<R: LinearRows + 'static>(
     rows: R,
 ) -> Result<Tensor> {
     let mut parts = Vec::new();
-    let student = operands.projection();
-    for_each(&gpu, R::OP, student, rows.teacher(), |chunk| {
+    let student = Read::of(R::OP, operands.projection())?;
+    let teacher = rows.teacher().map(|of| Read::of(R::OP, of)).transpose()?;
+    for_each(&gpu, R::OP, &student, teacher.as_ref(), |chunk| {
         parts.push(rows.gpu_forward(&gpu, &chunk)?);
         Ok(())
     })?;
     if parts.is_empty() {
-        let hidden = student.hidden;
-        let dims = (0, student.head.weight.dims()[0]);
-        let none = Tensor::zeros(dims, accumulator(hidden.dtype()), hidden.device())?;
-        let chunk = Chunk { rows: 0..0, logits: &none, theirs: rows.teacher().map(|_| &none) };
+        let (hidden, (_, vocab)) = (&student.hidden, student.dims());
+        let none = Tensor::zeros((0, vocab), accumulator(hidden.dtype()), hidden.device())?;
+        let chunk = Chunk { rows: 0..0, logits: &none, theirs: teacher.as_ref().map(|_| &none) };
         parts.push(rows.gpu_forward(&gpu, &chunk)?);
     }
+    drop((student, teacher));
     let value = Tensor::cat(&parts, R::ROW_DIM)?;
     let backward = move |student: Projection<'_>, saved: &Tensor, upstream: &Tensor| {
-        let hidden = student.hidden;
-        let mut gradient = Gradient::wanted(&gpu, R::OP, student)?;
-        for_each(&gpu, R::OP, student, rows.teacher(), |chunk| {
+        let student = Read::of(R::OP, student)?;
+        let teacher = rows.teacher().map(|of| Read::of(R::OP, of)).transpose()?;
+        let mut gradient = Gradient::wanted(&gpu, &student)?;
+        for_each(&gpu, R::OP, &student, teacher.as_ref(), |chunk| {
             let of_rows = |all: &Tensor| {
                 all.narrow(R::ROW_DIM, chunk.rows.start, chunk.rows.len())?.contiguous()
             };
-            let out = gradient.room(chunk.logits, hidden, &chunk.rows)?;
+            let out = gradient.room(chunk.logits, &chunk.rows)?;
             rows.gpu_backward(&gpu, &chunk, &of_rows(saved)?, &of_rows(upstream)?, &out)?;
-            gradient.add(&gpu, R::OP, student, &out, &chunk.rows)
+            gradient.add(&gpu, R::OP, &out, &chunk.rows)
         })?;
-        gradient.finish(hidden)
+        gradient.finish()
     };
     record(R::OP, operands, value, backward)
 }

@@ -9,6 +9,7 @@ pub(crate) mod attention;
 #[cfg(feature = "cuda")]
 mod cuda;
 pub(crate) mod divergence_rows;
+pub(crate) mod draw_rows;
 mod gemm;
 mod gradient;
 #[cfg(any(test, feature = "cuda-host"))]

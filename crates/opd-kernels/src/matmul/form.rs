@@ -2,13 +2,14 @@ use candle_core::{
     CpuStorage, CustomOp2, InplaceOp3, Layout, Shape, Tensor, backend::BackendStorage,
 };
 
-use super::{Products, has_kernel, matrix, matrix_dims, no_kernel, same_dtype};
+use super::{Products, has_kernel, matrix, matrix_dims, no_kernel, rounded, same_dtype};
 use crate::{
     Error, Result,
     cpu::gemm::{
         Matrix, MatrixMut, Update, add_narrow, gemm, gemm_bf16, product, product_bf16,
         product_narrow,
     },
+    gpu::{self, Product},
 };
 
 /// A tensor and what an error calls it.
@@ -75,6 +76,9 @@ impl Form {
     ) -> Result<Tensor> {
         self.check(products, a, b)?;
         let (a, b) = (a.1, b.1);
+        if let (Products::Bf16, Some(gpu)) = (products, gpu::of(a)) {
+            return rounded::apply(&gpu, self, a, b);
+        }
         if has_kernel(a) && b.device().is_cpu() {
             return Ok(a.apply_op2(b, FormOf { form: self, products })?);
         }
@@ -83,6 +87,37 @@ impl Form {
             Form::RowsByColumns => a.matmul(b)?,
             Form::ColumnsByColumns => a.t()?.matmul(b)?,
         })
+    }
+
+    /// Gradients of those operands that are part of the graph.
+    pub(super) fn gradients(
+        self,
+        products: Products,
+        a: &Tensor,
+        b: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let for_a = || match self {
+            Form::RowsByRows => products.grad_input(grad, b),
+            Form::RowsByColumns => products.linear(grad, b),
+            Form::ColumnsByColumns => products.linear(b, grad),
+        };
+        let for_b = || match self {
+            Form::RowsByRows => products.grad_weight(grad, a),
+            Form::RowsByColumns => products.grad_weight(a, grad),
+            Form::ColumnsByColumns => products.grad_input(a, grad),
+        };
+        Ok((a.track_op().then(for_a).transpose()?, b.track_op().then(for_b).transpose()?))
+    }
+}
+
+impl From<Form> for Product {
+    fn from(form: Form) -> Self {
+        match form {
+            Form::RowsByRows => Self::RowsByRows,
+            Form::RowsByColumns => Self::RowsByColumns,
+            Form::ColumnsByColumns => Self::ColumnsByColumns,
+        }
     }
 }
 
@@ -136,18 +171,7 @@ impl CustomOp2 for FormOf {
         _: &Tensor,
         grad: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let products = self.products;
-        let for_a = || match self.form {
-            Form::RowsByRows => products.grad_input(grad, b),
-            Form::RowsByColumns => products.linear(grad, b),
-            Form::ColumnsByColumns => products.linear(b, grad),
-        };
-        let for_b = || match self.form {
-            Form::RowsByRows => products.grad_weight(grad, a),
-            Form::RowsByColumns => products.grad_weight(a, grad),
-            Form::ColumnsByColumns => products.grad_input(a, grad),
-        };
-        Ok((a.track_op().then(for_a).transpose()?, b.track_op().then(for_b).transpose()?))
+        Ok(self.form.gradients(self.products, a, b, grad)?)
     }
 }
 

@@ -4,6 +4,7 @@ mod encoded;
 mod form;
 mod packed;
 mod products;
+mod rounded;
 
 use candle_core::{DType, Layout, Tensor};
 

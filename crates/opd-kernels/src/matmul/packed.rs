@@ -2,11 +2,18 @@ use std::{fmt, sync::Arc};
 
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor, backend::BackendStorage};
 
-use super::{Products, has_kernel, matrix, matrix_dims, no_kernel, same_dtype};
+use super::{
+    Products,
+    form::Form,
+    has_kernel, matrix, matrix_dims, no_kernel,
+    rounded::{multiply, rounded},
+    same_dtype,
+};
 use crate::{
     EncodedMatrix, Error, Result,
     cpu::gemm::{Packed, PackedPairs, product_bf16_packed, product_packed},
     encoded::PackedValues,
+    gpu,
 };
 
 /// A frozen weight in the order in which [`linear_packed`] reads it.
@@ -21,6 +28,8 @@ enum Storage {
     F32(Arc<Packed<f32>>),
     F64(Arc<Packed<f64>>),
     Bf16(Arc<PackedPairs>),
+    /// In bf16, on a GPU.
+    Rounded(Tensor),
     /// No kernel for this device or dtype.
     Plain(Tensor),
 }
@@ -44,6 +53,9 @@ impl PackedWeight {
 
     /// Packs a matrix that has these products.
     pub(super) fn of(products: Products, weight: &Tensor) -> Result<Self> {
+        if let (Products::Bf16, Some(_)) = (products, gpu::of(weight)) {
+            return Ok(Self(Storage::Rounded(rounded(weight)?)));
+        }
         if !has_kernel(weight) {
             return Ok(Self(Storage::Plain(weight.detach().copy()?)));
         }
@@ -79,14 +91,16 @@ impl PackedWeight {
             Storage::F32(packed) => (packed.cols(), packed.rows()),
             Storage::F64(packed) => (packed.cols(), packed.rows()),
             Storage::Bf16(packed) => (packed.cols(), packed.rows()),
-            Storage::Plain(weight) => (weight.dims()[0], weight.dims()[1]),
+            Storage::Rounded(weight) | Storage::Plain(weight) => {
+                (weight.dims()[0], weight.dims()[1])
+            }
         }
     }
 
     /// Of what it is multiplied with.
     fn dtype(&self) -> DType {
         match &self.0 {
-            Storage::F32(_) | Storage::Bf16(_) => DType::F32,
+            Storage::F32(_) | Storage::Bf16(_) | Storage::Rounded(_) => DType::F32,
             Storage::F64(_) => DType::F64,
             Storage::Plain(weight) => weight.dtype(),
         }
@@ -108,6 +122,11 @@ pub fn linear_packed(x: &Tensor, weight: &PackedWeight) -> Result<Tensor> {
     }
     match &weight.0 {
         Storage::Plain(plain) => Products::Full.linear(x, plain),
+        Storage::Rounded(weight) => {
+            let device = || Error::Device { op, device: format!("{:?}", x.device()) };
+            let gpu = gpu::of(x).ok_or_else(device)?;
+            multiply(&gpu, Form::RowsByRows, &rounded(x)?, weight)
+        }
         _ if !x.device().is_cpu() => Err(Error::Device { op, device: format!("{:?}", x.device()) }),
         _ => Ok(x.apply_op1(weight.clone())?),
     }

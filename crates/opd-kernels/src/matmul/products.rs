@@ -6,6 +6,7 @@ use super::{
     form::{AddProduct, Form, Operand},
     has_kernel, matrix_dims,
     packed::PackedWeight,
+    rounded::rounded,
     same_dtype,
 };
 use crate::{
@@ -20,10 +21,11 @@ pub enum Products {
     /// As they are.
     #[default]
     Full,
-    /// f32 tensors on the CPU, of which every product takes values rounded to bf16 (the nearest,
-    /// ties to even). Sums are f32, and so are results. Twice the multiply-adds per instruction
-    /// where the machine has AVX-512 BF16; elsewhere the same sums in a longer time, up to their
-    /// rounding and to subnormal numbers, which AVX-512 BF16 takes as 0.
+    /// f32 tensors, of which every product takes values rounded to bf16 (the nearest, ties to even).
+    /// Sums are f32, and so are results. Twice the multiply-adds per instruction on a CPU that has
+    /// AVX-512 BF16; on others the same sums in a longer time, up to their rounding and to subnormal
+    /// numbers, which AVX-512 BF16 takes as 0. On an NVIDIA GPU these are products of bf16 matrices,
+    /// of its tensor cores: operands are copied to bf16 for each.
     Bf16,
 }
 
@@ -41,7 +43,8 @@ impl Products {
     ///
     /// [`Error::Shape`] if either is no matrix or the inner sizes differ, [`Error::DType`] if the
     /// dtypes do, or [`Products::Bf16`] or an encoded weight meets other than f32,
-    /// [`Error::Device`] if they meet a tensor elsewhere than on the CPU.
+    /// [`Error::Device`] if [`Products::Bf16`] meets a tensor on neither the CPU nor an NVIDIA GPU, or an
+    /// encoded weight one that is not on the CPU.
     pub fn linear<'a>(self, x: &Tensor, weight: impl Into<WeightRef<'a>>) -> Result<Tensor> {
         self.by_weight(Form::RowsByRows, ("x", x), weight.into())
     }
@@ -91,7 +94,10 @@ impl Products {
         crate::shape::expect(form.name(), "acc", acc, &[rows, cols], "[N, K]")?;
         same_dtype(form.name(), "acc", acc.dtype(), dy.dtype())?;
         if let (Some(gpu), true) = (gpu::of(acc), acc.is_contiguous()) {
-            let (dy, x) = (dy.contiguous()?, x.contiguous()?);
+            let (dy, x) = match self {
+                Self::Full => (dy.contiguous()?, x.contiguous()?),
+                Self::Bf16 => (rounded(dy)?, rounded(x)?),
+            };
             return gpu::product(
                 &gpu,
                 form.name(),
@@ -125,8 +131,8 @@ impl Products {
         }
     }
 
-    /// `tensor`, `[T, N]`, as a forward keeps it for its backward: itself, or rounded to bf16 in a
-    /// tensor of that dtype.
+    /// `tensor`, `[T, N]`, as a forward keeps it for its backward: itself, or, on the CPU, rounded to
+    /// bf16 in a tensor of that dtype.
     ///
     /// # Errors
     ///
@@ -160,7 +166,7 @@ impl Products {
         if self == Self::Full {
             return Ok(());
         }
-        if !tensor.device().is_cpu() {
+        if !tensor.device().is_cpu() && gpu::of(tensor).is_none() {
             return Err(Error::Device { op, device: format!("{:?}", tensor.device()) });
         }
         if tensor.dtype() != DType::F32 {

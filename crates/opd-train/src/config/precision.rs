@@ -9,7 +9,7 @@ pub enum Precision {
     /// The values as they are.
     #[default]
     F32,
-    /// The values rounded to bf16, summed in f32; on the CPU.
+    /// The values rounded to bf16, summed in f32.
     Bf16,
 }
 

@@ -60,8 +60,8 @@ pub struct RolloutConfig {
     pub stop_token_ids: Vec<u32>,
     /// Sequences sampled side by side.
     pub max_sequences: usize,
-    /// Whether to hold a second copy of the weights while responses are sampled, in the order in
-    /// which few rows read them fastest (CPU); what is sampled is the same.
+    /// Whether to hold a second copy of the weights while responses are sampled, in the form in
+    /// which few rows read them fastest (on a GPU: in bf16 alone); what is sampled is the same.
     pub packed_weights: bool,
     /// Whether each pass over the prompts has a random order of its own; else it is the file's.
     pub shuffle: bool,

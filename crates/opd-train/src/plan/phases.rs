@@ -1,5 +1,5 @@
 use opd_models::{Checkpointing, Footprint};
-use opd_rollout::packed_tokens;
+use opd_rollout::{PROMPT_TOKENS, packed_tokens};
 
 use super::{Assumed, Models, Part, Plan};
 use crate::{checkpointing::decide, config::TrainConfig};
@@ -53,6 +53,7 @@ impl Phases<'_> {
         };
         let regions = if evaluates { slots } else { slots.min(rollout.prompts) };
         let prompts = (regions * self.assumed.prompt_tokens) as u64;
+        let at_once = prompts.min((PROMPT_TOKENS * self.assumed.threads) as u64);
         let rows = prompts + (slots * (rollout.max_response_tokens - 1)) as u64;
         // The logits, and as much again for the choice.
         let logits = 2 * slots.min(LOGIT_ROWS) as u64 * student.logits_per_token();
@@ -67,7 +68,7 @@ impl Phases<'_> {
         vec![
             part("weights as generation reads them", packed),
             part("KV cache", rows * student.cache_per_token()),
-            part("prompts' forward", prompts * student.forward_per_token()),
+            part("prompts' forward", at_once * student.forward_per_token()),
             part("logits", logits),
         ]
     }

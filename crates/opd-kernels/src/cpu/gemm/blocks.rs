@@ -1,7 +1,7 @@
 use super::{
     Gemm, Matrix, MatrixMut,
     kernels::Kernels,
-    packed::Strips,
+    packed::{Strips, Which},
     tile::{Ahead, LeftBy, Start, Tile},
 };
 
@@ -67,14 +67,8 @@ impl<T: Gemm> Blocks<T> {
         }
         let strips = Strips { kernels: self.kernels, cols };
         let buffer = &mut buffer[..self.packed_len(depth, cols)];
-        if depth > 0 {
-            for col in (0..cols).step_by(self.kernels.max_cols()) {
-                let to = &mut buffer[strips.offset(depth, col)..][..depth * strips.width(col)];
-                // SAFETY: the machine has the instruction set; the strip is inside `b`, its packed
-                // form is `to`.
-                unsafe { strips.pack(b, 0, depth, 0, col, to.as_mut_ptr()) };
-            }
-        }
+        // SAFETY: the machine has the instruction set; `b` is all that is packed.
+        unsafe { strips.pack(b, 0..depth, 0, Which::All, buffer) };
         RightBlock { values: buffer, depth, cols, direct: None }
     }
 

@@ -12,6 +12,10 @@ pub(super) const BLOCK: usize = 256;
 /// Strips that one task packs: some 10 microseconds.
 const PART_STRIPS: usize = 8;
 
+/// Rows of a row-major right operand that are packed in step: few, so that each is read from end to end
+/// though its pieces go to strips far apart.
+const ROWS_IN_STEP: usize = 4;
+
 /// A right operand in the order in which the kernels read it.
 pub(crate) struct Packed<T: 'static> {
     kernels: &'static Kernels<T>,
@@ -54,12 +58,8 @@ impl<T: Gemm> Packed<T> {
                 let strips = Strips { kernels, cols: columns.len() };
                 part(first..first + depth, columns, &mut |b| {
                     assert_eq!((b.rows(), b.cols()), (depth, strips.cols), "a part's size");
-                    for col in (0..strips.cols).step_by(kernels.max_cols()) {
-                        let to = &mut to[strips.offset(depth, col)..][..depth * strips.width(col)];
-                        // SAFETY: the machine can run the kernels; the strip is inside `b`, and `to`
-                        // is as long as its packed form.
-                        unsafe { strips.pack(b, 0, depth, 0, col, to.as_mut_ptr()) };
-                    }
+                    // SAFETY: the machine can run the kernels, and `b` is all that is packed.
+                    unsafe { strips.pack(b, 0..depth, 0, Which::All, to) };
                 });
             });
         }
@@ -110,6 +110,14 @@ pub(super) struct Strips<T: 'static> {
     pub(super) cols: usize,
 }
 
+/// Strips that are packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    All,
+    /// Those that do not fill whole vectors: others are read where they are.
+    Padded,
+}
+
 impl<T> Strips<T> {
     /// Columns with padding.
     pub(super) fn padded(&self) -> usize {
@@ -126,15 +134,48 @@ impl<T> Strips<T> {
         depth * col
     }
 
+    /// Packs `rows` of the columns from `origin` on, each strip to its place in `to`.
+    ///
+    /// # Safety
+    ///
+    /// The rows and columns are inside `b`; the machine has the instruction set of the kernels.
+    ///
+    /// # Panics
+    ///
+    /// If `to` ends before a strip does.
+    pub(super) unsafe fn pack(
+        &self,
+        b: Matrix<'_, T>,
+        rows: Range<usize>,
+        origin: usize,
+        which: Which,
+        to: &mut [T],
+    ) {
+        let depth = rows.len();
+        let in_step = if b.col_stride() == 1 { ROWS_IN_STEP } else { depth.max(1) };
+        for row in (0..depth).step_by(in_step) {
+            let n = in_step.min(depth - row);
+            for col in (0..self.cols).step_by(self.kernels.max_cols()) {
+                let width = self.width(col);
+                if which == Which::Padded && col + width <= self.cols {
+                    continue;
+                }
+                let to = &mut to[self.offset(depth, col) + row * width..][..n * width];
+                // SAFETY: the caller's promise; `to` is where the strip has these rows.
+                unsafe { self.pack_strip(&b, rows.start + row, n, origin, col, to.as_mut_ptr()) };
+            }
+        }
+    }
+
     /// Packs rows `first..first + depth` of the strip that starts `col` after column `origin`.
     ///
     /// # Safety
     ///
     /// The strip is inside `b`; `to` covers `depth * width(col)` values that nobody else
     /// touches; the machine has the instruction set of the kernels.
-    pub(super) unsafe fn pack(
+    unsafe fn pack_strip(
         &self,
-        b: Matrix<'_, T>,
+        b: &Matrix<'_, T>,
         first: usize,
         depth: usize,
         origin: usize,

@@ -6,16 +6,12 @@ use super::{
     grid::LARGE_RIGHT,
     kernels::Kernels,
     left::Panels,
-    packed::{BLOCK, Packed, Strips},
+    packed::{BLOCK, Packed, Strips, Which},
     tile::{Ahead, Start, Tile},
 };
 
 /// Bytes of packed right operand per pass over the rows, at most: a part of the second-level cache.
 const PASS_BYTES: usize = 384 << 10;
-
-/// Rows of a row-major right operand that are packed in step: few, so that each is read from end to end
-/// though its pieces go to strips far apart.
-const ROWS_IN_STEP: usize = 4;
 
 /// Most panels of rows for which a row-major right operand is read where it is.
 const DIRECT_PANELS: usize = 2;
@@ -82,15 +78,7 @@ impl<T: Gemm> Product<'_, T> {
         let depth = self.a.cols();
         let panels = Panels::of(&rows, kernels.max_rows());
         let block = BLOCK.min(depth);
-        let step = kernels.max_cols();
-        let pass = match self.is_narrow(panels.count) {
-            true => step,
-            false => {
-                let most = (PASS_BYTES / size_of::<T>() / block / step).max(1) * step;
-                let passes = cols.len().div_ceil(most).max(1);
-                cols.len().div_ceil(passes).next_multiple_of(step).max(step)
-            }
-        };
+        let pass = self.pass_columns(panels.count, block, cols.len());
         let left_len = block * self.left_width();
         let right_len = block * pass.min(cols.len().next_multiple_of(kernels.lanes));
         with_buffer(left_len + right_len, |buffer: &mut [T]| {
@@ -108,6 +96,17 @@ impl<T: Gemm> Product<'_, T> {
                 }
             }
         });
+    }
+
+    /// Columns of a pass: whole strips, and passes about equally wide.
+    fn pass_columns(&self, n_panels: usize, depth: usize, cols: usize) -> usize {
+        let step = self.kernels.max_cols();
+        if self.is_narrow(n_panels) {
+            return step;
+        }
+        let most = (PASS_BYTES / size_of::<T>() / depth / step).max(1) * step;
+        let passes = cols.div_ceil(most).max(1);
+        cols.div_ceil(passes).next_multiple_of(step).max(step)
     }
 
     /// Whether a pass over this many panels of rows is one strip.
@@ -152,20 +151,9 @@ impl<T: Gemm> Product<'_, T> {
                     let at = unsafe { b.as_ptr().add(first * b.row_stride() + origin) };
                     (at, b.row_stride())
                 });
-                let in_step = if b.col_stride() == 1 { ROWS_IN_STEP } else { depth };
-                for row in (0..depth).step_by(in_step) {
-                    let n = in_step.min(depth - row);
-                    for col in (0..strips.cols).step_by(self.kernels.max_cols()) {
-                        let width = strips.width(col);
-                        if direct.is_some() && col + width <= strips.cols {
-                            continue;
-                        }
-                        let to =
-                            &mut buffer[strips.offset(depth, col) + row * width..][..n * width];
-                        // SAFETY: the caller's promise; `to` is where the strip has these rows.
-                        unsafe { strips.pack(b, first + row, n, origin, col, to.as_mut_ptr()) };
-                    }
-                }
+                let which = if direct.is_some() { Which::Padded } else { Which::All };
+                // SAFETY: the caller's promise.
+                unsafe { strips.pack(b, first..first + depth, origin, which, buffer) };
                 let next = self.next(b, strips, origin, first, depth, n_panels);
                 Block { packed: buffer.as_ptr(), direct, next }
             }

@@ -127,10 +127,10 @@ pub(super) unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, con
             () => {{
                 let mut right = [L::zero(); VECTORS];
                 unroll!(v < VECTORS, {
-                    right[v] = L::load(b.wrapping_add(v * L::COUNT));
+                    right[v] = L::load(b.add(v * L::COUNT));
                 });
                 unroll!(i < ROWS, {
-                    let left = L::splat(a.wrapping_add(if BY_ROW { i * a_stride } else { i }));
+                    let left = L::splat(a.add(if BY_ROW { i * a_stride } else { i }));
                     unroll!(v < VECTORS, {
                         sums[i][v] = L::mul_add(left, right[v], sums[i][v]);
                     });

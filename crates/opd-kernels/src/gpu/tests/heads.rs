@@ -2,26 +2,32 @@ use candle_core::{DType, Device, Tensor, Var};
 
 use super::{agree, ids, matrix, weighted};
 use crate::{
-    Divergence, DivergenceOutput, Projection, RowQuery, linear_divergence, linear_divergence_loss,
-    linear_grad_weight_acc, linear_row_logprobs, linear_row_loss, linear_support_logprobs,
-    linear_token_logprobs, linear_total_variation, row_divergence_loss,
-    row_loss as row_loss_of_logits,
+    Divergence, DivergenceOutput, Head, Products, Projection, RowQuery, linear_divergence,
+    linear_divergence_loss, linear_grad_weight_acc, linear_packed, linear_row_logprobs,
+    linear_row_loss, linear_support_logprobs, linear_token_logprobs, linear_total_variation,
+    row_divergence_loss, row_loss as row_loss_of_logits,
 };
 
 /// Hidden states and head.
 struct Model {
     hidden: Var,
     head: Var,
+    products: Products,
 }
 
 impl Model {
     fn new(rows: usize, width: usize, vocab: usize, seed: u64, dtype: DType) -> Self {
         let hidden = matrix(rows, width, seed, 1.5, dtype);
-        Self { hidden, head: matrix(vocab, width, seed + 1, 1.5, dtype) }
+        let head = matrix(vocab, width, seed + 1, 1.5, dtype);
+        Self { hidden, head, products: Products::Full }
+    }
+
+    fn head(&self) -> Head<'_> {
+        Head { products: self.products, ..Head::from(&self.head) }
     }
 
     fn projection(&self) -> Projection<'_> {
-        Projection::new(&self.hidden, &self.head)
+        Projection::new(&self.hidden, self.head())
     }
 
     /// The parts, and the gradients of a sum over them.
@@ -111,7 +117,8 @@ fn halves_have_logits_in_f32() {
                     let dtype = if on_host { dtype } else { DType::F32 };
                     Var::from_tensor(&var.to_dtype(dtype).unwrap()).unwrap()
                 };
-                let model = || Model { hidden: to(&wide.hidden), head: to(&wide.head) };
+                let products = Products::Full;
+                let model = || Model { hidden: to(&wide.hidden), head: to(&wide.head), products };
                 both(&model(), &model())
             });
         }
@@ -139,7 +146,7 @@ fn frozen_arguments_and_no_rows() {
 
 /// A policy loss with an entropy bonus, divided by what the whole batch has.
 fn row_loss(model: &Model, targets: &Tensor) -> Vec<Tensor> {
-    let out = linear_row_loss(&model.hidden, &model.head, targets, 0.8, |rows, tokens| {
+    let out = linear_row_loss(&model.hidden, model.head(), targets, 0.8, |rows, tokens| {
         let weights: Vec<f64> = rows.map(|row| (row as f64 * 0.37).sin() / 150.0).collect();
         let weights = Tensor::from_slice(&weights, weights.len(), &Device::Cpu)?;
         let weights = weights.to_dtype(tokens.logprobs.dtype())?;
@@ -226,4 +233,63 @@ fn products_are_added_in_place() {
         linear_grad_weight_acc(&dy, &x, &sum).unwrap();
         vec![sum]
     });
+}
+
+#[test]
+fn heads_of_rounded_values_agree() {
+    let of = |width, seed| Model {
+        products: Products::Bf16,
+        ..Model::new(ROWS, width, 37, seed, DType::F32)
+    };
+    let (student, teacher, targets) = (of(5, 1), of(3, 5), ids(ROWS, 37, 2));
+    let forward = || {
+        let out = linear_token_logprobs(&student.hidden, student.head(), &targets, 0.8).unwrap();
+        vec![out.logprobs, out.lse, out.entropy]
+    };
+    agree(3e-5, forward);
+    agree(3e-5, || row_loss(&student, &targets)[..3].to_vec());
+    // The logits' gradients are rounded as well: those that lie between two values go either way.
+    agree(5e-3, || student.with_gradients(forward()));
+    agree(5e-3, || row_loss(&student, &targets));
+    agree(5e-3, || {
+        let (ours, theirs) = (student.projection(), teacher.projection());
+        let kind = Divergence::ReverseKl;
+        let out = linear_divergence(ours, theirs, &targets, kind, 1.2).unwrap();
+        student.with_gradients(parts(out))
+    });
+    agree(5e-3, || {
+        let (ours, theirs) = (student.projection(), teacher.projection());
+        let kind = Divergence::ForwardKl;
+        let out = linear_divergence_loss(ours, theirs, &targets, kind, 1.2, divergence_loss);
+        let out = out.unwrap();
+        let store = out.loss.backward().unwrap();
+        let of = |var: &Var| store.get(var.as_tensor()).unwrap().clone();
+        vec![out.tokens.divergence, of(&student.hidden), of(&student.head)]
+    });
+}
+
+#[test]
+fn products_of_rounded_values_agree() {
+    let products = Products::Bf16;
+    for (rows, inner, columns) in [(20, 7, 5), (1, 64, 3), (70, 1, 9)] {
+        let x = matrix(rows, inner, 1, 1.0, DType::F32);
+        let weight = matrix(columns, inner, 2, 1.0, DType::F32);
+        agree(2e-6, || {
+            let packed = linear_packed(&x, &products.pack(weight.as_tensor()).unwrap()).unwrap();
+            let turned = x.t().unwrap().contiguous().unwrap().t().unwrap();
+            let strided = products.linear(&turned, weight.as_tensor()).unwrap();
+            vec![packed, strided]
+        });
+        agree(2e-6, || {
+            let y = products.linear(&x, weight.as_tensor()).unwrap();
+            let store = weighted(&y, 3).backward().unwrap();
+            let of = |var: &Var| store.get(var.as_tensor()).unwrap().clone();
+            let sum = matrix(columns, inner, 4, 1.0, DType::F32).copy().unwrap();
+            let dy = matrix(rows, columns, 5, 1.0, DType::F32);
+            products.grad_weight_acc(&dy, &x, &sum).unwrap();
+            let twice =
+                products.linear(&products.grad_input(&dy, weight.as_tensor()).unwrap(), &weight);
+            vec![y.clone(), of(&x), of(&weight), sum, twice.unwrap()]
+        });
+    }
 }

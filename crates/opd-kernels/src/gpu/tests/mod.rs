@@ -5,6 +5,7 @@
 
 mod attention;
 mod divergences;
+mod draws;
 mod heads;
 mod logprobs;
 mod rows;
