@@ -19,7 +19,7 @@ pub(crate) struct ModelFlag {
     /// (ORGANISATION/NAME[@REVISION]); text needs its tokenizer, token ids do not
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: PathBuf,
-    /// What its matrix products take of their operands: `bf16` rounds them, on the CPU
+    /// What its matrix products take of their operands: `bf16` rounds them
     #[arg(long, value_name = "NAME", value_parser = choices::<Precision>(), default_value = "f32")]
     pub(crate) precision: Precision,
     /// How its weights are held, on the CPU: `f32`, or `stored`, as the file has them, which takes less

@@ -8,8 +8,9 @@ use crate::{
     logprob::{check_device, check_temperature, matrix},
 };
 
-/// Logits whose weights are summed before the sum is added to those of others.
-const BLOCK: usize = 256;
+/// Logits whose weights are summed before the sum is added to those of others; `PART` of
+/// `cuda/draw_rows.cu`.
+pub(crate) const BLOCK: usize = 256;
 
 /// What [`draw`] chose.
 #[derive(Clone, Copy, Debug, PartialEq)]

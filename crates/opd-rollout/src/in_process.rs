@@ -51,9 +51,9 @@ impl<'a> InProcess<'a> {
     }
 
     /// Whether to copy the weights into the form in which few rows read them fastest, as
-    /// [`Decoder::packed`] does where it pays, for as long as one call takes: faster for models that do not fit
-    /// into the processor's caches, at the price of that memory. What is sampled is the same, bit
-    /// for bit. True unless said otherwise.
+    /// [`Decoder::packed`] does where it pays, for as long as one call takes: faster for models that
+    /// do not fit into the processor's caches, at the price of that memory. What is sampled is the
+    /// same, bit for bit. True unless said otherwise.
     #[must_use]
     pub fn packing_weights(self, packs: bool) -> Self {
         Self { packs, ..self }

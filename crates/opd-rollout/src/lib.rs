@@ -15,7 +15,7 @@ pub use self::{
     engine::{Generation, Request, RolloutEngine},
     error::{Error, Result},
     in_process::{InProcess, packed_tokens},
-    run::PROMPT_TOKENS,
+    run::{LOGIT_ROWS, PROMPT_TOKENS},
     sampling::{Sampling, Strategy},
     stop::StopStrings,
     truncation::Truncation,

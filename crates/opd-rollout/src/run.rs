@@ -15,8 +15,8 @@ use crate::{
     schedule::{Admission, Schedule},
 };
 
-/// Rows whose logits are held at once.
-const LOGIT_ROWS: usize = 256;
+/// Sequences of a run whose logits are held at once.
+pub const LOGIT_ROWS: usize = 256;
 
 /// Tokens of prompts that a thread computes at once on the CPU: enough for the speed of products, little of
 /// activations.

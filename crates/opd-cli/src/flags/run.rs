@@ -65,7 +65,7 @@ pub(crate) struct RunFlags {
     /// Fixes every random choice: the same seed gives the same run, bit for bit
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(..=LARGEST))]
     seed: Option<u64>,
-    /// What matrix products of all models take of their operands: `bf16` rounds them, on the CPU;
+    /// What matrix products of all models take of their operands: `bf16` rounds them;
     /// weights, gradients and optimizer are f32 in either
     #[arg(long, value_name = "NAME", value_parser = choices::<Precision>())]
     precision: Option<Precision>,

@@ -1,14 +1,11 @@
 use candle_core::{DType, Tensor};
 
 use super::{Arg, Gpu, Grid, Module, empty, launch, launch::module, suffix};
-use crate::{Error, Result};
+use crate::{Error, Result, draw::BLOCK};
 
 static MODULE: Module = module!("draw_rows");
 
-/// Logits whose weights have one sum in shared memory.
-const PART: usize = 256;
-
-/// Sums that a block has room for.
+/// Sums of weights, of [`BLOCK`] logits each, that a block of threads has room for.
 const MOST_PARTS: usize = (96 << 10) / size_of::<f64>();
 
 /// A token of each contiguous row `[T, V]`, drawn by its number of 0..1, or the likeliest of each; `None`
@@ -20,9 +17,9 @@ pub(crate) fn forward(
     drawn: Option<(f64, &[f64])>,
 ) -> Result<Vec<Option<u32>>> {
     let (rows, width) = logits.dims2()?;
-    let parts = width.div_ceil(PART);
+    let parts = width.div_ceil(BLOCK);
     if parts > MOST_PARTS {
-        let expected = format!("[T, at most {}]", MOST_PARTS * PART);
+        let expected = format!("[T, at most {}]", MOST_PARTS * BLOCK);
         return Err(Error::Shape { op, what: "logits", expected, got: vec![rows, width] });
     }
     let device = logits.device();

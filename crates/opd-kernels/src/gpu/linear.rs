@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 use super::{
     Gpu, Product, accumulator,
@@ -12,6 +12,7 @@ use super::{
 use crate::{
     Products, Projection, Result,
     linear_op::{LinearRows, record},
+    matmul::rounded,
     projection::Operands,
 };
 
@@ -35,9 +36,7 @@ impl<'a> Read<'a> {
         let weight = of.head.on_gpu(op)?;
         let [hidden, weight] = match of.head.products {
             Products::Full => [of.hidden.clone(), weight.clone()],
-            Products::Bf16 => {
-                [of.hidden.detach().to_dtype(DType::BF16)?, weight.detach().to_dtype(DType::BF16)?]
-            }
+            Products::Bf16 => [rounded(of.hidden)?, rounded(weight)?],
         };
         Ok(Self { of, hidden, weight })
     }

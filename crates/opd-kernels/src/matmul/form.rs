@@ -74,10 +74,10 @@ impl Form {
         a: Operand<'_>,
         b: Operand<'_>,
     ) -> Result<Tensor> {
-        self.check(products, a, b)?;
+        let size = self.check(products, a, b)?;
         let (a, b) = (a.1, b.1);
         if let (Products::Bf16, Some(gpu)) = (products, gpu::of(a)) {
-            return rounded::apply(&gpu, self, a, b);
+            return rounded::apply(&gpu, self, (a, b), size);
         }
         if has_kernel(a) && b.device().is_cpu() {
             return Ok(a.apply_op2(b, FormOf { form: self, products })?);

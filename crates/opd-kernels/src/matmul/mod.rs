@@ -8,8 +8,8 @@ mod rounded;
 
 use candle_core::{DType, Layout, Tensor};
 
-pub(crate) use self::encoded::check as check_encoded;
 use self::form::{AddProduct, Form};
+pub(crate) use self::{encoded::check as check_encoded, rounded::rounded};
 pub use self::{
     packed::{PackedWeight, linear_packed},
     products::Products,

@@ -114,10 +114,11 @@ impl PackedWeight {
 /// Those of [`Products::linear`].
 pub fn linear_packed(x: &Tensor, weight: &PackedWeight) -> Result<Tensor> {
     let op = weight.name();
-    let (_, depth) = matrix_dims(op, "x", x)?;
+    let (rows, depth) = matrix_dims(op, "x", x)?;
     same_dtype(op, "x", x.dtype(), weight.dtype())?;
-    if weight.dims().1 != depth {
-        let expected = format!("[T, {}]", weight.dims().1);
+    let (columns, expected) = weight.dims();
+    if expected != depth {
+        let expected = format!("[T, {expected}]");
         return Err(Error::Shape { op, what: "x", expected, got: x.dims().to_vec() });
     }
     match &weight.0 {
@@ -125,7 +126,7 @@ pub fn linear_packed(x: &Tensor, weight: &PackedWeight) -> Result<Tensor> {
         Storage::Rounded(weight) => {
             let device = || Error::Device { op, device: format!("{:?}", x.device()) };
             let gpu = gpu::of(x).ok_or_else(device)?;
-            multiply(&gpu, Form::RowsByRows, &rounded(x)?, weight)
+            multiply(&gpu, Form::RowsByRows, (&rounded(x)?, weight), (rows, columns))
         }
         _ if !x.device().is_cpu() => Err(Error::Device { op, device: format!("{:?}", x.device()) }),
         _ => Ok(x.apply_op1(weight.clone())?),

@@ -1,14 +1,11 @@
 use opd_models::{Checkpointing, Footprint};
-use opd_rollout::{PROMPT_TOKENS, packed_tokens};
+use opd_rollout::{LOGIT_ROWS, PROMPT_TOKENS, packed_tokens};
 
 use super::{Assumed, Models, Part, Plan};
 use crate::{checkpointing::decide, config::TrainConfig};
 
 /// Tokens of one forward that only scores, in each thread.
 const SCORED_AT_ONCE: usize = 1024;
-
-/// Sequences whose logits are held at once in generation.
-const LOGIT_ROWS: usize = 256;
 
 /// The phases of a step.
 pub(super) struct Phases<'a> {
