@@ -1,5 +1,7 @@
 use candle_core::Result;
-use opd_kernels::{AdamWStep, adamw_step, advantages_and_returns, discounted_sums, sum_of_squares};
+use opd_kernels::{
+    AdamWStep, adamw_moments, adamw_step, advantages_and_returns, discounted_sums, sum_of_squares,
+};
 
 use crate::{Case, Size, Work, numbers::tensor};
 
@@ -14,7 +16,7 @@ pub(crate) const CASES: &[Case] = &[
 fn adamw(size: &Size) -> Result<Work> {
     let dims = [size.vocab, size.width];
     let (parameter, gradient) = (tensor(&dims, 1, 0.1)?, tensor(&dims, 2, 0.1)?);
-    let (first, second) = (tensor(&dims, 3, 0.0)?, tensor(&dims, 4, 0.0)?);
+    let [first, second] = adamw_moments(&parameter)?;
     let mut settings = AdamWStep {
         lr: 1e-4,
         beta1: 0.9,

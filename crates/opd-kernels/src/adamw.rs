@@ -9,6 +9,14 @@ use crate::{
 
 const OP: &str = "adamw";
 
+/// How far past the start of its memory the first moment begins, in bytes, the second twice as far: a few
+/// pages and a cache line. Large tensors start alike in pages and in the rows of memory's banks, and four
+/// that are gone through together then wait for each other.
+const STAGGER: usize = (16 << 10) + 64;
+
+/// Tensors of fewer bytes are nowhere near as long as the distance is worth.
+const STAGGERED: usize = 1 << 20;
+
 /// Settings of one [`adamw_step`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWStep {
@@ -26,6 +34,28 @@ pub struct AdamWStep {
     pub gradient_scale: f64,
     /// Number of this step, from 1.
     pub step: u64,
+}
+
+/// Both moments of a parameter before its first [`adamw_step`]: zeros, placed so that the step is fast.
+///
+/// On a CPU the moments of a large parameter begin some pages into their memory; any other zeros of the
+/// shape and dtype give the same results, a third slower (a head of 49,152 x 576 on AMD EPYC).
+///
+/// # Errors
+///
+/// If the device has no room.
+pub fn adamw_moments(parameter: &Tensor) -> Result<[Tensor; 2]> {
+    let (n, dtype) = (parameter.elem_count(), parameter.dtype());
+    let size = dtype.size_in_bytes();
+    let zeros = |stagger: usize| -> Result<Tensor> {
+        let before = if n * size < STAGGERED { 0 } else { stagger * STAGGER / size };
+        let zeros = Tensor::zeros(before + n, dtype, parameter.device())?;
+        Ok(zeros.narrow(0, before, n)?.reshape(parameter.shape())?)
+    };
+    if gpu::of(parameter).is_some() {
+        return Ok([zeros(0)?, zeros(0)?]);
+    }
+    Ok([zeros(1)?, zeros(2)?])
 }
 
 /// One AdamW step: changes `parameter` and both moments in place, in one pass.

@@ -49,7 +49,9 @@ pub use self::allocator::keep_freed_memory;
 #[cfg(feature = "cuda")]
 pub use self::gpu::DeviceMemory;
 pub use self::{
-    adamw::{AdamWStep, adamw_step, adamw_step_with_copy, add_assign, sum_of_squares},
+    adamw::{
+        AdamWStep, adamw_moments, adamw_step, adamw_step_with_copy, add_assign, sum_of_squares,
+    },
     attention::{AttentionOutput, attention, attention_backward},
     cache::write_rows,
     cpu::projection::head_chunk_rows,

@@ -9,6 +9,7 @@ use crate::{
         columns::{Columns, ColumnsView},
         divergence_rows::{DivergenceRows, STATISTICS},
         gemm::Gemm,
+        part::Part,
         projection::chunks,
     },
     divergence::check_projections,
@@ -108,7 +109,7 @@ where
         let (saved, upstream) = (cpu::view::<T>(OP, &saved)?, cpu::view::<T>(OP, &upstream)?);
         let (saved, upstream) = (ColumnsView::new(&saved), ColumnsView::new(&upstream));
         of_chunk.backward(logits, 0, None, their_logits, saved, upstream);
-        gradient.add(&ours, logits, rows);
+        gradient.add(&ours, logits, &Part::of_rows(rows, ours.vocab));
     }
     gradient.finish(student)
 }

@@ -5,6 +5,7 @@ use crate::{
     cpu::{
         self, by_computed,
         gemm::Gemm,
+        part::Part,
         projection::{Projected, chunks},
     },
     gpu::{self, Gpu, Recorded1, Recorded2, Recorded3},
@@ -167,7 +168,7 @@ impl<R: LinearRows> LinearOp<R> {
                     let chunk = Chunk { first, vocab, logits: &mut *logits, theirs };
                     self.rows.backward(chunk, &saved, &upstream);
                     let rows = first..first + logits.len() / vocab.max(1);
-                    gradient.add(&all.student, logits, rows);
+                    gradient.add(&all.student, logits, &Part::of_rows(rows, vocab));
                 });
             })?;
             gather(&self.sink, gradient.finish(student)?)

@@ -8,6 +8,7 @@ use crate::{
         self, by_computed,
         columns::{Columns, ColumnsView},
         gemm::Gemm,
+        part::Part,
         projection::chunks,
         token_gradient::Further,
         token_rows::{STATISTICS, TokenRows},
@@ -52,7 +53,8 @@ pub struct RowLoss {
 ///
 /// The gradients of `hidden`, `head` and its bias, of those that are part of a graph, are ready when this
 /// returns; backward multiplies them by the gradient of `L`. `L` and the gradients have the values of
-/// the general form; the gradients have its bits where `loss` gives every row the bits of its gradient.
+/// the general form. Where `loss` gives every row the bits of its gradient, so do those of `hidden` and of
+/// the bias, and that of `head` if all rows are one chunk: of several, it sums first within each.
 /// Rows that are not trained are best left out of `hidden` and `ids`: then no product has them.
 ///
 /// # Errors
@@ -107,8 +109,9 @@ where
         let upstream = losses.upstream(rows.clone(), &saved)?;
         let (saved, upstream) = (cpu::view::<T>(OP, &saved)?, cpu::view::<T>(OP, &upstream)?);
         let statistics = (ColumnsView::new(&saved), ColumnsView::new(&upstream));
-        tokens.backward(logits, 0, None, statistics, Further::NONE);
-        gradient.add(&projected, logits, rows);
+        let of_chunk = Part::of_rows(0..rows.len(), vocab);
+        tokens.backward(logits, &of_chunk, None, statistics, Further::NONE);
+        gradient.add(&projected, logits, &Part::of_rows(rows, vocab));
     }
     gradient.finish(student)
 }

@@ -145,8 +145,6 @@ fn answer<T: Element>(row: &[T], query: &RowQuery<'_>) -> RowLogprobs {
             )
         },
     );
-    let mut top = Vec::with_capacity(query.top);
-    likeliest.finish(&mut top);
     let logprob = |id: u32| {
         let value = stats.log_prob(row[id as usize].as_f64(), temperature);
         T::of(value).as_f64() as f32
@@ -157,7 +155,7 @@ fn answer<T: Element>(row: &[T], query: &RowQuery<'_>) -> RowLogprobs {
     });
     RowLogprobs {
         logprobs: query.ids.iter().map(|&id| logprob(id)).collect(),
-        top: top.into_iter().map(|id| (id, logprob(id))).collect(),
+        top: likeliest.finish().map(|(id, _)| (id, logprob(id))).collect(),
         rank,
     }
 }

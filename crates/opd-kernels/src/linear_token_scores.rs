@@ -2,7 +2,7 @@ use candle_core::Tensor;
 
 use crate::{
     Head, HeadGradient, Projection, Result, TokenOptions, TokenScores,
-    cpu::{self, by_computed, gemm::Gemm, projection::chunks},
+    cpu::{self, by_computed, gemm::Gemm},
     gpu::{self, Gpu},
     linear_op::{gather, record},
     logprob::{device_ids, token_ids},
@@ -13,13 +13,13 @@ use crate::{
 const OP: &str = "linear_token_scores";
 
 /// [`token_scores`](crate::token_scores) of `hidden head^T`, with a bias if the [`Head`] has one,
-/// without ever writing the `[T, V]` logits: they exist for a chunk of rows at a time, and backward
-/// computes them again.
+/// without ever writing the `[T, V]` logits: they exist for a part of rows and vocabulary at a time, and
+/// backward computes them again.
 ///
 /// `hidden` is `[T, H]`, `head` is `[V, H]`, one dtype (f32, f64, bf16 or f16);
 /// `ids` is `[T]` (u32). Differentiable with respect to `hidden`, `head` and its bias; the gradient of
-/// one that is not part of a graph is not computed. Chunks are of a fixed size and merged in
-/// order, so results do not depend on the number of threads.
+/// one that is not part of a graph is not computed. Every sum has one order, whatever the parts and the
+/// number of threads.
 ///
 /// Definition: [`reference::linear_token_scores`](crate::reference::linear_token_scores).
 ///
@@ -72,9 +72,13 @@ fn forward<T: Gemm>(
     let view = ProjectionView::<T>::of(op, student)?;
     let projected = view.projected();
     let (mut scored, mut buffer) = (asked.room::<T>(), Vec::new());
-    for rows in chunks(student.hidden.dims()[0], projected.vocab) {
-        let logits = projected.logits(&mut buffer, rows.clone());
-        asked.forward(&mut scored, rows.start, logits);
+    for rows in projected.rows_at_once(student.hidden.dims()[0]) {
+        let mut scans = asked.rows().scans(rows.len());
+        for part in projected.parts(rows.clone()) {
+            let logits = projected.part(&mut buffer, &part);
+            asked.rows().take_part(&mut scans, &part, logits);
+        }
+        asked.rows().finish_rows(&mut scored, rows.start, scans);
     }
     asked.finish(scored)
 }
@@ -95,10 +99,12 @@ fn backward<T: Gemm>(
     let view = ProjectionView::<T>::of(op, student)?;
     let projected = view.projected();
     let mut buffer = Vec::new();
-    for rows in chunks(student.hidden.dims()[0], projected.vocab) {
-        let logits = projected.logits(&mut buffer, rows.clone());
-        asked.backward(logits, rows.start, None, (&saved, &upstream));
-        gradient.add(&projected, logits, rows);
+    for rows in projected.rows_at_once(student.hidden.dims()[0]) {
+        for part in projected.parts(rows) {
+            let logits = projected.part(&mut buffer, &part);
+            asked.backward(logits, &part, None, (&saved, &upstream));
+            gradient.add(&projected, logits, &part);
+        }
     }
     gather(sink, gradient.finish(student)?)
 }

@@ -7,7 +7,8 @@ use crate::{
     EncodedMatrix, Error, Head, HeadGradient, Products, Result, Weight, WeightRef,
     cpu::{
         self, Stored, by_stored,
-        gemm::{Gemm, TensorTiles, Tiles, with_buffer},
+        gemm::{Gemm, TensorTiles, Tiles},
+        part::Part,
         projection::{HeadRows, HiddenRows, Projected},
     },
     gpu,
@@ -233,11 +234,31 @@ pub(crate) struct ProjectionGradient<T> {
     bias: Option<Vec<f64>>,
 }
 
-/// Rows of which each is computed once.
+/// A gradient whose rows are sums of parts, each rounded once to the dtype that is stored.
 enum RowGradient<T> {
     Full(Vec<T>),
-    Bf16(Vec<bf16>),
-    F16(Vec<f16>),
+    Bf16(Rounded<bf16, T>),
+    F16(Rounded<f16, T>),
+}
+
+struct Rounded<S, T> {
+    values: Vec<S>,
+    /// Sums of rows of which not all parts have come.
+    sums: Vec<T>,
+}
+
+impl<S: Stored<Wide = f32>, T: Gemm> Rounded<S, T> {
+    fn zeros(n: usize) -> Self {
+        Self { values: vec![S::default(); n], sums: Vec::new() }
+    }
+
+    fn add(&mut self, at: Range<usize>, is_last: bool, add: impl FnOnce(&mut [T])) {
+        self.sums.resize(at.len(), T::ZERO);
+        add(&mut self.sums);
+        if is_last && let Some(sums) = T::as_f32(&self.sums) {
+            S::narrow(sums, &mut self.values[at]);
+        }
+    }
 }
 
 impl<T: Gemm> RowGradient<T> {
@@ -245,34 +266,26 @@ impl<T: Gemm> RowGradient<T> {
     fn zeros(tensor: &Tensor) -> Self {
         let n = tensor.elem_count();
         match tensor.dtype() {
-            DType::BF16 => Self::Bf16(vec![bf16::ZERO; n]),
-            DType::F16 => Self::F16(vec![f16::ZERO; n]),
+            DType::BF16 => Self::Bf16(Rounded::zeros(n)),
+            DType::F16 => Self::F16(Rounded::zeros(n)),
             _ => Self::Full(vec![T::ZERO; n]),
         }
     }
 
-    /// Lets `write` write some values, each rounded once.
-    fn set(&mut self, at: Range<usize>, write: impl FnOnce(&mut [T])) {
-        fn rounded<S: Stored<Wide = f32>, T: Gemm>(to: &mut [S], write: impl FnOnce(&mut [T])) {
-            with_buffer(to.len(), |wide: &mut [T]| {
-                write(wide);
-                if let Some(wide) = T::as_f32(wide) {
-                    S::narrow(wide, to);
-                }
-            });
-        }
+    /// Lets `add` set some values or add to them; `is_last`: whether their last part.
+    fn add(&mut self, at: Range<usize>, is_last: bool, add: impl FnOnce(&mut [T])) {
         match self {
-            Self::Full(values) => write(&mut values[at]),
-            Self::Bf16(values) => rounded(&mut values[at], write),
-            Self::F16(values) => rounded(&mut values[at], write),
+            Self::Full(values) => add(&mut values[at]),
+            Self::Bf16(rounded) => rounded.add(at, is_last, add),
+            Self::F16(rounded) => rounded.add(at, is_last, add),
         }
     }
 
     fn into_tensor(self, dims: &[usize]) -> Result<Tensor> {
         match self {
             Self::Full(values) => cpu::tensor(values, dims),
-            Self::Bf16(values) => cpu::tensor(values, dims),
-            Self::F16(values) => cpu::tensor(values, dims),
+            Self::Bf16(rounded) => cpu::tensor(rounded.values, dims),
+            Self::F16(rounded) => cpu::tensor(rounded.values, dims),
         }
     }
 }
@@ -288,17 +301,19 @@ impl<T: Gemm> ProjectionGradient<T> {
         }
     }
 
-    /// Takes in the gradient of the logits of `rows`.
-    pub(crate) fn add(&mut self, projected: &Projected<'_, T>, dlogits: &[T], rows: Range<usize>) {
+    /// Takes in the gradient of a part of the logits; of some rows, parts come in the order of ids.
+    pub(crate) fn add(&mut self, projected: &Projected<'_, T>, dlogits: &[T], part: &Part) {
         if let Some(hidden) = &mut self.hidden {
-            let at = rows.start * projected.width..rows.end * projected.width;
-            hidden.set(at, |hidden| projected.hidden_gradient(hidden, dlogits));
+            let at = part.rows.start * projected.width..part.rows.end * projected.width;
+            let is_last = part.ids.end == projected.vocab;
+            let add = |hidden: &mut [T]| projected.add_hidden_gradient(hidden, dlogits, part);
+            hidden.add(at, is_last, add);
         }
         if let Some(weight) = &mut self.weight {
-            projected.add_head_gradient(weight, dlogits, rows);
+            projected.add_head_gradient(weight, dlogits, part);
         }
         if let Some(bias) = &mut self.bias {
-            cpu::bias::add_column_sums(bias, dlogits);
+            cpu::bias::add_column_sums(&mut bias[part.ids.clone()], dlogits);
         }
     }
 

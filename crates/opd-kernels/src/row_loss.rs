@@ -5,6 +5,7 @@ use crate::{
     cpu::{
         self, by_dtype,
         columns::{Columns, ColumnsView},
+        part::Part,
         token_gradient::Further,
         token_rows::{STATISTICS, TokenRows},
     },
@@ -75,7 +76,8 @@ pub fn row_loss(
             let (saved, upstream) = (cpu::view(OP, &columns)?, cpu::view(OP, &upstream)?);
             let statistics = (ColumnsView::new(&saved), ColumnsView::new(&upstream));
             cpu::update(OP, &logits, |values: &mut [T]| {
-                rows.backward(values, 0, None, statistics, Further::NONE);
+                let part = Part::of_rows(0..ids.len(), width);
+                rows.backward(values, &part, None, statistics, Further::NONE);
                 Ok(())
             })?;
         }

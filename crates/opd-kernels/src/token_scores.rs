@@ -4,6 +4,7 @@ use crate::{
     Result, Softmax, TokenOptions, TokenScores,
     cpu::{
         self, Element, by_dtype,
+        part::Part,
         score_rows::{ScoreGradient, ScoreRows, Scored},
         token_rows::TokenRows,
     },
@@ -77,7 +78,8 @@ pub(crate) fn of_logits(
             let values = cpu::view::<T>(op, logits)?;
             let (saved, upstream) = (cpu::view::<T>(op, saved)?, cpu::view::<T>(op, &upstream)?);
             let mut out = vec![0.0 as T; values.len()];
-            asked.backward(&mut out, 0, Some(&values), (&saved, &upstream));
+            let part = Part::of_rows(0..rows, width);
+            asked.backward(&mut out, &part, Some(&values), (&saved, &upstream));
             cpu::tensor(out, logits.shape())
         };
         Ok((logits.apply_op1(Recorded1 { name: op, value, backward })?, found))
@@ -135,7 +137,7 @@ impl Asked {
         TokenRows { ids: &self.ids, width, softmax, entropy }
     }
 
-    fn rows(&self) -> ScoreRows<'_> {
+    pub(crate) fn rows(&self) -> ScoreRows<'_> {
         let (named, n_named) = (&self.further, self.n_named);
         ScoreRows { tokens: self.tokens(), named, n_named, top: self.found }
     }
@@ -146,7 +148,7 @@ impl Asked {
     }
 
     /// Scores the next rows from their logits.
-    pub(crate) fn forward<T: Element>(&self, out: &mut Scored<T>, first: usize, logits: &[T]) {
+    fn forward<T: Element>(&self, out: &mut Scored<T>, first: usize, logits: &[T]) {
         self.rows().forward(out, first, logits);
     }
 
@@ -166,15 +168,15 @@ impl Asked {
         Ok((values, Self { further, ..self }, found))
     }
 
-    /// Gradients of rows `first..` into `out`, which holds their logits if `logits` is `None`.
+    /// Gradients of `part` into `out`, which holds its logits if `logits` is `None`.
     pub(crate) fn backward<T: Element>(
         &self,
         out: &mut [T],
-        first: usize,
+        part: &Part,
         logits: Option<&[T]>,
         (values, upstream): (&[T], &[T]),
     ) {
         let score = ScoreGradient { values, upstream, further: &self.further };
-        self.tokens().backward_of_score(out, first, logits, score);
+        self.tokens().backward_of_score(out, part, logits, score);
     }
 }

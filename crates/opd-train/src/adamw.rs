@@ -1,7 +1,7 @@
 use std::{collections::HashMap, path::Path};
 
 use candle_core::{Device, Tensor, safetensors};
-use opd_kernels::{AdamWStep, adamw_step};
+use opd_kernels::{AdamWStep, adamw_moments, adamw_step};
 use opd_models::{Gradients, Parameters};
 
 use crate::{Error, Result, config::OptimizerConfig};
@@ -22,11 +22,8 @@ impl AdamW {
     ///
     /// If the device has no room.
     pub fn new(parameters: &Parameters) -> Result<Self> {
-        let moments = parameters.iter().map(|parameter| {
-            let values = parameter.tensor();
-            Ok([values.zeros_like()?, values.zeros_like()?])
-        });
-        Ok(Self { moments: moments.collect::<candle_core::Result<_>>()?, updates: 0 })
+        let moments = parameters.iter().map(|parameter| Ok(adamw_moments(&parameter.tensor())?));
+        Ok(Self { moments: moments.collect::<Result<_>>()?, updates: 0 })
     }
 
     /// Number of updates made.
@@ -114,9 +111,12 @@ impl AdamW {
         };
         let moments = parameters.iter().map(|parameter| {
             let like = parameter.tensor();
-            let [first, second] =
-                NAMES.map(|name| take(format!("{}.{name}", parameter.name()), &like));
-            Ok([first?, second?])
+            let moments = adamw_moments(&like)?;
+            for (name, moment) in NAMES.iter().zip(&moments) {
+                let saved = take(format!("{}.{name}", parameter.name()), &like)?;
+                moment.flatten_all()?.slice_set(&saved.flatten_all()?, 0, 0)?;
+            }
+            Ok(moments)
         });
         Ok(Self { moments: moments.collect::<Result<_>>()?, updates })
     }

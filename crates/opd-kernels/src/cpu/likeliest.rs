@@ -60,12 +60,12 @@ impl<T: Element> Likeliest<T> {
         }
     }
 
-    /// Appends the ids to `out`, and is ready for another row.
-    pub(crate) fn finish(&mut self, out: &mut Vec<u32>) {
+    /// The ids and their logits, and readiness for another row.
+    pub(crate) fn finish(&mut self) -> impl Iterator<Item = (u32, T)> {
         self.candidates.sort_unstable_by(order);
-        out.extend(self.candidates.iter().take(self.k).map(|(id, _)| *id));
-        self.candidates.clear();
+        self.candidates.truncate(self.k);
         self.least = None;
+        self.candidates.drain(..)
     }
 }
 
@@ -89,7 +89,7 @@ mod tests {
             for (i, logits) in row.chunks(block).enumerate() {
                 likeliest.take(i * block, logits, largest(logits));
             }
-            likeliest.finish(&mut out);
+            out.extend(likeliest.finish().map(|(id, _)| id));
         }
         out
     }

@@ -10,6 +10,7 @@ mod inplace;
 pub(crate) mod likeliest;
 mod measure;
 mod parallel;
+pub(crate) mod part;
 mod powers;
 pub(crate) mod projection;
 pub(crate) mod score_rows;

@@ -5,14 +5,24 @@ use std::{cell::OnceCell, ops::Range, sync::Arc};
 use super::{
     bias,
     gemm::{
-        Gemm, Matrix, MatrixMut, PackedPairs, Tiles, Update, gemm, gemm_bf16, gemm_bf16_packed,
-        gemm_encoded, gemm_encoded_columns, with_buffer,
+        Gemm, Matrix, MatrixMut, PackedPairs, RowTiles, Tiles, Update, gemm, gemm_bf16,
+        gemm_bf16_packed, gemm_encoded, gemm_encoded_columns, with_buffer,
     },
+    part::Part,
+    softmax::BLOCK,
 };
 use crate::{Products, encoded::PackedValues};
 
 /// Logits that exist at one time, at most, beyond [`LEAST_ROWS`] rows.
 const LOGITS_AT_ONCE: usize = 5 << 20;
+
+/// Logits of a part of rows and vocabulary: they, the hidden states and the part of the head stay in the
+/// caches from one product to the next.
+const PART_LOGITS: usize = 1 << 20;
+
+/// Rows of such parts, at most: whole blocks of the products' depths, so that a sum over rows is the same
+/// sum with any number of them.
+const ROWS_OF_PARTS: usize = 2048;
 
 /// Fewer rows than this would reread the head too often.
 const LEAST_ROWS: usize = 64;
@@ -83,15 +93,50 @@ impl<'a, T: Gemm> Projected<'a, T> {
         Self { hidden, head, bias, width, vocab, rounded }
     }
 
+    /// Whether a part of the head can be read by itself: a head that is packed is so as a whole.
+    fn is_read_by_part(&self) -> bool {
+        self.rounded.is_none()
+            && match self.head {
+                HeadRows::Values(_) => true,
+                HeadRows::Tiles(head) => head.as_read(Products::Full).is_none(),
+            }
+    }
+
+    /// `rows` rows, cut into those whose [`Projected::parts`] follow each other.
+    pub(crate) fn rows_at_once(&self, rows: usize) -> impl Iterator<Item = Range<usize>> + use<T> {
+        let size = match self.is_read_by_part() {
+            true => ROWS_OF_PARTS,
+            false => head_chunk_rows(self.vocab),
+        };
+        (0..rows).step_by(size).map(move |first| first..(first + size).min(rows))
+    }
+
+    /// The parts of the logits of `rows`, first ids first. Many rows have few ids at a time: the head is then
+    /// read once, and a piece of it that is copied serves them all.
+    pub(crate) fn parts(&self, rows: Range<usize>) -> impl Iterator<Item = Part> + use<T> {
+        let (vocab, blocks) = (self.vocab, PART_LOGITS / rows.len().max(1) / BLOCK);
+        let ids = match self.is_read_by_part() {
+            true if rows.len() > LEAST_ROWS => blocks.max(1) * BLOCK,
+            _ => vocab.max(1),
+        };
+        let part = move |first: usize| first..(first + ids).min(vocab);
+        (0..vocab).step_by(ids).map(move |first| Part { rows: rows.clone(), ids: part(first) })
+    }
+
     /// Logits of `rows`, in `buffer`; any values there are overwritten.
     pub(crate) fn logits<'b>(&self, buffer: &'b mut Vec<T>, rows: Range<usize>) -> &'b mut [T] {
-        buffer.resize(rows.len() * self.vocab, T::ZERO);
-        self.with_hidden_rows(rows, |hidden| self.logits_of(buffer, hidden));
+        self.part(buffer, &Part::of_rows(rows, self.vocab))
+    }
+
+    /// Logits of a part, in `buffer`; any values there are overwritten.
+    pub(crate) fn part<'b>(&self, buffer: &'b mut Vec<T>, part: &Part) -> &'b mut [T] {
+        buffer.resize(part.rows.len() * part.ids.len(), T::ZERO);
+        self.with_hidden_rows(part.rows.clone(), |hidden| self.logits_of(buffer, hidden, part));
         buffer
     }
 
-    fn logits_of(&self, buffer: &mut [T], hidden: &[T]) {
-        let n = buffer.len() / self.vocab.max(1);
+    fn logits_of(&self, buffer: &mut [T], hidden: &[T], part: &Part) {
+        let n = part.rows.len();
         let left = T::as_f32(hidden).map(|hidden| Matrix::row_major(hidden, n, self.width));
         match (self.head, self.packed_for_logits(), left) {
             (_, Some(right), Some(left)) => {
@@ -101,20 +146,32 @@ impl<'a, T: Gemm> Projected<'a, T> {
             }
             (HeadRows::Tiles(head), _, left) => {
                 if let (Some(left), Some(logits)) = (left, T::as_f32_mut(buffer)) {
-                    let logits = MatrixMut::row_major(logits, n, self.vocab);
-                    gemm_encoded(Products::Full, logits, left, head);
+                    let logits = MatrixMut::row_major(logits, n, part.ids.len());
+                    match part.ids.len() == self.vocab {
+                        true => gemm_encoded(Products::Full, logits, left, head),
+                        false => {
+                            let rows = RowTiles { of: head, rows: part.ids.clone() };
+                            gemm_encoded(Products::Full, logits, left, &rows);
+                        }
+                    }
                 }
             }
             (HeadRows::Values(head), ..) => gemm(
-                MatrixMut::row_major(buffer, n, self.vocab),
+                MatrixMut::row_major(buffer, n, part.ids.len()),
                 Matrix::row_major(hidden, n, self.width),
-                Matrix::row_major(head, self.vocab, self.width).t(),
+                self.head_rows(head, part).t(),
                 Update::Set,
             ),
         }
         if let Some(bias) = self.bias {
-            bias::add_to_rows(buffer, bias);
+            bias::add_to_rows(buffer, &bias[part.ids.clone()]);
         }
+    }
+
+    /// The rows of the head that belong to a part.
+    fn head_rows<'b>(&self, head: &'b [T], part: &Part) -> Matrix<'b, T> {
+        let of_ids = &head[part.ids.start * self.width..part.ids.end * self.width];
+        Matrix::row_major(of_ids, part.ids.len(), self.width)
     }
 
     /// The head as the product of logits reads it, if that reads it rounded.
@@ -134,17 +191,20 @@ impl<'a, T: Gemm> Projected<'a, T> {
         }
     }
 
-    /// Gradient of some rows of the hidden states, into `out` `[rows, H]`.
-    pub(crate) fn hidden_gradient(&self, out: &mut [T], dlogits: &[T]) {
-        let n = out.len() / self.width.max(1);
+    /// Gradient of the hidden states of a part's rows `[rows, H]`: set by the part with the first ids, to which
+    /// the others add theirs.
+    pub(crate) fn add_hidden_gradient(&self, out: &mut [T], dlogits: &[T], part: &Part) {
+        let n = part.rows.len();
+        let update = if part.ids.start == 0 { Update::Set } else { Update::Add };
         let head = match self.head {
             HeadRows::Values(head) => head,
             HeadRows::Tiles(head) => {
                 let products = self.rounded.as_ref().map_or(Products::Full, |_| Products::Bf16);
                 if let (Some(dlogits), Some(out)) = (T::as_f32(dlogits), T::as_f32_mut(out)) {
-                    let dlogits = Matrix::row_major(dlogits, n, self.vocab);
+                    let dlogits = Matrix::row_major(dlogits, n, part.ids.len());
                     let out = MatrixMut::row_major(out, n, self.width);
-                    gemm_encoded_columns(products, out, dlogits, head);
+                    let rows = RowTiles { of: head, rows: part.ids.clone() };
+                    gemm_encoded_columns(products, out, dlogits, &rows, update);
                 }
                 return;
             }
@@ -162,18 +222,20 @@ impl<'a, T: Gemm> Projected<'a, T> {
         }
         gemm(
             MatrixMut::row_major(out, n, self.width),
-            Matrix::row_major(dlogits, n, self.vocab),
-            Matrix::row_major(head, self.vocab, self.width),
-            Update::Set,
+            Matrix::row_major(dlogits, n, part.ids.len()),
+            self.head_rows(head, part),
+            update,
         );
     }
 
-    /// Adds the gradient of the head that `rows` give to `out` `[V, H]`; nothing there is 0.
-    pub(crate) fn add_head_gradient(&self, out: &mut Vec<T>, dlogits: &[T], rows: Range<usize>) {
-        let (n, update) = (rows.len(), if out.is_empty() { Update::Set } else { Update::Add });
+    /// Gradient of the head's rows of a part's ids, in `out` `[V, H]`, which may be empty before the first
+    /// rows: set by those, to which the others add theirs.
+    pub(crate) fn add_head_gradient(&self, out: &mut Vec<T>, dlogits: &[T], part: &Part) {
         out.resize(self.vocab * self.width, T::ZERO);
-        self.with_hidden_rows(rows, |hidden| {
-            self.head_gradient_of(out, dlogits, (hidden, n), update)
+        let out = &mut out[part.ids.start * self.width..part.ids.end * self.width];
+        let update = if part.rows.start == 0 { Update::Set } else { Update::Add };
+        self.with_hidden_rows(part.rows.clone(), |hidden| {
+            self.head_gradient_of(out, dlogits, (hidden, part.rows.len()), update);
         });
     }
 
@@ -184,18 +246,19 @@ impl<'a, T: Gemm> Projected<'a, T> {
         (hidden, n): (&[T], usize),
         update: Update,
     ) {
+        let ids = out.len() / self.width.max(1);
         if self.rounded.is_some()
             && let (Some(dlogits), Some(hidden)) = (T::as_f32(dlogits), T::as_f32(hidden))
             && let Some(out) = T::as_f32_mut(out)
         {
-            let dlogits = Matrix::row_major(dlogits, n, self.vocab).t();
+            let dlogits = Matrix::row_major(dlogits, n, ids).t();
             let hidden = Matrix::row_major(hidden, n, self.width);
-            let out = MatrixMut::row_major(out, self.vocab, self.width);
+            let out = MatrixMut::row_major(out, ids, self.width);
             return gemm_bf16(out, dlogits, hidden, update);
         }
         gemm(
-            MatrixMut::row_major(out, self.vocab, self.width),
-            Matrix::row_major(dlogits, n, self.vocab).t(),
+            MatrixMut::row_major(out, ids, self.width),
+            Matrix::row_major(dlogits, n, ids).t(),
             Matrix::row_major(hidden, n, self.width),
             update,
         );

@@ -78,32 +78,16 @@ impl RowStats {
         Self::scan::<T, true>(row, temperature, Uncapped, |_, _, _| {})
     }
 
-    /// As [`RowStats::of`] under a cap. `visit(first, block, largest)` sees each block of logits
-    /// while it is at hand. Without `ENTROPY` that is 0; the rest keeps its bits.
+    /// As [`RowStats::of`], without entropy unless `ENTROPY`; `visit` as in [`Sums::add`].
     #[inline(always)]
     pub(crate) fn scan<T: Element, const ENTROPY: bool>(
         row: &[T],
         temperature: f64,
-        mut cap: impl Capped<T>,
-        mut visit: impl FnMut(usize, &[T], T),
+        cap: impl Capped<T>,
+        visit: impl FnMut(usize, &[T], T),
     ) -> Self {
-        let mut sums = Sums { max: f64::NEG_INFINITY, ties: 0.0, rest: 0.0, weighted: 0.0 };
-        for (i, block) in row.chunks(BLOCK).enumerate() {
-            let max = largest(block);
-            visit(i * BLOCK, block, max);
-            if max == T::NEG_INFINITY {
-                if block.iter().any(|x| x.is_nan()) {
-                    sums.rest = f64::NAN;
-                }
-                continue;
-            }
-            let (block, max) = cap.block(block, max);
-            let block = match row.len() > BLOCK {
-                false => Sums::of_short_row::<T, ENTROPY>(block, max, temperature),
-                true => Sums::of_block::<T, ENTROPY>(block, max, sums.max, temperature),
-            };
-            sums.merge(block, temperature);
-        }
+        let mut sums = Sums::NONE;
+        sums.add::<T, ENTROPY>(row, row.len() > BLOCK, temperature, cap, visit);
         sums.finish::<ENTROPY>()
     }
 
@@ -120,10 +104,10 @@ impl RowStats {
     }
 }
 
-/// Sums over part of a row. Entries equal to the maximum are counted apart from the rest: a
+/// Sums over a part of a row, or over what has come of it so far. Entries equal to the maximum are counted apart from the rest: a
 /// sum that holds them would round away a small rest, and with it the entropy.
-#[derive(Clone, Copy)]
-struct Sums {
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sums {
     max: f64,
     ties: f64,
     rest: f64,
@@ -131,6 +115,40 @@ struct Sums {
 }
 
 impl Sums {
+    /// Of no logits.
+    pub(crate) const NONE: Self =
+        Self { max: f64::NEG_INFINITY, ties: 0.0, rest: 0.0, weighted: 0.0 };
+
+    /// Takes in the next logits of a row, whole blocks unless they are its last, under a cap; `wide`: whether
+    /// the row is of more than a block. `visit(first, block, largest)` sees each block of these logits
+    /// while it is at hand. Where a row is cut changes no bit.
+    #[inline(always)]
+    pub(crate) fn add<T: Element, const ENTROPY: bool>(
+        &mut self,
+        logits: &[T],
+        wide: bool,
+        temperature: f64,
+        mut cap: impl Capped<T>,
+        mut visit: impl FnMut(usize, &[T], T),
+    ) {
+        for (i, block) in logits.chunks(BLOCK).enumerate() {
+            let max = largest(block);
+            visit(i * BLOCK, block, max);
+            if max == T::NEG_INFINITY {
+                if block.iter().any(|x| x.is_nan()) {
+                    self.rest = f64::NAN;
+                }
+                continue;
+            }
+            let (block, max) = cap.block(block, max);
+            let block = match wide {
+                false => Self::of_short_row::<T, ENTROPY>(block, max, temperature),
+                true => Self::of_block::<T, ENTROPY>(block, max, self.max, temperature),
+            };
+            self.merge(block, temperature);
+        }
+    }
+
     /// Of a row that is one block.
     #[inline(always)]
     fn of_short_row<T: Element, const ENTROPY: bool>(
@@ -193,8 +211,9 @@ impl Sums {
         }
     }
 
+    /// The statistics of the row, all of whose logits have come; the entropy is 0 unless `ENTROPY`.
     #[inline(always)]
-    fn finish<const ENTROPY: bool>(self) -> RowStats {
+    pub(crate) fn finish<const ENTROPY: bool>(self) -> RowStats {
         let Self { max, ties, rest, weighted } = self;
         let log_sum = (ties - 1.0 + rest).ln_1p();
         if ties == 0.0 || log_sum.is_nan() {

@@ -3,6 +3,7 @@
 use super::{
     Element,
     columns::ColumnsView,
+    part::Part,
     powers::{Powers, replace},
     softmax::BLOCK,
     token_rows::{STATISTICS, TokenRows, for_each_row},
@@ -58,17 +59,16 @@ impl<T: Element> Pull<T> {
 }
 
 impl TokenRows<'_> {
-    /// Gradients of rows `first..` with respect to their logits, into `out`; as many rows as
-    /// `out` holds. `logits` of `None` means that `out` holds them.
+    /// Gradients with respect to the logits of `part`, into `out`, which holds those if `logits` is `None`.
     pub(crate) fn backward<T: Element>(
         &self,
         out: &mut [T],
-        first: usize,
+        part: &Part,
         logits: Option<&[T]>,
         (saved, upstream): (ColumnsView<'_, T, STATISTICS>, ColumnsView<'_, T, STATISTICS>),
         further: Further<'_, T>,
     ) {
-        let width = self.width;
+        let (first, width) = (part.rows.start, part.ids.len());
         for_each_row(
             out,
             width,
@@ -76,7 +76,8 @@ impl TokenRows<'_> {
             |local, out| {
                 let row = first + local;
                 let logits = logits.map(|logits| &logits[local * width..][..width]);
-                self.gradient(out, logits, row, (saved.row(row), upstream.row(row)), further);
+                let statistics = (saved.row(row), upstream.row(row));
+                self.gradient(out, part.ids.start, logits, row, statistics, further);
             },
         );
     }
@@ -85,10 +86,13 @@ impl TokenRows<'_> {
     /// dz_v = sum_k g_k (1[v = id_k] - p_v) + g_lse p_v - g_entropy p_v (log p_v + entropy)
     /// dx_v = dz_v cap'(x_v) / temperature
     /// ```
+    ///
+    /// `out` and `logits` are those of ids `first_id..`.
     #[inline(always)]
     fn gradient<T: Element>(
         &self,
         out: &mut [T],
+        first_id: usize,
         logits: Option<&[T]>,
         row: usize,
         (saved, upstream): ([T; STATISTICS], [T; STATISTICS]),
@@ -112,8 +116,10 @@ impl TokenRows<'_> {
         let total: f64 = own.iter().map(|pull| pull.weight).sum();
         let [_, _, entropy, max, log_sum] = saved.map(Element::as_f64);
         let per = 1.0 / self.softmax.temperature;
-        for pull in own.iter_mut() {
-            let x = logits.map_or(out[pull.id], |logits| logits[pull.id]);
+        let inside = first_id..first_id + out.len();
+        for pull in own.iter_mut().filter(|pull| inside.contains(&pull.id)) {
+            let at = pull.id - first_id;
+            let x = logits.map_or(out[at], |logits| logits[at]);
             let slope = self.cap().map_or(1.0, |cap| cap.slope(x).as_f64());
             let p = pull.log_prob.exp();
             let curve = if p == 0.0 { 0.0 } else { g_entropy * p * (pull.log_prob + entropy) };
@@ -127,7 +133,7 @@ impl TokenRows<'_> {
             constant: per * (g_log_sum_exp - total - g_entropy * entropy),
             slope: per * g_entropy,
             temperature: self.softmax.temperature,
-            wide: out.len() > BLOCK,
+            wide: self.width > BLOCK,
         };
         match self.cap() {
             None => line.write(out, logits),
@@ -147,8 +153,8 @@ impl TokenRows<'_> {
                 }
             }
         }
-        for pull in own.iter() {
-            out[pull.id] = pull.gradient;
+        for pull in own.iter().filter(|pull| inside.contains(&pull.id)) {
+            out[pull.id - first_id] = pull.gradient;
         }
     }
 }

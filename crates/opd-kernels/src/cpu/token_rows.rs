@@ -7,7 +7,7 @@ use super::{
     columns::Columns,
     dispatch, map_chunks,
     soft_cap::{CappedBlock, SoftCap, Uncapped},
-    softmax::RowStats,
+    softmax::{BLOCK, RowStats, Sums},
 };
 use crate::Softmax;
 
@@ -104,37 +104,45 @@ impl TokenRows<'_> {
             #[inline(always)]
             |i| {
                 let row = &logits[i * width..][..width];
-                self.statistics(&self.scan(row, |_, _, _| {}), row, self.ids[first + i])
+                let mut sums = Sums::NONE;
+                self.add(&mut sums, row, |_, _, _| {});
+                self.statistics(&self.finish(sums), row[self.ids[first + i] as usize])
             },
         );
     }
 
-    /// One pass over a row; `visit` as in [`RowStats::scan`].
+    /// Takes in the next logits of a row; see [`Sums::add`].
     #[inline(always)]
-    pub(super) fn scan<T: Element>(
+    pub(super) fn add<T: Element>(
         &self,
-        row: &[T],
+        sums: &mut Sums,
+        logits: &[T],
         visit: impl FnMut(usize, &[T], T),
-    ) -> RowStats {
-        let temperature = self.softmax.temperature;
+    ) {
+        let (temperature, wide) = (self.softmax.temperature, self.width > BLOCK);
         match (self.cap(), self.entropy) {
-            (None, false) => RowStats::scan::<T, false>(row, temperature, Uncapped, visit),
-            (None, true) => RowStats::scan::<T, true>(row, temperature, Uncapped, visit),
+            (None, false) => sums.add::<T, false>(logits, wide, temperature, Uncapped, visit),
+            (None, true) => sums.add::<T, true>(logits, wide, temperature, Uncapped, visit),
             // Beside the cap an entropy costs nothing.
             (Some(cap), _) => {
-                RowStats::scan::<T, true>(row, temperature, CappedBlock::new(cap), visit)
+                sums.add::<T, true>(logits, wide, temperature, CappedBlock::new(cap), visit);
             }
         }
     }
 
+    /// The statistics of a row whose logits have all come.
     #[inline(always)]
-    pub(super) fn statistics<T: Element>(
-        &self,
-        stats: &RowStats,
-        row: &[T],
-        id: u32,
-    ) -> [T; STATISTICS] {
-        let log_prob = self.log_prob(stats, row[id as usize]);
+    pub(super) fn finish(&self, sums: Sums) -> RowStats {
+        match self.entropy || self.softmax.soft_cap.is_some() {
+            false => sums.finish::<false>(),
+            true => sums.finish::<true>(),
+        }
+    }
+
+    /// What is saved of a row whose token has this logit.
+    #[inline(always)]
+    pub(super) fn statistics<T: Element>(&self, stats: &RowStats, logit: T) -> [T; STATISTICS] {
+        let log_prob = self.log_prob(stats, logit);
         let log_sum_exp = stats.log_sum_exp(self.softmax.temperature);
         [log_prob, log_sum_exp, stats.entropy, stats.max, stats.log_sum].map(T::of)
     }

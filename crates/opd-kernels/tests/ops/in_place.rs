@@ -1,5 +1,7 @@
 use candle_core::{DType, Device, Tensor};
-use opd_kernels::{AdamWStep, adamw_step, add_assign, moving_average, sum_of_squares, write_rows};
+use opd_kernels::{
+    AdamWStep, adamw_moments, adamw_step, add_assign, moving_average, sum_of_squares, write_rows,
+};
 use opd_testkit::{assert_close, host, numbers, tensor};
 
 const SETTINGS: AdamWStep = AdamWStep {
@@ -45,6 +47,29 @@ fn adamw_steps_are_those_of_pytorch() {
         assert_close(&host(&parameter), &want, tolerance);
         assert_close(&host(&first), &m, tolerance);
         assert_close(&host(&second), &v, tolerance);
+    }
+}
+
+#[test]
+fn where_moments_are_changes_no_bit() {
+    for dims in [[3, 5], [1_031, 301]] {
+        let n = dims[0] * dims[1];
+        let placed = tensor(&numbers(n, 1, 1.0), dims.to_vec(), DType::F32);
+        let plain = placed.copy().unwrap();
+        let moments = adamw_moments(&placed).unwrap();
+        let zeros = [plain.zeros_like().unwrap(), plain.zeros_like().unwrap()];
+        for moment in &moments {
+            assert_eq!((moment.dims(), moment.dtype()), (&dims[..], DType::F32));
+            assert!(host(moment).iter().all(|value| *value == 0.0));
+        }
+        for step in 1..=2 {
+            let gradient = tensor(&numbers(n, 10 + step, 4.0), dims.to_vec(), DType::F32);
+            let settings = AdamWStep { step, ..SETTINGS };
+            adamw_step(&placed, &gradient, &moments[0], &moments[1], &settings).unwrap();
+            adamw_step(&plain, &gradient, &zeros[0], &zeros[1], &settings).unwrap();
+        }
+        assert_eq!(host(&placed), host(&plain));
+        assert_eq!(host(&moments[1]), host(&zeros[1]));
     }
 }
 

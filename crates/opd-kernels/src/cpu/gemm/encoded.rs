@@ -45,15 +45,17 @@ impl<'a> Left<'a> {
         }
     }
 
-    /// Adds the product of some depths with their part `b` of the right operand; the first depths set.
+    /// Adds the product of some depths with their part `b` of the right operand; the first depths do as
+    /// `update` says.
     fn multiply(
         &self,
         threads: usize,
         c: MatrixMut<'_, f32>,
         depths: Range<usize>,
         b: Matrix<'_, f32>,
+        update: Update,
     ) {
-        let update = if depths.start == 0 { Update::Set } else { Update::Add };
+        let update = if depths.start == 0 { update } else { Update::Add };
         match self {
             Self::Full(a) => {
                 let a = a.part(0..a.rows(), depths);
@@ -127,7 +129,7 @@ pub(crate) fn gemm_encoded<W: Tiles + ?Sized>(
                     let b = Matrix::row_major(tile, own.len(), depths.len()).t();
                     // SAFETY: parts do not overlap and are inside `c`, which this call borrows.
                     let c = unsafe { columns.part(&own) };
-                    left.multiply(1, c, depths, b);
+                    left.multiply(1, c, depths, b, Update::Set);
                 }
             }
         });
@@ -147,7 +149,7 @@ pub(crate) fn product_encoded(
     matrix::collect(a.rows(), w.dims()[0], |c| gemm_encoded(products, c, a, w))
 }
 
-/// `c = a w`.
+/// `c = a w`, or `c += a w`.
 ///
 /// # Panics
 ///
@@ -157,6 +159,7 @@ pub(crate) fn gemm_encoded_columns<W: Tiles + ?Sized>(
     mut c: MatrixMut<'_, f32>,
     a: Matrix<'_, f32>,
     w: &W,
+    update: Update,
 ) {
     let [n, columns] = w.shape();
     assert_eq!((c.rows(), c.cols(), a.cols()), (a.rows(), columns, n), "gemm: shapes");
@@ -170,7 +173,7 @@ pub(crate) fn gemm_encoded_columns<W: Tiles + ?Sized>(
                 w.decode(first..first + out.len() / columns, 0..columns, out);
             });
             let b = Matrix::row_major(tile, rows.len(), columns);
-            left.multiply(threads, c.reborrow(), rows, b);
+            left.multiply(threads, c.reborrow(), rows, b, update);
         }
     });
 }
@@ -181,7 +184,9 @@ pub(crate) fn product_encoded_columns(
     a: Matrix<'_, f32>,
     w: &EncodedMatrix,
 ) -> Vec<f32> {
-    matrix::collect(a.rows(), w.dims()[1], |c| gemm_encoded_columns(products, c, a, w))
+    matrix::collect(a.rows(), w.dims()[1], |c| {
+        gemm_encoded_columns(products, c, a, w, Update::Set);
+    })
 }
 
 impl Packed<f32> {

@@ -18,7 +18,8 @@ fn is_aliased<T>(stride: usize) -> bool {
     (stride * size_of::<T>()).is_multiple_of(ALIASED_BYTES)
 }
 
-/// Most strips of columns for which a left operand is read where it is.
+/// Most strips of columns for which columns of a left operand are read where they are: a panel uses a
+/// part of each of their cache lines.
 const DIRECT_STRIPS: usize = 6;
 
 /// Values of a left operand that come from memory whenever they are read.
@@ -87,10 +88,8 @@ impl<T: Gemm> Product<'_, T> {
         let from =
             |row: usize| unsafe { a.as_ptr().add(row * a.row_stride() + first * a.col_stride()) };
         let top = panels.top(panel);
-        let direct = |stride: usize, lines: usize| {
-            n_strips <= DIRECT_STRIPS && !(is_aliased::<T>(stride) && lines > WAYS)
-        };
-        if a.row_stride() == 1 && direct(a.col_stride(), depth) {
+        let direct = |stride: usize, lines: usize| !is_aliased::<T>(stride) || lines <= WAYS;
+        if a.row_stride() == 1 && n_strips <= DIRECT_STRIPS && direct(a.col_stride(), depth) {
             return (from(top), a.col_stride(), LeftBy::Column);
         }
         if a.col_stride() == 1 && direct(a.row_stride(), panels.top(panel + 1) - top) {

@@ -42,7 +42,7 @@ pub(crate) use self::{
         PackedPairs, gemm_bf16, gemm_bf16_packed, nearest_bf16, product_bf16, product_bf16_packed,
         round,
     },
-    tiles::{TensorTiles, Tiles},
+    tiles::{RowTiles, TensorTiles, Tiles},
 };
 use self::{
     grid::Grid,

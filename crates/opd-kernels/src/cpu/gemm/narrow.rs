@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::{
-    Matrix, MatrixMut,
+    Matrix, MatrixMut, Update,
     buffer::with_buffer,
     encoded::{gemm_encoded, gemm_encoded_columns},
     tiles::Tiles,
@@ -88,7 +88,7 @@ fn multiply<S: Stored<Wide = f32>>(c: MatrixMut<'_, f32>, a: Matrix<'_, f32>, b:
     if b.row_stride() == 1 && b.col_stride() != 1 {
         return gemm_encoded(Products::Full, c, a, &b.t());
     }
-    gemm_encoded_columns(Products::Full, c, a, &b);
+    gemm_encoded_columns(Products::Full, c, a, &b, Update::Set);
 }
 
 /// A matrix in `buffer`, in the order in which it lies in memory.

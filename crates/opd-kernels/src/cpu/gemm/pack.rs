@@ -1,5 +1,14 @@
 use super::lanes::Lanes;
 
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+/// How far ahead of what is copied memory is asked for: strips where the lanes are rows in memory.
+const STRIPS_AHEAD: usize = 2;
+
+/// The same, in depths, where the depths are: twice as many as are packed in step.
+const DEPTHS_AHEAD: usize = 8;
+
 /// A strip of a matrix that is to be packed: `lanes` adjacent rows of `a`, or columns of `b`.
 pub(super) struct Strip<T> {
     /// Element `(k, lane)` is at `k * depth_stride + lane * lane_stride`.
@@ -30,6 +39,7 @@ pub(super) unsafe fn pack<L: Lanes>(strip: &Strip<L::Scalar>, to: *mut L::Scalar
         if lane_stride == 1 {
             for k in 0..depth {
                 let (from, to) = (from.add(k * depth_stride), to.add(k * width));
+                L::prefetch_ahead(from.wrapping_add(DEPTHS_AHEAD * depth_stride));
                 for lane in (0..width).step_by(L::COUNT) {
                     let n = lanes.saturating_sub(lane);
                     let values = if n >= L::COUNT {
@@ -49,6 +59,12 @@ pub(super) unsafe fn pack<L: Lanes>(strip: &Strip<L::Scalar>, to: *mut L::Scalar
             let (first, to) = (from.add(lane.min(lanes - 1) * lane_stride), to.add(lane));
             let last = (lanes - 1).saturating_sub(lane);
             for k in (0..groups).step_by(L::GROUP) {
+                if k.is_multiple_of(LINE / size_of::<L::Scalar>()) {
+                    for i in 0..L::COUNT {
+                        let row = (i + STRIPS_AHEAD * lanes) * lane_stride;
+                        L::prefetch_ahead(first.wrapping_add(row + k));
+                    }
+                }
                 // The first alternative has cheaper addresses.
                 if last >= L::COUNT - 1 {
                     L::transpose(|i| first.add(i * lane_stride + k), to.add(k * width), width);

@@ -77,6 +77,24 @@ impl<S: Stored<Wide = f32>> Tiles for Matrix<'_, S> {
     }
 }
 
+/// Adjacent rows of a matrix.
+pub(crate) struct RowTiles<'a> {
+    pub(crate) of: &'a dyn Tiles,
+    pub(crate) rows: Range<usize>,
+}
+
+impl Tiles for RowTiles<'_> {
+    fn shape(&self) -> [usize; 2] {
+        let [_, columns] = self.of.shape();
+        [self.rows.len(), columns]
+    }
+
+    fn decode(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [f32]) {
+        let first = self.rows.start;
+        self.of.decode(first + rows.start..first + rows.end, columns, out);
+    }
+}
+
 /// The values of a tensor `[N, K]` whose rows are back to back.
 pub(crate) struct TensorTiles<'a, S> {
     pub(crate) values: View<'a, S>,
