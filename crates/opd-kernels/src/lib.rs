@@ -11,6 +11,7 @@ mod draw;
 mod embedding;
 mod encoded;
 mod error;
+mod form;
 mod gpu;
 mod head;
 mod known_gradients;

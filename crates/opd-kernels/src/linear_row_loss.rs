@@ -9,7 +9,8 @@ use crate::{
         columns::{Columns, ColumnsView},
         gemm::Gemm,
         part::Part,
-        projection::chunks,
+        projection::{Projected, chunks_of},
+        score_rows::ScoreRows,
         token_gradient::Further,
         token_rows::{STATISTICS, TokenRows},
     },
@@ -40,7 +41,8 @@ pub struct RowLoss {
 /// The sum of a loss of each row's own log-prob, log-sum-exp and entropy under `hidden head^T`, with a
 /// bias if the [`Head`] has one, with the gradients finished chunk by chunk: three matrix products for
 /// each chunk of rows, where [`linear_token_logprobs`](crate::linear_token_logprobs) and its backward
-/// take four.
+/// take four. On a CPU the first chunk has as many rows as the head is wide: their logits are held in the
+/// memory that the head's gradient takes afterwards.
 ///
 /// `hidden` is `[T, H]`, `head` is `[V, H]`, `ids` is `[T]` (u32), `softmax` is a temperature or a
 /// [`Softmax`] with a cap. `loss` is called with each chunk of rows, first to last, and what the model
@@ -98,8 +100,13 @@ where
     let view = ProjectionView::<T>::of(OP, student)?;
     let projected = view.projected();
     let vocab = projected.vocab;
+    let held = gradient.weight.as_ref().map_or(0, |_| projected.rows_held(ids.len()));
+    if held > 0 {
+        let tokens = TokenRows { ids: &ids[..held], width: vocab, softmax, entropy: true };
+        in_gradient(&projected, tokens, &mut gradient, losses)?;
+    }
     let mut buffer = Vec::new();
-    for rows in chunks(ids.len(), vocab) {
+    for rows in chunks_of(held..ids.len(), vocab) {
         let logits = projected.logits(&mut buffer, rows.clone());
         let ids = &ids[rows.clone()];
         let tokens = TokenRows { ids, width: vocab, softmax, entropy: true };
@@ -114,6 +121,47 @@ where
         gradient.add(&projected, logits, &Part::of_rows(rows, vocab));
     }
     gradient.finish(student)
+}
+
+/// The first rows, at most as many as the head is wide, whose logits wait in the memory of the head's
+/// gradient: of parts of the vocabulary, each up to the end of that memory as far as it is from the last.
+/// The gradient of a part is written to the start of that memory, where only logits were that have
+/// been read. So each product has all rows, and each part of the head is read by two products in turn.
+fn in_gradient<T: Gemm, F>(
+    projected: &Projected<'_, T>,
+    tokens: TokenRows<'_>,
+    gradient: &mut ProjectionGradient<T>,
+    losses: &mut ChunkLosses<F>,
+) -> Result<()>
+where
+    F: FnMut(Range<usize>, &TokenLogprobs) -> candle_core::Result<Tensor>,
+{
+    let (n, vocab) = (tokens.ids.len(), projected.vocab);
+    let all = vocab * projected.width;
+    let place = |part: &Part| all - n * (vocab - part.ids.start)..all - n * (vocab - part.ids.end);
+    let memory = gradient.weight.get_or_insert_default();
+    memory.resize(all, T::ZERO);
+    let score = ScoreRows { tokens, named: &[], n_named: 0, top: 0 };
+    let (mut scored, mut scans) = (score.room::<T>(), score.scans(n));
+    for part in projected.parts(0..n) {
+        let logits = &mut memory[place(&part)];
+        projected.set_part(logits, &part);
+        score.take_part(&mut scans, &part, logits);
+    }
+    score.finish_rows(&mut scored, 0, scans);
+    let (saved, _) = scored.finish()?;
+    let upstream = losses.upstream(0..n, &saved)?;
+    let (saved, upstream) = (cpu::view::<T>(OP, &saved)?, cpu::view::<T>(OP, &upstream)?);
+    let statistics = (ColumnsView::new(&saved), ColumnsView::new(&upstream));
+    let mut dlogits = Vec::new();
+    for part in projected.parts(0..n) {
+        let memory = gradient.weight.get_or_insert_default();
+        let logits = &memory[place(&part)];
+        dlogits.resize(logits.len(), T::ZERO);
+        tokens.backward(&mut dlogits, &part, Some(logits), statistics, Further::NONE);
+        gradient.add(projected, &dlogits, &part);
+    }
+    Ok(())
 }
 
 fn on_gpu<F>(

@@ -77,8 +77,13 @@ pub fn head_chunk_rows(vocab: usize) -> usize {
 
 /// The chunks of `rows` rows over a vocabulary of `vocab`; their size depends on `vocab` alone.
 pub(crate) fn chunks(rows: usize, vocab: usize) -> impl Iterator<Item = Range<usize>> {
+    chunks_of(0..rows, vocab)
+}
+
+/// [`chunks`] of some rows.
+pub(crate) fn chunks_of(rows: Range<usize>, vocab: usize) -> impl Iterator<Item = Range<usize>> {
     let size = head_chunk_rows(vocab);
-    (0..rows).step_by(size).map(move |first| first..(first + size).min(rows))
+    rows.clone().step_by(size).map(move |first| first..(first + size).min(rows.end))
 }
 
 impl<'a, T: Gemm> Projected<'a, T> {
@@ -131,8 +136,20 @@ impl<'a, T: Gemm> Projected<'a, T> {
     /// Logits of a part, in `buffer`; any values there are overwritten.
     pub(crate) fn part<'b>(&self, buffer: &'b mut Vec<T>, part: &Part) -> &'b mut [T] {
         buffer.resize(part.rows.len() * part.ids.len(), T::ZERO);
-        self.with_hidden_rows(part.rows.clone(), |hidden| self.logits_of(buffer, hidden, part));
+        self.set_part(buffer, part);
         buffer
+    }
+
+    /// Sets `out` to the logits of a part.
+    pub(crate) fn set_part(&self, out: &mut [T], part: &Part) {
+        self.with_hidden_rows(part.rows.clone(), |hidden| self.logits_of(out, hidden, part));
+    }
+
+    /// How many of `rows` rows have [`Projected::parts`] that the memory of the head's gradient can hold until
+    /// that is written; 0 where one chunk holds as many.
+    pub(crate) fn rows_held(&self, rows: usize) -> usize {
+        let held = rows.min(self.width).min(ROWS_OF_PARTS);
+        if self.is_read_by_part() && held > head_chunk_rows(self.vocab) { held } else { 0 }
     }
 
     fn logits_of(&self, buffer: &mut [T], hidden: &[T], part: &Part) {

@@ -1,18 +1,7 @@
 use candle_core::{DType, Tensor};
 
 use super::{Gpu, address};
-use crate::{Error, Result};
-
-/// A product of two contiguous matrices, by which index is summed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Product {
-    /// `a b^T`
-    RowsByRows,
-    /// `a b`
-    RowsByColumns,
-    /// `a^T b`
-    ColumnsByColumns,
-}
+use crate::{Error, Result, form::Form};
 
 /// What BLAS is told: it knows matrices by columns, so `c = a b` by rows is `c^T = b^T a^T`.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +14,7 @@ pub(super) struct Call {
     pub(super) strides: [usize; 3],
 }
 
-impl Product {
+impl Form {
     fn call(self, a: (usize, usize), b: (usize, usize)) -> Call {
         let (m, k, n, turned) = match self {
             Self::RowsByRows => (a.0, a.1, b.0, [true, false]),
@@ -41,12 +30,12 @@ impl Product {
 pub(crate) fn product(
     gpu: &Gpu,
     op: &'static str,
-    which: Product,
+    form: Form,
     (a, b): (&Tensor, &Tensor),
     c: &Tensor,
     add: bool,
 ) -> Result<()> {
-    let call = which.call(a.dims2()?, b.dims2()?);
+    let call = form.call(a.dims2()?, b.dims2()?);
     let [n, m, k] = call.sizes;
     if n == 0 || m == 0 || (k == 0 && add) {
         return Ok(());

@@ -3,11 +3,11 @@ use std::ops::Range;
 use candle_core::Tensor;
 
 use super::{
-    Gpu, Product, accumulator, empty,
+    Gpu, accumulator, empty,
     linear::{Read, chunk_rows},
     product,
 };
-use crate::{Result, projection::Gradients};
+use crate::{Result, form::Form, projection::Gradients};
 
 /// Values of the logits' gradient that wait for the products that take them, at most: 2.5 GiB of bf16. A
 /// gradient of the head that comes from one product has no other sum; one from several is read and written
@@ -60,7 +60,7 @@ impl Sum {
         op: &'static str,
         (dlogits, of): (&Tensor, &Tensor),
     ) -> Result<()> {
-        let form = Product::ColumnsByColumns;
+        let form = Form::ColumnsByColumns;
         product(gpu, op, form, (dlogits, of), &self.values, self.begun)?;
         self.begun = true;
         Ok(())
@@ -148,7 +148,7 @@ impl<'a> Gradient<'a> {
         let Read { hidden, weight, .. } = self.student;
         if let Some(all) = &self.hidden {
             let part = all.narrow(0, rows.start, rows.len())?;
-            product(gpu, op, Product::RowsByColumns, (dlogits, weight), &part, false)?;
+            product(gpu, op, Form::RowsByColumns, (dlogits, weight), &part, false)?;
         }
         if let Some(sum) = &mut self.weight {
             let hidden = hidden.narrow(0, rows.start, rows.len())?;

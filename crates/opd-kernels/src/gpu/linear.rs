@@ -3,7 +3,7 @@ use std::ops::Range;
 use candle_core::Tensor;
 
 use super::{
-    Gpu, Product, accumulator,
+    Gpu, accumulator,
     divergence_rows::{self, Kind},
     empty,
     gradient::Gradient,
@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     Products, Projection, Result,
+    form::Form,
     linear_op::{LinearRows, record},
     matmul::rounded,
     projection::Operands,
@@ -105,7 +106,7 @@ fn logits_of(
         Some(bias) => bias.detach().to_dtype(dtype)?.broadcast_as(dims)?.force_contiguous()?,
     };
     let adds = of.head.bias.is_some();
-    product(gpu, op, Product::RowsByRows, (&hidden, weight), &logits, adds)?;
+    product(gpu, op, Form::RowsByRows, (&hidden, weight), &logits, adds)?;
     Ok(logits)
 }
 

@@ -37,7 +37,7 @@ use candle_core::{DType, Tensor};
 pub use self::memory::DeviceMemory;
 pub(crate) use self::{
     address::empty,
-    gemm::{Product, product},
+    gemm::product,
     gradient::Gradient,
     ids::check_ids,
     launch::{Arg, Grid, Module, launch},

@@ -1,9 +1,10 @@
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor, backend::BackendStorage};
 
-use super::{Products, form::Form, matrix, matrix_dims, no_kernel};
+use super::{Products, matrix, matrix_dims, no_kernel};
 use crate::{
     EncodedMatrix, Error, Result,
     cpu::gemm::{product_encoded, product_encoded_columns},
+    form::Form,
 };
 
 /// A product with a matrix as its file has it.

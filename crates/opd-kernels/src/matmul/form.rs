@@ -9,22 +9,12 @@ use crate::{
         Matrix, MatrixMut, Update, add_narrow, gemm, gemm_bf16, product, product_bf16,
         product_narrow,
     },
-    gpu::{self, Product},
+    form::Form,
+    gpu,
 };
 
 /// A tensor and what an error calls it.
 pub(super) type Operand<'a> = (&'static str, &'a Tensor);
-
-/// The three products of a linear layer, by which index is summed over.
-#[derive(Clone, Copy)]
-pub(super) enum Form {
-    /// `a b^T`
-    RowsByRows,
-    /// `a b`
-    RowsByColumns,
-    /// `a^T b`
-    ColumnsByColumns,
-}
 
 impl Form {
     pub(super) fn name(self) -> &'static str {
@@ -108,16 +98,6 @@ impl Form {
             Form::ColumnsByColumns => products.grad_input(a, grad),
         };
         Ok((a.track_op().then(for_a).transpose()?, b.track_op().then(for_b).transpose()?))
-    }
-}
-
-impl From<Form> for Product {
-    fn from(form: Form) -> Self {
-        match form {
-            Form::RowsByRows => Self::RowsByRows,
-            Form::RowsByColumns => Self::RowsByColumns,
-            Form::ColumnsByColumns => Self::ColumnsByColumns,
-        }
     }
 }
 

@@ -8,13 +8,13 @@ mod rounded;
 
 use candle_core::{DType, Layout, Tensor};
 
-use self::form::{AddProduct, Form};
+use self::form::AddProduct;
 pub(crate) use self::{encoded::check as check_encoded, rounded::rounded};
 pub use self::{
     packed::{PackedWeight, linear_packed},
     products::Products,
 };
-use crate::{Error, Result, cpu::gemm::Matrix};
+use crate::{Error, Result, cpu::gemm::Matrix, form::Form};
 
 /// `x W^T`: `x` is `[T, K]`, `weight` is `[N, K]`, the result `[T, N]`.
 ///

@@ -3,9 +3,7 @@ use std::{fmt, sync::Arc};
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Shape, Tensor, backend::BackendStorage};
 
 use super::{
-    Products,
-    form::Form,
-    has_kernel, matrix, matrix_dims, no_kernel,
+    Products, has_kernel, matrix, matrix_dims, no_kernel,
     rounded::{multiply, rounded},
     same_dtype,
 };
@@ -13,6 +11,7 @@ use crate::{
     EncodedMatrix, Error, Result,
     cpu::gemm::{Packed, PackedPairs, product_bf16_packed, product_packed},
     encoded::PackedValues,
+    form::Form,
     gpu,
 };
 

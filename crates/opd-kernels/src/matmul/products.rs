@@ -3,7 +3,7 @@ use half::bf16;
 
 use super::{
     encoded,
-    form::{AddProduct, Form, Operand},
+    form::{AddProduct, Operand},
     has_kernel, matrix_dims,
     packed::PackedWeight,
     rounded::rounded,
@@ -12,7 +12,8 @@ use super::{
 use crate::{
     Error, Result, WeightRef,
     cpu::{self, gemm},
-    gpu::{self, Product},
+    form::Form,
+    gpu,
 };
 
 /// How the products of linear layers read their operands.
@@ -98,14 +99,7 @@ impl Products {
                 Self::Full => (dy.contiguous()?, x.contiguous()?),
                 Self::Bf16 => (rounded(dy)?, rounded(x)?),
             };
-            return gpu::product(
-                &gpu,
-                form.name(),
-                Product::ColumnsByColumns,
-                (&dy, &x),
-                acc,
-                true,
-            );
+            return gpu::product(&gpu, form.name(), Form::ColumnsByColumns, (&dy, &x), acc, true);
         }
         if has_kernel(acc) && acc.stride()[1] == 1 {
             return Ok(acc.inplace_op3(dy, x, &AddProduct(self))?);

@@ -3,9 +3,10 @@
 
 use candle_core::{DType, Tensor};
 
-use super::{Products, form::Form};
+use super::Products;
 use crate::{
     Result,
+    form::Form,
     gpu::{self, Gpu, Recorded2},
 };
 
@@ -22,7 +23,7 @@ pub(super) fn multiply(
     size: (usize, usize),
 ) -> Result<Tensor> {
     let out = gpu::empty(size, DType::F32, operands.0.device())?;
-    gpu::product(gpu, form.name(), form.into(), operands, &out, false)?;
+    gpu::product(gpu, form.name(), form, operands, &out, false)?;
     Ok(out)
 }
 
