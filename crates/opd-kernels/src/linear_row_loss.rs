@@ -41,8 +41,8 @@ pub struct RowLoss {
 /// The sum of a loss of each row's own log-prob, log-sum-exp and entropy under `hidden head^T`, with a
 /// bias if the [`Head`] has one, with the gradients finished chunk by chunk: three matrix products for
 /// each chunk of rows, where [`linear_token_logprobs`](crate::linear_token_logprobs) and its backward
-/// take four. On a CPU the first chunk has as many rows as the head is wide: their logits are held in the
-/// memory that the head's gradient takes afterwards.
+/// take four. On a CPU the first chunk may have as many rows as the head is wide, up to 2,048, if the head has
+/// a gradient: logits are held in the memory that this takes afterwards.
 ///
 /// `hidden` is `[T, H]`, `head` is `[V, H]`, `ids` is `[T]` (u32), `softmax` is a temperature or a
 /// [`Softmax`] with a cap. `loss` is called with each chunk of rows, first to last, and what the model
@@ -55,8 +55,9 @@ pub struct RowLoss {
 ///
 /// The gradients of `hidden`, `head` and its bias, of those that are part of a graph, are ready when this
 /// returns; backward multiplies them by the gradient of `L`. `L` and the gradients have the values of
-/// the general form. Where `loss` gives every row the bits of its gradient, so do those of `hidden` and of
-/// the bias, and that of `head` if all rows are one chunk: of several, it sums first within each.
+/// the general form. Where `loss` gives every row the bits of its gradient, the gradients of `hidden` and of
+/// the bias have the bits of the general form; that of `head` has them if all rows are one chunk, for
+/// it is the sum of what the chunks give.
 /// Rows that are not trained are best left out of `hidden` and `ids`: then no product has them.
 ///
 /// # Errors
@@ -103,7 +104,7 @@ where
     let held = gradient.weight.as_ref().map_or(0, |_| projected.rows_held(ids.len()));
     if held > 0 {
         let tokens = TokenRows { ids: &ids[..held], width: vocab, softmax, entropy: true };
-        in_gradient(&projected, tokens, &mut gradient, losses)?;
+        with_logits_in_gradient(&projected, tokens, &mut gradient, losses)?;
     }
     let mut buffer = Vec::new();
     for rows in chunks_of(held..ids.len(), vocab) {
@@ -123,11 +124,14 @@ where
     gradient.finish(student)
 }
 
-/// The first rows, at most as many as the head is wide, whose logits wait in the memory of the head's
-/// gradient: of parts of the vocabulary, each up to the end of that memory as far as it is from the last.
-/// The gradient of a part is written to the start of that memory, where only logits were that have
-/// been read. So each product has all rows, and each part of the head is read by two products in turn.
-fn in_gradient<T: Gemm, F>(
+/// The first chunk, whose logits wait in the memory `[V, H]` of the head's gradient: those of a part of the
+/// vocabulary, ids `s..e` of `n` rows, at `V H - n (V - s) .. V H - n (V - e)`. Its gradient goes to `s H .. e H`
+/// when they have been read, and that ends where the logits of the next part begin or before, for `n <= H`:
+///
+/// ```text
+/// e H  <=  V H - n (V - e)    <=>    n (V - e)  <=  H (V - e)
+/// ```
+fn with_logits_in_gradient<T: Gemm, F>(
     projected: &Projected<'_, T>,
     tokens: TokenRows<'_>,
     gradient: &mut ProjectionGradient<T>,
@@ -137,13 +141,14 @@ where
     F: FnMut(Range<usize>, &TokenLogprobs) -> candle_core::Result<Tensor>,
 {
     let (n, vocab) = (tokens.ids.len(), projected.vocab);
+    assert!(gradient.weight.is_some() && n <= projected.width, "no room for logits");
     let all = vocab * projected.width;
     let place = |part: &Part| all - n * (vocab - part.ids.start)..all - n * (vocab - part.ids.end);
     let memory = gradient.weight.get_or_insert_default();
     memory.resize(all, T::ZERO);
     let score = ScoreRows { tokens, named: &[], n_named: 0, top: 0 };
     let (mut scored, mut scans) = (score.room::<T>(), score.scans(n));
-    for part in projected.parts(0..n) {
+    for part in projected.parts(0..n, 0) {
         let logits = &mut memory[place(&part)];
         projected.set_part(logits, &part);
         score.take_part(&mut scans, &part, logits);
@@ -154,7 +159,7 @@ where
     let (saved, upstream) = (cpu::view::<T>(OP, &saved)?, cpu::view::<T>(OP, &upstream)?);
     let statistics = (ColumnsView::new(&saved), ColumnsView::new(&upstream));
     let mut dlogits = Vec::new();
-    for part in projected.parts(0..n) {
+    for part in projected.parts(0..n, 0) {
         let memory = gradient.weight.get_or_insert_default();
         let logits = &memory[place(&part)];
         dlogits.resize(logits.len(), T::ZERO);

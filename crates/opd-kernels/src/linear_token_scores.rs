@@ -72,9 +72,10 @@ fn forward<T: Gemm>(
     let view = ProjectionView::<T>::of(op, student)?;
     let projected = view.projected();
     let (mut scored, mut buffer) = (asked.room::<T>(), Vec::new());
-    for rows in projected.rows_at_once(student.hidden.dims()[0]) {
+    let further = asked.further_ids();
+    for rows in projected.rows_at_once(student.hidden.dims()[0], further) {
         let mut scans = asked.rows().scans(rows.len());
-        for part in projected.parts(rows.clone()) {
+        for part in projected.parts(rows.clone(), further) {
             let logits = projected.part(&mut buffer, &part);
             asked.rows().take_part(&mut scans, &part, logits);
         }
@@ -99,8 +100,9 @@ fn backward<T: Gemm>(
     let view = ProjectionView::<T>::of(op, student)?;
     let projected = view.projected();
     let mut buffer = Vec::new();
-    for rows in projected.rows_at_once(student.hidden.dims()[0]) {
-        for part in projected.parts(rows) {
+    let further = asked.further_ids();
+    for rows in projected.rows_at_once(student.hidden.dims()[0], further) {
+        for part in projected.parts(rows, further) {
             let logits = projected.part(&mut buffer, &part);
             asked.backward(logits, &part, None, (&saved, &upstream));
             gradient.add(&projected, logits, &part);

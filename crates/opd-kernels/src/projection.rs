@@ -252,9 +252,9 @@ impl<S: Stored<Wide = f32>, T: Gemm> Rounded<S, T> {
         Self { values: vec![S::default(); n], sums: Vec::new() }
     }
 
-    fn add(&mut self, at: Range<usize>, is_last: bool, add: impl FnOnce(&mut [T])) {
+    fn add(&mut self, at: Range<usize>, is_last: bool, write: impl FnOnce(&mut [T])) {
         self.sums.resize(at.len(), T::ZERO);
-        add(&mut self.sums);
+        write(&mut self.sums);
         if is_last && let Some(sums) = T::as_f32(&self.sums) {
             S::narrow(sums, &mut self.values[at]);
         }
@@ -272,12 +272,12 @@ impl<T: Gemm> RowGradient<T> {
         }
     }
 
-    /// Lets `add` set some values or add to them; `is_last`: whether their last part.
-    fn add(&mut self, at: Range<usize>, is_last: bool, add: impl FnOnce(&mut [T])) {
+    /// Lets `write` set some values or add to them; `is_last`: whether no further part does.
+    fn add(&mut self, at: Range<usize>, is_last: bool, write: impl FnOnce(&mut [T])) {
         match self {
-            Self::Full(values) => add(&mut values[at]),
-            Self::Bf16(rounded) => rounded.add(at, is_last, add),
-            Self::F16(rounded) => rounded.add(at, is_last, add),
+            Self::Full(values) => write(&mut values[at]),
+            Self::Bf16(rounded) => rounded.add(at, is_last, write),
+            Self::F16(rounded) => rounded.add(at, is_last, write),
         }
     }
 

@@ -142,6 +142,11 @@ impl Asked {
         ScoreRows { tokens: self.tokens(), named, n_named, top: self.found }
     }
 
+    /// How many ids are asked of each row beside its token.
+    pub(crate) fn further_ids(&self) -> usize {
+        self.n_named + self.found
+    }
+
     /// Room for what is found.
     pub(crate) fn room<T: Element>(&self) -> Scored<T> {
         self.rows().room()

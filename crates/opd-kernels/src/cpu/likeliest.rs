@@ -60,7 +60,7 @@ impl<T: Element> Likeliest<T> {
         }
     }
 
-    /// The ids and their logits, and readiness for another row.
+    /// The ids and their logits, NaN as negative infinity and -0 as 0, and readiness for another row.
     pub(crate) fn finish(&mut self) -> impl Iterator<Item = (u32, T)> {
         self.candidates.sort_unstable_by(order);
         self.candidates.truncate(self.k);

@@ -5,7 +5,7 @@ use std::{cell::OnceCell, ops::Range, sync::Arc};
 use super::{
     bias,
     gemm::{
-        Gemm, Matrix, MatrixMut, PackedPairs, RowTiles, Tiles, Update, gemm, gemm_bf16,
+        DEPTHS, Gemm, Matrix, MatrixMut, PackedPairs, RowTiles, Tiles, Update, gemm, gemm_bf16,
         gemm_bf16_packed, gemm_encoded, gemm_encoded_columns, with_buffer,
     },
     part::Part,
@@ -13,18 +13,25 @@ use super::{
 };
 use crate::{Products, encoded::PackedValues};
 
-/// Logits that exist at one time, at most, beyond [`LEAST_ROWS`] rows.
+/// Logits of a chunk of whole rows, at most, beyond [`LEAST_ROWS`] rows.
 const LOGITS_AT_ONCE: usize = 5 << 20;
 
-/// Logits of a part of rows and vocabulary: they, the hidden states and the part of the head stay in the
-/// caches from one product to the next.
+/// Logits of a part of rows and vocabulary, or twice as many of the most rows: they, the hidden states and the
+/// part of the head stay in the caches from one product to the next.
 const PART_LOGITS: usize = 1 << 20;
 
 /// Rows of such parts, at most: whole blocks of the products' depths, so that a sum over rows is the same
-/// sum with any number of them.
-const ROWS_OF_PARTS: usize = 2048;
+/// sum however many parts have them.
+const ROWS_OF_PARTS: usize = 8 * DEPTHS;
 
-/// Fewer rows than this would reread the head too often.
+/// Hidden values that are widened at a time for such parts, beyond one block of rows.
+const WIDENED: usize = 1 << 20;
+
+/// Ids asked of a row, beside its token, beyond which rows come whole: candidates of few rows are then kept at
+/// one time, and what is asked is looked up once.
+const MANY_IDS: usize = 64;
+
+/// Fewer rows in a chunk than this would reread the head too often.
 const LEAST_ROWS: usize = 64;
 
 /// Rows beyond which a chunk gains nothing.
@@ -47,7 +54,7 @@ pub(crate) enum HeadRows<'a, T> {
 pub(crate) enum HiddenRows<'a, T> {
     /// Rows back to back.
     Values(&'a [T]),
-    /// For logits of f32: a chunk of rows is widened at a time.
+    /// For logits of f32: some rows are widened at a time.
     Tiles(&'a dyn Tiles),
 }
 
@@ -69,7 +76,8 @@ struct RoundedHead {
     for_gradient: OnceCell<PackedPairs>,
 }
 
-/// Rows whose logits a fused head on the CPU holds at once, for a vocabulary of `vocab`.
+/// Rows whose logits a fused head on the CPU holds at once, for a vocabulary of `vocab`, where it holds whole
+/// rows; parts of more rows take less.
 pub fn head_chunk_rows(vocab: usize) -> usize {
     let tiles = LOGITS_AT_ONCE / vocab.max(1) / TILE_ROWS;
     (tiles * TILE_ROWS).clamp(LEAST_ROWS, MOST_ROWS)
@@ -82,8 +90,12 @@ pub(crate) fn chunks(rows: usize, vocab: usize) -> impl Iterator<Item = Range<us
 
 /// [`chunks`] of some rows.
 pub(crate) fn chunks_of(rows: Range<usize>, vocab: usize) -> impl Iterator<Item = Range<usize>> {
-    let size = head_chunk_rows(vocab);
-    rows.clone().step_by(size).map(move |first| first..(first + size).min(rows.end))
+    cut(rows, head_chunk_rows(vocab))
+}
+
+fn cut(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
+    let Range { start, end } = range;
+    (start..end).step_by(size).map(move |first| first..(first + size).min(end))
 }
 
 impl<'a, T: Gemm> Projected<'a, T> {
@@ -98,34 +110,51 @@ impl<'a, T: Gemm> Projected<'a, T> {
         Self { hidden, head, bias, width, vocab, rounded }
     }
 
-    /// Whether a part of the head can be read by itself: a head that is packed is so as a whole.
-    fn is_read_by_part(&self) -> bool {
-        self.rounded.is_none()
+    /// Whether logits come for a part of the vocabulary: a head that is packed is so as a whole.
+    fn comes_by_part(&self, further: usize) -> bool {
+        further <= MANY_IDS
+            && self.rounded.is_none()
             && match self.head {
                 HeadRows::Values(_) => true,
                 HeadRows::Tiles(head) => head.as_read(Products::Full).is_none(),
             }
     }
 
-    /// `rows` rows, cut into those whose [`Projected::parts`] follow each other.
-    pub(crate) fn rows_at_once(&self, rows: usize) -> impl Iterator<Item = Range<usize>> + use<T> {
-        let size = match self.is_read_by_part() {
-            true => ROWS_OF_PARTS,
+    fn rows_of_parts(&self) -> usize {
+        match self.hidden {
+            HiddenRows::Values(_) => ROWS_OF_PARTS,
+            HiddenRows::Tiles(_) => {
+                (WIDENED / self.width.max(1) / DEPTHS * DEPTHS).clamp(DEPTHS, ROWS_OF_PARTS)
+            }
+        }
+    }
+
+    /// `rows` rows, cut into those whose [`Projected::parts`] follow each other. `further`: how many ids
+    /// are asked of each row beside its token.
+    pub(crate) fn rows_at_once(
+        &self,
+        rows: usize,
+        further: usize,
+    ) -> impl Iterator<Item = Range<usize>> + use<T> {
+        let size = match self.comes_by_part(further) {
+            true => self.rows_of_parts(),
             false => head_chunk_rows(self.vocab),
         };
-        (0..rows).step_by(size).map(move |first| first..(first + size).min(rows))
+        cut(0..rows, size)
     }
 
     /// The parts of the logits of `rows`, first ids first. Many rows have few ids at a time: the head is then
     /// read once, and a piece of it that is copied serves them all.
-    pub(crate) fn parts(&self, rows: Range<usize>) -> impl Iterator<Item = Part> + use<T> {
-        let (vocab, blocks) = (self.vocab, PART_LOGITS / rows.len().max(1) / BLOCK);
-        let ids = match self.is_read_by_part() {
-            true if rows.len() > LEAST_ROWS => blocks.max(1) * BLOCK,
-            _ => vocab.max(1),
+    pub(crate) fn parts(
+        &self,
+        rows: Range<usize>,
+        further: usize,
+    ) -> impl Iterator<Item = Part> + use<T> {
+        let ids = match self.comes_by_part(further) {
+            true => (PART_LOGITS / rows.len().max(1) / BLOCK).max(1) * BLOCK,
+            false => self.vocab.max(1),
         };
-        let part = move |first: usize| first..(first + ids).min(vocab);
-        (0..vocab).step_by(ids).map(move |first| Part { rows: rows.clone(), ids: part(first) })
+        cut(0..self.vocab, ids).map(move |ids| Part { rows: rows.clone(), ids })
     }
 
     /// Logits of `rows`, in `buffer`; any values there are overwritten.
@@ -148,8 +177,8 @@ impl<'a, T: Gemm> Projected<'a, T> {
     /// How many of `rows` rows have [`Projected::parts`] that the memory of the head's gradient can hold until
     /// that is written; 0 where one chunk holds as many.
     pub(crate) fn rows_held(&self, rows: usize) -> usize {
-        let held = rows.min(self.width).min(ROWS_OF_PARTS);
-        if self.is_read_by_part() && held > head_chunk_rows(self.vocab) { held } else { 0 }
+        let held = rows.min(self.width).min(self.rows_of_parts());
+        if self.comes_by_part(0) && held > head_chunk_rows(self.vocab) { held } else { 0 }
     }
 
     fn logits_of(&self, buffer: &mut [T], hidden: &[T], part: &Part) {

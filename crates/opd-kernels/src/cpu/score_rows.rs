@@ -40,16 +40,16 @@ pub(crate) struct Scored<T> {
 
 impl<T: Element> Scored<T> {
     /// What is found in rows `first..`, which follow those that are set.
-    fn set(&mut self, first: usize, parts: impl IntoIterator<Item = Found<T>>) {
+    fn set(&mut self, first: usize, found: impl IntoIterator<Item = Found<T>>) {
         let mut row = first;
-        for part in parts {
-            for values in part.values.chunks_exact(self.columns) {
+        for found in found {
+            for values in found.values.chunks_exact(self.columns) {
                 for (column, value) in values.iter().enumerate() {
                     self.values[column * self.rows + row] = *value;
                 }
                 row += 1;
             }
-            self.top.extend(part.top);
+            self.top.extend(found.top);
         }
     }
 
@@ -127,8 +127,8 @@ impl ScoreRows<'_> {
         }
     }
 
-    /// Takes in the logits `[n, ids]` that rows `rows` have of `ids`, which follow those that have come;
-    /// whole blocks of them unless they are the last.
+    /// Takes in the logits `[n, ids]` of a part that follows those that have come of its rows; whole blocks of
+    /// ids unless they are the last.
     pub(crate) fn take_part<T: Element>(
         &self,
         scans: &mut [RowScan<T>],

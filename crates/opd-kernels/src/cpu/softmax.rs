@@ -119,9 +119,9 @@ impl Sums {
     pub(crate) const NONE: Self =
         Self { max: f64::NEG_INFINITY, ties: 0.0, rest: 0.0, weighted: 0.0 };
 
-    /// Takes in the next logits of a row, whole blocks unless they are its last, under a cap; `wide`: whether
-    /// the row is of more than a block. `visit(first, block, largest)` sees each block of these logits
-    /// while it is at hand. Where a row is cut changes no bit.
+    /// Takes in the next logits of a row under a cap, whole blocks unless they are its last. `wide`: whether the
+    /// row is of more than a block. `visit(first, block, largest)` sees each block while it is at hand,
+    /// `first` counted from these logits. Where a row is cut changes no bit.
     #[inline(always)]
     pub(crate) fn add<T: Element, const ENTROPY: bool>(
         &mut self,

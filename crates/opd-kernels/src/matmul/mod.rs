@@ -1,14 +1,14 @@
 //! Products of linear layers, forward and backward.
 
 mod encoded;
-mod form;
+mod operation;
 mod packed;
 mod products;
 mod rounded;
 
 use candle_core::{DType, Layout, Tensor};
 
-use self::form::AddProduct;
+use self::operation::AddProduct;
 pub(crate) use self::{encoded::check as check_encoded, rounded::rounded};
 pub use self::{
     packed::{PackedWeight, linear_packed},

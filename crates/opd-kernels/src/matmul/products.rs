@@ -2,9 +2,8 @@ use candle_core::{DType, Tensor};
 use half::bf16;
 
 use super::{
-    encoded,
-    form::{AddProduct, Operand},
-    has_kernel, matrix_dims,
+    encoded, has_kernel, matrix_dims,
+    operation::{AddProduct, Operand},
     packed::PackedWeight,
     rounded::rounded,
     same_dtype,

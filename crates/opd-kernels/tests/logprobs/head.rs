@@ -9,7 +9,7 @@ use opd_kernels::{
 
 use super::{assert_close, bias, gradients, host, ids, matrix, numbers, weighted};
 
-/// Rows of two chunks over this vocabulary.
+/// Over this vocabulary, rows of two chunks where they come whole, else of several parts.
 const ROWS: usize = 130;
 const VOCAB: usize = 60_000;
 const WIDTH: usize = 5;

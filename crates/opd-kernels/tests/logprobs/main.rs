@@ -11,6 +11,7 @@ mod golden;
 mod gradient;
 mod head;
 mod narrow;
+mod parts;
 mod refusal;
 mod row_loss;
 mod rows;

@@ -10,7 +10,7 @@ use opd_kernels::{
 use opd_testkit::{host, numbers, tensor};
 
 const NARROW: [DType; 2] = [DType::BF16, DType::F16];
-/// With [`VOCAB`], rows of two chunks.
+/// With [`VOCAB`], rows of two chunks where they come whole, else of several parts.
 const ROWS: usize = 110;
 const WIDTH: usize = 9;
 const VOCAB: usize = 50_000;

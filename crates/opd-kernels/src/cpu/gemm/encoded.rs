@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{EncodedMatrix, Products, encoded::PackedValues};
 
-/// Strips of columns that are decoded at a time: as many as a left operand is read in place for.
+/// Strips of columns that are decoded at a time.
 const STRIPS: usize = 6;
 
 /// Rows that one task decodes of a wide tile.
@@ -101,8 +101,11 @@ pub(crate) fn gemm_encoded<W: Tiles + ?Sized>(
 ) {
     let [n, depth] = w.shape();
     assert_eq!((c.rows(), c.cols(), a.cols()), (a.rows(), n, depth), "gemm: shapes");
-    if c.rows() == 0 {
+    if c.rows() == 0 || n == 0 {
         return;
+    }
+    if depth == 0 {
+        return c.fill(0.0);
     }
     match w.as_read(products) {
         Some(PackedValues::F32(right)) => return gemm_packed(c, a, &right),
@@ -163,6 +166,9 @@ pub(crate) fn gemm_encoded_columns<W: Tiles + ?Sized>(
 ) {
     let [n, columns] = w.shape();
     assert_eq!((c.rows(), c.cols(), a.cols()), (a.rows(), columns, n), "gemm: shapes");
+    if columns == 0 {
+        return;
+    }
     let (left, threads) = (Left::new(products, a), rayon::current_num_threads());
     with_buffer(left.block().min(n) * columns, |buffer: &mut [f32]| {
         for first in (0..n).step_by(left.block()) {

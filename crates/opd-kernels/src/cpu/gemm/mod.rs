@@ -37,7 +37,7 @@ pub(crate) use self::{
     kernels::Gemm,
     matrix::{Matrix, MatrixMut},
     narrow::{add_narrow, product_narrow},
-    packed::Packed,
+    packed::{BLOCK as DEPTHS, Packed},
     pairs::{
         PackedPairs, gemm_bf16, gemm_bf16_packed, nearest_bf16, product_bf16, product_bf16_packed,
         round,

@@ -1,4 +1,4 @@
-use super::lanes::Lanes;
+use super::{lanes::Lanes, packed::ROWS_IN_STEP};
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
@@ -6,8 +6,8 @@ const LINE: usize = 64;
 /// How far ahead of what is copied memory is asked for: strips where the lanes are rows in memory.
 const STRIPS_AHEAD: usize = 2;
 
-/// The same, in depths, where the depths are: twice as many as are packed in step.
-const DEPTHS_AHEAD: usize = 8;
+/// The same, in depths, where the depths are.
+const DEPTHS_AHEAD: usize = 2 * ROWS_IN_STEP;
 
 /// A strip of a matrix that is to be packed: `lanes` adjacent rows of `a`, or columns of `b`.
 pub(super) struct Strip<T> {

@@ -7,14 +7,14 @@ use super::{Gemm, Matrix, kernels::Kernels, pack::Strip};
 /// Products that one accumulator sums before the sum is added to the output.
 ///
 /// Part of the definition of a result: the sums of these blocks are added in order.
-pub(super) const BLOCK: usize = 256;
+pub(crate) const BLOCK: usize = 256;
 
 /// Strips that one task packs: some 10 microseconds.
 const PART_STRIPS: usize = 8;
 
 /// Rows of a row-major right operand that are packed in step: few, so that each is read from end to end
 /// though its pieces go to strips far apart.
-const ROWS_IN_STEP: usize = 4;
+pub(super) const ROWS_IN_STEP: usize = 4;
 
 /// A right operand in the order in which the kernels read it.
 pub(crate) struct Packed<T: 'static> {
