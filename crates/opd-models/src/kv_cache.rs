@@ -19,8 +19,10 @@ impl KvCache {
     ///
     /// If the device has no room.
     pub fn new(config: &ModelConfig, n_rows: usize, dtype: DType, device: &Device) -> Result<Self> {
-        let shape = (n_rows, 2 * config.n_kv_heads, config.head_dim);
-        let layers = (0..config.n_layers).map(|_| Tensor::zeros(shape, dtype, device));
+        let shape = (config.n_layers, n_rows, 2 * config.n_kv_heads, config.head_dim);
+        // One block of memory: where pages are of 2 MiB, each would be rounded up to that.
+        let all = Tensor::zeros(shape, dtype, device)?;
+        let layers = (0..config.n_layers).map(|layer| all.get(layer));
         Ok(Self { layers: layers.collect::<candle_core::Result<_>>()?, n_rows })
     }
 
