@@ -46,7 +46,7 @@ fn has_the_gradients_of_the_general_form(n: usize, width: usize, vocab: usize) {
     });
     let got = got.unwrap();
     assert_eq!(seen.iter().map(Range::len).sum::<usize>(), n, "{seen:?}");
-    assert_eq!(seen.len() > 1, n == ROWS, "{seen:?}");
+    assert!(seen.len() > 1 || n < ROWS, "{seen:?}");
     assert_eq!(host(&got.tokens.logprobs), host(&whole.logprobs));
     assert_eq!(host(&got.tokens.entropy), host(&whole.entropy));
     assert_close("loss", &host(&got.loss), &host(&want), |_| 1e-6);
