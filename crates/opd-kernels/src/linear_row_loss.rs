@@ -101,7 +101,7 @@ where
     let view = ProjectionView::<T>::of(OP, student)?;
     let projected = view.projected();
     let vocab = projected.vocab;
-    let held = gradient.weight.as_ref().map_or(0, |_| projected.rows_held(ids.len()));
+    let held = if gradient.weight.is_some() { projected.rows_held(ids.len()) } else { 0 };
     if held > 0 {
         let tokens = TokenRows { ids: &ids[..held], width: vocab, softmax, entropy: true };
         with_logits_in_gradient(&projected, tokens, &mut gradient, losses)?;

@@ -20,7 +20,7 @@ impl KvCache {
     /// If the device has no room.
     pub fn new(config: &ModelConfig, n_rows: usize, dtype: DType, device: &Device) -> Result<Self> {
         let shape = (config.n_layers, n_rows, 2 * config.n_kv_heads, config.head_dim);
-        // One block of memory: where pages are of 2 MiB, each would be rounded up to that.
+        // One block of memory: with pages of 2 MiB, a block for each layer would be rounded up to whole pages.
         let all = Tensor::zeros(shape, dtype, device)?;
         let layers = (0..config.n_layers).map(|layer| all.get(layer));
         Ok(Self { layers: layers.collect::<candle_core::Result<_>>()?, n_rows })

@@ -33,6 +33,9 @@ pub(crate) use self::{
     stored::{Stored, rounded, rounded_sums, widened, with_rooms},
 };
 
+/// Bytes of a cache line.
+pub(crate) const LINE: usize = 64;
+
 /// Evaluates `$body` with the type `$t` standing for the dtype of `$tensor`.
 macro_rules! by_dtype {
     ($op:expr, $tensor:expr, $t:ident => $body:expr) => {

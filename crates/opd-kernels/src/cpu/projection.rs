@@ -193,13 +193,8 @@ impl<'a, T: Gemm> Projected<'a, T> {
             (HeadRows::Tiles(head), _, left) => {
                 if let (Some(left), Some(logits)) = (left, T::as_f32_mut(buffer)) {
                     let logits = MatrixMut::row_major(logits, n, part.ids.len());
-                    match part.ids.len() == self.vocab {
-                        true => gemm_encoded(Products::Full, logits, left, head),
-                        false => {
-                            let rows = RowTiles { of: head, rows: part.ids.clone() };
-                            gemm_encoded(Products::Full, logits, left, &rows);
-                        }
-                    }
+                    let rows = RowTiles { of: head, rows: part.ids.clone() };
+                    gemm_encoded(Products::Full, logits, left, &rows);
                 }
             }
             (HeadRows::Values(head), ..) => gemm(

@@ -142,6 +142,19 @@ fn rows_of_which_much_is_asked_come_whole() {
 const HELD: [usize; 3] = [66, 66, 80_000];
 
 #[test]
+fn held_rows_are_one_chunk() {
+    let case = Case::new(HELD, DType::F32);
+    let mut chunks = Vec::new();
+    let loss =
+        linear_row_loss(&case.hidden, case.head(), &ids(&case.targets), PLAIN, |rows, got| {
+            chunks.push(rows.len());
+            got.logprobs.sum_all()
+        });
+    loss.unwrap();
+    assert_eq!(chunks, [case.rows]);
+}
+
+#[test]
 fn a_loss_of_held_rows_has_the_bits_of_the_general_form() {
     for (dtype, softmax) in [(DType::F32, CAP), (DType::F64, PLAIN)] {
         let case = Case::new(HELD, dtype);

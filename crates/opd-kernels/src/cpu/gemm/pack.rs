@@ -1,7 +1,5 @@
 use super::{lanes::Lanes, packed::ROWS_IN_STEP};
-
-/// Bytes of a cache line.
-const LINE: usize = 64;
+use crate::cpu::LINE;
 
 /// How far ahead of what is copied memory is asked for: strips where the lanes are rows in memory.
 const STRIPS_AHEAD: usize = 2;

@@ -93,6 +93,11 @@ impl Tiles for RowTiles<'_> {
         let first = self.rows.start;
         self.of.decode(first + rows.start..first + rows.end, columns, out);
     }
+
+    fn as_read(&self, products: Products) -> Option<PackedValues> {
+        let [rows, _] = self.of.shape();
+        if self.rows == (0..rows) { self.of.as_read(products) } else { None }
+    }
 }
 
 /// The values of a tensor `[N, K]` whose rows are back to back.

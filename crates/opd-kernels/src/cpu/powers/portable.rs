@@ -10,7 +10,8 @@ fn fetch_ahead<T>(values: &[T; LANES]) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        const LINE: usize = 64;
+
+        use crate::cpu::LINE;
         let ahead = values.as_ptr().wrapping_add(BLOCK).cast::<i8>();
         for line in 0..size_of_val(values) / LINE {
             // SAFETY: a hint reads nothing; every x86-64 has the instruction.
