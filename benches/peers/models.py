@@ -10,7 +10,7 @@ random ids; generation counts the new tokens and takes the time of the prompts t
 of all rows, without padding. Memory is the highest resident set less that of the program before it loads
 the model; `beyond state` is what is left without weights, masters, gradients and moments. In bf16,
 transformers has weights, activations and products in bf16, `opd` the products of its layers and what it
-holds of them; a table that embeds it holds in f32, which counts as beyond.
+holds of them.
 """
 
 import argparse

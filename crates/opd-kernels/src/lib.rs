@@ -1,7 +1,6 @@
 #![doc = include_str!("../README.md")]
 
 mod adamw;
-#[cfg(feature = "mimalloc")]
 mod allocator;
 mod attention;
 mod cache;
@@ -53,6 +52,7 @@ pub use self::{
     adamw::{
         AdamWStep, adamw_moments, adamw_step, adamw_step_with_copy, add_assign, sum_of_squares,
     },
+    allocator::give_back_freed_memory,
     attention::{AttentionOutput, attention, attention_backward},
     cache::write_rows,
     cpu::projection::head_chunk_rows,

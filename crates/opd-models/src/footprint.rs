@@ -91,11 +91,11 @@ impl Footprint {
     }
 
     /// All weights of a frozen model whose matrices are held as the products read them: in half the
-    /// bytes for bf16, but for routers, experts and a table that embeds.
+    /// bytes for bf16, but for routers and experts.
     pub fn frozen(&self) -> u64 {
-        let head = if self.tied { 0 } else { self.table() };
-        let multiplied = VALUE * self.matrices + head;
-        self.weights() - multiplied + self.as_products_read(multiplied)
+        let tables = if self.tied { 1 } else { 2 } * self.table();
+        let read = VALUE * self.matrices + tables;
+        self.weights() - read + self.as_products_read(read)
     }
 
     /// The embedding table, or the head: the largest tensor of most models.

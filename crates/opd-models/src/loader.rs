@@ -4,7 +4,7 @@ use std::{
 };
 
 use candle_core::{DType, Device, Var, WithDType};
-use opd_kernels::{EncodedMatrix, Heads, Products, Weight};
+use opd_kernels::{EncodedMatrix, Heads, Products, Weight, give_back_freed_memory};
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use rand_distr::{Distribution, Normal};
 
@@ -17,6 +17,10 @@ use crate::{
     parameters::{Parameter, ParameterId},
     weights::WeightFiles,
 };
+
+/// Bytes of values in f32 that are given back as soon as they are packed: those of a table, not of a layer,
+/// whose memory serves the next.
+const LARGE: usize = 64 << 20;
 
 /// Where a new model's values come from.
 pub(crate) enum WeightSource {
@@ -152,14 +156,20 @@ impl<'a> Loader<'a> {
     pub(crate) fn load(mut self, dir: &Path) -> Result<CausalLm> {
         let config = self.config.clone();
         let (vocab, width) = (config.vocab_size, config.hidden_size);
-        // Its rows are read as they are: a copy that products round is not enough.
-        let packs = config.tie_word_embeddings && self.products() == Products::Full;
+        // Packing what is not multiplied gains nothing, but for values that it rounds.
+        let packs = config.tie_word_embeddings || self.products() == Products::Bf16;
         let embedding = self.table("model.embed_tokens.weight", vocab, width, packs)?;
+        let head = |loader: &mut Self| match config.tie_word_embeddings {
+            true => Ok(None),
+            false => loader.table("lm_head.weight", vocab, width, true).map(Some),
+        };
+        // A table that is packed is copied before much else is held.
+        let early = self.frozen.map(|_| head(&mut self)).transpose()?;
         let blocks = (0..config.n_layers).map(|i| self.block(i)).collect::<Result<Vec<_>>>()?;
         let norm = self.vector("model.norm.weight", width)?;
-        let head = match config.tie_word_embeddings {
-            true => None,
-            false => Some(self.table("lm_head.weight", vocab, width, true)?),
+        let head = match early {
+            Some(head) => head,
+            None => head(&mut self)?,
         };
         let ignored = |name: &str| {
             name.ends_with("rotary_emb.inv_freq")
@@ -306,6 +316,11 @@ impl<'a> Loader<'a> {
         if let Some(products) = self.frozen.and_then(|frozen| frozen.packed).filter(|_| packs) {
             let values = self.source.stack(parts, Some(columns), DType::F32, &Device::Cpu)?;
             let matrix = EncodedMatrix::packed(products, values.as_tensor())?;
+            let is_large = values.elem_count() * size_of::<f32>() >= LARGE;
+            drop(values);
+            if is_large {
+                give_back_freed_memory();
+            }
             return Ok((ParameterId::ENCODED, Weight::Encoded(matrix)));
         }
         let Vector { id, values } = self.stack(parts.to_vec(), Some(columns))?;

@@ -58,7 +58,8 @@ impl CausalLm {
     /// ([`EncodedMatrix::packed`](opd_kernels::EncodedMatrix::packed)). Decoding then needs no copy.
     ///
     /// On the CPU; every result has the bits that the model of [`CausalLm::load`] in f32 with these
-    /// products gives.
+    /// products gives. [`CausalLm::save`] writes the values that are held: those of
+    /// [`Products::Bf16`] are rounded.
     ///
     /// # Errors
     ///
@@ -315,8 +316,14 @@ impl CausalLm {
         Ok(())
     }
 
+    /// Rows of the embedding table, as the products read matrices.
     pub(crate) fn embed(&self, tokens: &Tensor) -> Result<Residual> {
-        Ok(Residual { x: embedding(&self.embedding.values, tokens)?, delta: None })
+        let rows = embedding(&self.embedding.values, tokens)?;
+        let x = match self.products {
+            Products::Full => rows,
+            Products::Bf16 => rows.to_dtype(DType::BF16)?.to_dtype(DType::F32)?,
+        };
+        Ok(Residual { x, delta: None })
     }
 
     /// The residual stream and its final norm.

@@ -5,7 +5,8 @@ use crate::{CausalLm, Error, Result, block::Block};
 
 impl CausalLm {
     /// The model with these products in its layers and its head, forward and backward: `x W^T` and
-    /// its two gradients in attention, feed-forward, experts and logits.
+    /// its two gradients in attention, feed-forward, experts and logits. Tokens are embedded by the
+    /// table's values as products read them.
     ///
     /// Weights, norms, attention, the residual stream, routers and adapters stay as they are, and so
     /// do gradients and what trains on them.

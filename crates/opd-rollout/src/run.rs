@@ -20,7 +20,7 @@ pub const LOGIT_ROWS: usize = 256;
 
 /// Tokens of prompts that a thread computes at once on the CPU: enough for the speed of products, little of
 /// activations.
-pub const PROMPT_TOKENS: usize = 256;
+pub const PROMPT_TOKENS: usize = 128;
 
 /// The same on a GPU.
 const PROMPT_TOKENS_ON_GPU: usize = 8192;

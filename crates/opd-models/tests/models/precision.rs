@@ -37,6 +37,19 @@ fn scores_and_gradients_are_near_those_in_f32() {
 }
 
 #[test]
+fn matrices_and_the_table_that_embeds_are_read_rounded() {
+    for name in NAMES {
+        let want = logprobs(&rounded(name), &eight(), 1.0);
+        let stored = rounded(name);
+        for parameter in stored.parameters().iter().filter(|p| p.var().rank() == 2) {
+            let narrow = parameter.var().to_dtype(DType::BF16).unwrap();
+            parameter.var().set(&narrow.to_dtype(DType::F32).unwrap()).unwrap();
+        }
+        assert_eq!(logprobs(&stored, &eight(), 1.0), want, "{name}");
+    }
+}
+
+#[test]
 fn a_sequence_has_the_same_bits_in_any_batch() {
     for name in NAMES {
         let model = rounded(name);

@@ -20,6 +20,7 @@ mod matrix;
 mod narrow;
 mod pack;
 mod packed;
+mod pages;
 mod pairs;
 mod portable;
 mod product;

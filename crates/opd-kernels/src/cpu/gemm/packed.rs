@@ -2,7 +2,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Gemm, Matrix, kernels::Kernels, pack::Strip};
+use super::{Gemm, Matrix, kernels::Kernels, pack::Strip, pages::Pages};
 
 /// Products that one accumulator sums before the sum is added to the output.
 ///
@@ -19,7 +19,7 @@ pub(super) const ROWS_IN_STEP: usize = 4;
 /// A right operand in the order in which the kernels read it.
 pub(crate) struct Packed<T: 'static> {
     kernels: &'static Kernels<T>,
-    values: Vec<T>,
+    values: Pages<T>,
     rows: usize,
     cols: usize,
 }
@@ -48,7 +48,7 @@ impl<T: Gemm> Packed<T> {
         part: impl Fn(Range<usize>, Range<usize>, &mut dyn FnMut(Matrix<'_, T>)) + Sync,
     ) -> Self {
         let strips = Strips { kernels, cols };
-        let mut values = vec![T::ZERO; rows * strips.padded()];
+        let mut values = Pages::zeros(rows * strips.padded());
         let blocks = values.chunks_mut((BLOCK * strips.padded()).max(1));
         let step = PART_STRIPS * kernels.max_cols();
         for (first, block) in (0..rows).step_by(BLOCK).zip(blocks) {
