@@ -43,7 +43,7 @@ impl<T> Ahead<T> {
 /// of a result, as [`super::packed::BLOCK`] is, of which it is a part.
 pub(super) const CHAIN: usize = 64;
 
-/// Depths between two questions whether the chain is at its end.
+/// Depths between two questions whether the chain is at its end: so many are written out.
 const UNROLLED: usize = 4;
 
 /// Where the sums of a tile start, and where they go.
@@ -66,11 +66,15 @@ pub(super) enum LeftBy {
     Row,
 }
 
-/// Runs `$body` for `$i` in `0..$n`, `$n` at most 12, as so many statements: an array that a loop
-/// indexes would live in memory rather than in registers.
+/// Runs `$body` for `$i` in `0..$n` as so many statements: an array that a loop indexes would live in
+/// memory rather than in registers. `ROWS` is at most 12 and `VECTORS` at most 2: what is written for more
+/// is compiled, at length, and left out.
 macro_rules! unroll {
-    ($i:ident < $n:ident, $body:block) => {
-        unroll!(@ $i $n $body, 0 1 2 3 4 5 6 7 8 9 10 11)
+    ($i:ident < ROWS, $body:block) => {
+        unroll!(@ $i ROWS $body, 0 1 2 3 4 5 6 7 8 9 10 11)
+    };
+    ($i:ident < VECTORS, $body:block) => {
+        unroll!(@ $i VECTORS $body, 0 1)
     };
     (@ $i:ident $n:ident $body:block, $($at:literal)*) => {
         $(if $at < $n {
@@ -157,7 +161,10 @@ pub(super) unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, con
                         }
                     }
                 }
-                unroll!(_u < UNROLLED, { one_depth!() });
+                one_depth!();
+                one_depth!();
+                one_depth!();
+                one_depth!();
                 k += UNROLLED;
             }
             for _ in k..end {
