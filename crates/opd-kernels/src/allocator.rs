@@ -13,15 +13,13 @@ const PURGE_DELAY: mi_option_t = 15;
 /// it hands out: with SmolLM2-135M a step took a sixth longer. The peak of memory is the same.
 #[cfg(feature = "mimalloc")]
 pub fn keep_freed_memory() {
-    // Each thread holds what was freed in it.
-    rayon::broadcast(|_| give_back_freed_memory());
     give_back_freed_memory();
     // SAFETY: any thread may set an option at any time; this one is an integer that the allocator reads.
     unsafe { mi_option_set(PURGE_DELAY, -1) };
 }
 
 /// Gives back to the system what this thread has freed, now rather than in a while: after a large copy that
-/// nothing of its size follows. Of mimalloc; without that feature nothing happens, and other allocators
+/// nothing of its size follows, and before memory is to be kept. Of mimalloc; without that feature nothing happens, and other allocators
 /// give large memory back by themselves.
 pub fn give_back_freed_memory() {
     // SAFETY: any thread may be told so at any time.

@@ -23,6 +23,8 @@ pub struct Footprint {
     keys: u64,
     /// Values of all matrices in the layers but routers and experts.
     matrices: u64,
+    /// Values of the matrices of all experts.
+    experts: u64,
     tied: bool,
     weights: u64,
     products: Products,
@@ -43,13 +45,15 @@ impl Footprint {
         .map(|n| n as u64);
         let (queries, keys) = (heads * head, key_heads * head);
         let fused = queries + 2 * keys;
-        let (mixtures, mixture, own) = match &config.experts {
-            None => (0, 0, 0),
+        let (mixtures, mixture, own, experts) = match &config.experts {
+            None => (0, 0, 0, 0),
             Some(experts) => {
                 let n = (0..config.n_layers).filter(|&layer| experts.in_layer(layer)).count();
                 let [count, own] = [experts.n_experts, experts.intermediate_size].map(|n| n as u64);
                 let biases = u64::from(config.mlp_bias) * (2 * own + hidden);
-                (n as u64, count * (hidden + 3 * own * hidden + biases), own)
+                let each = 3 * own * hidden;
+                let n = n as u64;
+                (n, count * (hidden + each + biases), own, n * count * each)
             }
         };
         let inner = match mixtures == layers {
@@ -74,6 +78,7 @@ impl Footprint {
             fused,
             keys,
             matrices,
+            experts,
             tied: config.tie_word_embeddings,
             weights,
             products,
@@ -91,10 +96,10 @@ impl Footprint {
     }
 
     /// All weights of a frozen model whose matrices are held as the products read them: in half the
-    /// bytes for bf16, but for routers and experts.
+    /// bytes for bf16, but for routers.
     pub fn frozen(&self) -> u64 {
         let tables = if self.tied { 1 } else { 2 } * self.table();
-        let read = VALUE * self.matrices + tables;
+        let read = VALUE * (self.matrices + self.experts) + tables;
         self.weights() - read + self.as_products_read(read)
     }
 

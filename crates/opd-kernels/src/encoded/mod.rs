@@ -134,8 +134,8 @@ impl EncodedMatrix {
         let values = cpu::view::<f32>(OP, &weight)?;
         let transposed = Matrix::row_major(&values, rows, columns).t();
         let values = match products {
-            Products::Full => PackedValues::F32(Arc::new(Packed::new(transposed))),
-            Products::Bf16 => PackedValues::Bf16(Arc::new(PackedPairs::new(transposed))),
+            Products::Full => PackedValues::F32(Arc::new(Packed::held(transposed))),
+            Products::Bf16 => PackedValues::Bf16(Arc::new(PackedPairs::held(transposed))),
         };
         Ok(Self { shape: [rows, columns], held: Held::Packed(values) })
     }

@@ -136,6 +136,21 @@ fn a_frozen_model_is_held_once() {
 }
 
 #[test]
+fn a_frozen_mixture_is_held_once() {
+    for golden in GoldenModel::mixtures() {
+        for products in [Products::Full, Products::Bf16] {
+            let frozen = CausalLm::load_frozen(&golden.dir, products, true).unwrap();
+            let want = Footprint::of(frozen.config(), products).frozen();
+            let held = frozen.weight_bytes();
+            assert!(
+                held >= want && held <= want + want / 8,
+                "{products:?}: {held}, {want} expected"
+            );
+        }
+    }
+}
+
+#[test]
 fn what_is_held_is_what_the_files_take() {
     for_each_model(|path, what| {
         let (full, stored) = (load(path, DType::F32), encoded(path));

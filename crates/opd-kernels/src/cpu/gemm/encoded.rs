@@ -10,7 +10,8 @@ use rayon::prelude::*;
 
 use super::{
     Gemm, Matrix, MatrixMut, Packed, Update, buffer::with_buffer, gemm_bf16_packed, gemm_packed,
-    grid, matrix, multiply, packed::BLOCK, pairs::RoundedLeft, product::Right, tiles::Tiles,
+    grid, matrix, multiply, packed::BLOCK, pages::Pages, pairs::RoundedLeft, product::Right,
+    tiles::Tiles,
 };
 use crate::{EncodedMatrix, Products, encoded::PackedValues};
 
@@ -199,7 +200,7 @@ impl Packed<f32> {
     /// The transpose of `w`, packed for this machine.
     pub(crate) fn encoded(w: &EncodedMatrix) -> Self {
         let &[n, depth] = w.dims();
-        Self::of_parts(f32::best(), depth, n, |depths, columns, pack| {
+        Self::of_parts(f32::best(), (depth, n), Pages::passing, |depths, columns, pack| {
             decoded(w, columns, depths, |part| pack(part.t()));
         })
     }

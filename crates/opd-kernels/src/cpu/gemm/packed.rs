@@ -25,14 +25,24 @@ pub(crate) struct Packed<T: 'static> {
 }
 
 impl<T: Gemm> Packed<T> {
-    /// Packs `b` for this machine.
+    /// Packs `b` for this machine, for a while.
     pub(crate) fn new(b: Matrix<'_, T>) -> Self {
-        Self::of(T::best(), b)
+        Self::of(T::best(), b, Pages::passing)
     }
 
-    /// Packs `b` for kernels that this machine can run.
-    pub(super) fn of(kernels: &'static Kernels<T>, b: Matrix<'_, T>) -> Self {
-        Self::of_parts(kernels, b.rows(), b.cols(), |rows, cols, pack| pack(b.part(rows, cols)))
+    /// Packs `b` for this machine, to be held for long.
+    pub(crate) fn held(b: Matrix<'_, T>) -> Self {
+        Self::of(T::best(), b, Pages::held)
+    }
+
+    /// Packs `b` for kernels that this machine can run, in memory that `zeros` gives.
+    pub(super) fn of(
+        kernels: &'static Kernels<T>,
+        b: Matrix<'_, T>,
+        zeros: fn(usize) -> Pages<T>,
+    ) -> Self {
+        let part = |rows, cols, pack: &mut dyn FnMut(Matrix<'_, T>)| pack(b.part(rows, cols));
+        Self::of_parts(kernels, (b.rows(), b.cols()), zeros, part)
     }
 
     /// Packs a matrix of `rows x cols`, any part of which `part` makes and lends to the function that
@@ -43,12 +53,12 @@ impl<T: Gemm> Packed<T> {
     /// If a part has another size than was asked for.
     pub(super) fn of_parts(
         kernels: &'static Kernels<T>,
-        rows: usize,
-        cols: usize,
+        (rows, cols): (usize, usize),
+        zeros: fn(usize) -> Pages<T>,
         part: impl Fn(Range<usize>, Range<usize>, &mut dyn FnMut(Matrix<'_, T>)) + Sync,
     ) -> Self {
         let strips = Strips { kernels, cols };
-        let mut values = Pages::zeros(rows * strips.padded());
+        let mut values = zeros(rows * strips.padded());
         let blocks = values.chunks_mut((BLOCK * strips.padded()).max(1));
         let step = PART_STRIPS * kernels.max_cols();
         for (first, block) in (0..rows).step_by(BLOCK).zip(blocks) {

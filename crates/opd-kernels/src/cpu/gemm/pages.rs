@@ -11,8 +11,8 @@ use super::buffer::Number;
 /// Bytes from which values are worth pages of their own.
 const LARGE: usize = 1 << 20;
 
-/// Bytes of a region that matrices share, so that most of it is in large pages; one of half as many has a
-/// region to itself.
+/// Bytes of a region that matrices share, so that most of it is in large pages, which Linux has; one of half
+/// as many has a region to itself.
 const REGION: usize = 64 << 20;
 
 /// What a part of a region is a multiple of: a page of any system, so that no two parts share one.
@@ -21,8 +21,8 @@ const PAGE: usize = 64 << 10;
 /// The region from which parts are taken, and how much of it is.
 static OPEN: Mutex<(Weak<MmapRaw>, usize)> = Mutex::new((Weak::new(), 0));
 
-/// Numbers that are held for long. Large ones are in memory of the system's own: an allocator rounds them up
-/// to one of its sizes, by a twentieth or more of all weights.
+/// Numbers of which those that are held for long are in memory of the system's own: an allocator rounds large
+/// ones up to one of its sizes, by a twentieth or more of all weights.
 pub(crate) struct Pages<T>(Memory<T>);
 
 enum Memory<T> {
@@ -31,6 +31,7 @@ enum Memory<T> {
 }
 
 /// Values in a part of a region that belongs to them alone.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 struct Part<T> {
     region: Arc<MmapRaw>,
     start: usize,
@@ -43,18 +44,23 @@ unsafe impl<T: Send> Send for Part<T> {}
 unsafe impl<T: Sync> Sync for Part<T> {}
 
 impl<T: Number + Copy + Default> Pages<T> {
-    /// So many zeros.
-    pub(crate) fn zeros(len: usize) -> Self {
+    /// So many zeros that are freed soon, of the allocator, which has a use for their memory then.
+    pub(super) fn passing(len: usize) -> Self {
+        Self(Memory::Allocated(vec![T::default(); len]))
+    }
+
+    /// So many zeros that are held for long.
+    pub(super) fn held(len: usize) -> Self {
         let bytes = len.checked_mul(size_of::<T>()).filter(|&bytes| bytes >= LARGE);
         Self(match bytes.and_then(take) {
             Some((region, start)) => {
                 let first = region.as_mut_ptr().wrapping_add(start).cast::<T>();
                 match NonNull::new(std::ptr::slice_from_raw_parts_mut(first, len)) {
                     Some(values) => Memory::Mapped(Part { region, start, values }),
-                    None => Memory::Allocated(vec![T::default(); len]),
+                    None => return Self::passing(len),
                 }
             }
-            None => Memory::Allocated(vec![T::default(); len]),
+            None => return Self::passing(len),
         })
     }
 }
@@ -62,7 +68,7 @@ impl<T: Number + Copy + Default> Pages<T> {
 /// A part of a region that nobody has had before, zeros; `None` if the system has no room.
 fn take(bytes: usize) -> Option<(Arc<MmapRaw>, usize)> {
     let bytes = bytes.checked_next_multiple_of(PAGE)?;
-    if bytes >= REGION / 2 {
+    if bytes >= REGION / 2 || cfg!(not(target_os = "linux")) {
         return Some((map(bytes)?, 0));
     }
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,16 +88,14 @@ fn map(bytes: usize) -> Option<Arc<MmapRaw>> {
     Some(Arc::new(map))
 }
 
+#[cfg(target_os = "linux")]
 impl<T> Drop for Part<T> {
     /// Gives its pages back, though others may still be in the region.
     fn drop(&mut self) {
-        #[cfg(unix)]
-        {
-            use memmap2::UncheckedAdvice::DontNeed;
-            let bytes = (self.values.len() * size_of::<T>()).next_multiple_of(PAGE);
-            // SAFETY: these bytes are this part's alone, and nobody reads them again.
-            drop(unsafe { self.region.unchecked_advise_range(DontNeed, self.start, bytes) });
-        }
+        use memmap2::UncheckedAdvice::DontNeed;
+        let bytes = (self.values.len() * size_of::<T>()).next_multiple_of(PAGE);
+        // SAFETY: these bytes are this part's alone, and nobody reads them again.
+        drop(unsafe { self.region.unchecked_advise_range(DontNeed, self.start, bytes) });
     }
 }
 
@@ -125,7 +129,7 @@ mod tests {
     #[test]
     fn few_and_many_are_zeros_that_can_be_written() {
         for (len, maps) in [(0, false), (LARGE / 8 - 1, false), (LARGE / 8, true), (LARGE, true)] {
-            let mut values = Pages::<f64>::zeros(len);
+            let mut values = Pages::<f64>::held(len);
             assert_eq!(matches!(values.0, Memory::Mapped(..)), maps, "{len}");
             assert!(values.len() == len && values.iter().all(|&value| value == 0.0));
             values.fill(1.5);
@@ -139,7 +143,7 @@ mod tests {
         let sizes = [LARGE + 4, REGION / 3, REGION / 3, REGION / 3, LARGE + 400, REGION / 2 + 4];
         let mut held: Vec<Pages<f32>> = Vec::new();
         for (i, bytes) in sizes.into_iter().cycle().take(3 * sizes.len()).enumerate() {
-            let mut values = Pages::<f32>::zeros(bytes / 4);
+            let mut values = Pages::<f32>::held(bytes / 4);
             assert!(values.iter().all(|&value| value == 0.0), "{i}");
             values.fill(1.0 + i as f32);
             held.push(values);

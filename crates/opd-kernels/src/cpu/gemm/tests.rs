@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::{
     Gemm, Matrix, MatrixMut, Packed, Update, kernels::Level, matrix, multiply, packed::BLOCK,
-    product::Right, tile::CHAIN,
+    pages::Pages, product::Right, tile::CHAIN,
 };
 
 /// Numbers in `-1..1` that differ in size.
@@ -97,7 +97,7 @@ fn check_against_f64<T: Gemm>(
         let c = run(level, threads, a.view(), b.view());
         let error = worst(&c, &a, &b, 0.0, epsilon);
         prop_assert!(error <= bound, "{level:?} set: {error} units");
-        let packed = Packed::of(T::kernels(level), b.view());
+        let packed = Packed::of(T::kernels(level), b.view(), Pages::passing);
         let from_packed = matrix::collect(m, n, |c| {
             multiply(T::kernels(level), threads, c, a.view(), Right::Packed(&packed), Update::Set);
         });

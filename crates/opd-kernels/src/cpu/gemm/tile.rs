@@ -98,6 +98,7 @@ macro_rules! unroll {
 pub(super) unsafe fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize, const BY_ROW: bool>(
     tile: &Tile<L::Scalar>,
 ) {
+    const { assert!(ROWS <= 12 && VECTORS <= 2 && UNROLLED == 4, "what is written out") };
     let &Tile { depth, a_stride, b_stride, c_stride, cols, start, mut a, mut b, c, ahead } = tile;
     let add = start == Start::ZeroThenAdd;
     // SAFETY: k < depth, i < ROWS and v < VECTORS, so reads are those that the caller vouches

@@ -21,7 +21,7 @@ use self::rounded::Rounded;
 pub(crate) use self::rounded::{nearest_bf16, round};
 use super::{
     Matrix, MatrixMut, Packed, Update, encoded::decoded, kernels::Kernels, matrix, multiply,
-    product::Right, tiles::Tiles,
+    pages::Pages, product::Right, tiles::Tiles,
 };
 
 /// `c = a b`, or `c += a b`, with `a` and `b` rounded to bf16.
@@ -50,15 +50,21 @@ pub(crate) struct PackedPairs {
 }
 
 impl PackedPairs {
-    /// Rounds and packs `b` for this machine.
+    /// Rounds and packs `b` for this machine, for a while.
     pub(crate) fn new(b: Matrix<'_, f32>) -> Self {
-        Self::of(best(), b)
+        Self::of(best(), b, Pages::passing)
+    }
+
+    /// Rounds and packs `b` for this machine, to be held for long.
+    pub(crate) fn held(b: Matrix<'_, f32>) -> Self {
+        Self::of(best(), b, Pages::held)
     }
 
     /// The transpose of `w`, rounded and packed for this machine.
     pub(crate) fn encoded<W: Tiles + ?Sized>(w: &W) -> Self {
         let [cols, rows] = w.shape();
-        let pairs = Packed::of_parts(best(), rows.div_ceil(2), cols, |pairs, cols, pack| {
+        let size = (rows.div_ceil(2), cols);
+        let pairs = Packed::of_parts(best(), size, Pages::passing, |pairs, cols, pack| {
             decoded(w, cols, 2 * pairs.start..rows.min(2 * pairs.end), |part| {
                 pack(Rounded::new(part).pairs().t());
             });
@@ -66,9 +72,14 @@ impl PackedPairs {
         Self { pairs, rows }
     }
 
-    fn of(kernels: &'static Kernels<f32>, b: Matrix<'_, f32>) -> Self {
+    fn of(
+        kernels: &'static Kernels<f32>,
+        b: Matrix<'_, f32>,
+        zeros: fn(usize) -> Pages<f32>,
+    ) -> Self {
         let rows = b.rows();
-        let pairs = Packed::of_parts(kernels, rows.div_ceil(2), b.cols(), |pairs, cols, pack| {
+        let size = (rows.div_ceil(2), b.cols());
+        let pairs = Packed::of_parts(kernels, size, zeros, |pairs, cols, pack| {
             let part = b.part(2 * pairs.start..rows.min(2 * pairs.end), cols);
             pack(Rounded::new(part.t()).pairs().t());
         });

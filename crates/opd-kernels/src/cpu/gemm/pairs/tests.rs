@@ -2,7 +2,7 @@ use half::bf16;
 use proptest::prelude::*;
 
 use super::{
-    super::{Kernels, Matrix, MatrixMut, Update, matrix},
+    super::{Kernels, Matrix, MatrixMut, Update, matrix, pages::Pages},
     PackedPairs, available, multiply_bf16,
 };
 
@@ -79,7 +79,7 @@ proptest! {
                     prop_assert!(error <= bound, "{name} add: {error} over {bound}");
                 }
             }
-            let packed = PackedPairs::of(kernels, view(&b, k, n, right));
+            let packed = PackedPairs::of(kernels, view(&b, k, n, right), Pages::passing);
             prop_assert!(super::product_bf16_packed(view(&a, m, k, left), &packed) == c, "{name}");
         }
     }
