@@ -19,8 +19,8 @@ pub fn keep_freed_memory() {
 }
 
 /// Gives back to the system what this thread has freed, now rather than in a while: after a large copy that
-/// nothing of its size follows, and before memory is to be kept. Of mimalloc; without that feature nothing happens, and other allocators
-/// give large memory back by themselves.
+/// nothing of its size follows. Of mimalloc, until it is told to keep freed memory; without that feature
+/// nothing happens, and other allocators give large memory back by themselves.
 pub fn give_back_freed_memory() {
     // SAFETY: any thread may be told so at any time.
     #[cfg(feature = "mimalloc")]

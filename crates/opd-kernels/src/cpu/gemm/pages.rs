@@ -52,16 +52,12 @@ impl<T: Number + Copy + Default> Pages<T> {
     /// So many zeros that are held for long.
     pub(super) fn held(len: usize) -> Self {
         let bytes = len.checked_mul(size_of::<T>()).filter(|&bytes| bytes >= LARGE);
-        Self(match bytes.and_then(take) {
-            Some((region, start)) => {
-                let first = region.as_mut_ptr().wrapping_add(start).cast::<T>();
-                match NonNull::new(std::ptr::slice_from_raw_parts_mut(first, len)) {
-                    Some(values) => Memory::Mapped(Part { region, start, values }),
-                    None => return Self::passing(len),
-                }
-            }
-            None => return Self::passing(len),
-        })
+        let part = bytes.and_then(take).and_then(|(region, start)| {
+            let first = region.as_mut_ptr().wrapping_add(start).cast();
+            let values = NonNull::new(std::ptr::slice_from_raw_parts_mut(first, len))?;
+            Some(Part { region, start, values })
+        });
+        part.map_or_else(|| Self::passing(len), |part| Self(Memory::Mapped(part)))
     }
 }
 
